@@ -1,0 +1,80 @@
+"""Attention over images of one size, or of many sizes in one call, without masks and without padding.
+
+A block does not know which it is given: it asks its batch to attend, and to hand each token its image's modulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .rope import Rotation, rotate
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # torch before 2.10
+    varlen_attn = None
+
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(batch, heads, tokens, head_dim) queries, keys and values to the same shape, no mask."""
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Softmax attention by PyTorch's fused kernel; see ``Attention`` for shapes."""
+    return F.scaled_dot_product_attention(query, key, value)
+
+
+class TokenBatch(Protocol):
+    """How the tokens of a batch belong to images. Tokens are (rows, tokens, width)."""
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Rotate, then attend within each image; (rows, heads, tokens, head_dim) in and out."""
+        ...
+
+    def per_token(self, per_image: Tensor) -> Tensor:
+        """(images, n) to a shape that broadcasts over (rows, tokens, n)."""
+        ...
+
+
+class UniformBatch:
+    """Images of one size: a row an image."""
+
+    def __init__(self, rotation: Rotation, attention: Attention) -> None:
+        self.rotation = rotation
+        self.attention = attention
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return self.attention(rotate(query, self.rotation), rotate(key, self.rotation), value)
+
+    def per_token(self, per_image: Tensor) -> Tensor:
+        return per_image.unsqueeze(1)
+
+
+class PackedBatch:
+    """Images of any sizes: one row that holds all their tokens, image after image."""
+
+    def __init__(self, rotations: Sequence[Rotation], attention: Attention) -> None:
+        self.rotation = (torch.cat([cos for cos, _ in rotations]), torch.cat([sin for _, sin in rotations]))
+        self.lengths = [len(cos) for cos, _ in rotations]
+        self.attention = attention
+        # Built on the host from known lengths, so that no block waits for the device.
+        lengths = torch.tensor(self.lengths)
+        device = self.rotation[0].device
+        self.image_of_token = torch.arange(len(lengths)).repeat_interleave(lengths).to(device)
+        self.boundaries = F.pad(lengths.cumsum(0), (1, 0)).to(device, torch.int32)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        query, key = rotate(query, self.rotation), rotate(key, self.rotation)
+        if varlen_attn is not None and self.attention is attention and query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
+            q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+            longest = max(self.lengths)
+            return varlen_attn(q, k, v, self.boundaries, self.boundaries, longest, longest).transpose(0, 1).unsqueeze(0)
+        images = zip(*(x.split(self.lengths, dim=2) for x in (query, key, value)), strict=True)
+        return torch.cat([self.attention(q, k, v) for q, k, v in images], dim=2)
+
+    def per_token(self, per_image: Tensor) -> Tensor:
+        return per_image[self.image_of_token].unsqueeze(0)

@@ -1,0 +1,264 @@
+"""Read FiTv2 checkpoints, official and our own, and write our own.
+
+What a file is, its bytes say: a suffix is never trusted. Pickles are read without running code. Every way in which a file can
+be wrong gets an error that names it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .config import METADATA_KEY, PRESETS, FiTConfig, LatentFormat, Metadata
+from .labels import IMAGENET_CLASSES, imagenet_class_names
+from .model import FiT
+
+METADATA_TENSOR = "fitv2_metadata"
+"""A host that saves a model keeps tensors but drops file metadata; there the JSON travels as a uint8 tensor of this key."""
+
+_PREFIXES = ("module.", "_orig_mod.", "model.diffusion_model.", "diffusion_model.")
+_CONTAINERS = ("model_ema", "ema", "state_dict", "model")
+_LISTED = 4
+_AGAIN = "Download or copy it again, and compare its size with the source."
+
+
+class CheckpointError(ValueError):
+    """A file that is not a usable FiTv2 checkpoint; the message names the file, what it is, and what to do."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path}: {what}")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Checked weights under the official keys, still mapped from the file, with their metadata."""
+
+    path: Path
+    state_dict: dict[str, Tensor]
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to draw, in eval mode."""
+
+    model: FiT
+    metadata: Metadata
+
+    @property
+    def config(self) -> FiTConfig:
+        return self.metadata.config
+
+    @property
+    def class_names(self) -> list[str] | None:
+        names = self.metadata.class_names
+        return None if names is None else list(names)
+
+    @property
+    def latent_format(self) -> LatentFormat | None:
+        return self.metadata.latent_format
+
+
+def load_checkpoint(path: str | os.PathLike[str], *, preset: str | None = None, dtype: torch.dtype | None = None) -> LoadedModel:
+    """Build the model of a checkpoint; weights keep the file's dtype unless ``dtype`` is given. See ``read_checkpoint``."""
+    checkpoint = read_checkpoint(path, preset=preset)
+    # On the meta device first: the mapped weights are then the only copy in memory.
+    model = FiT(checkpoint.metadata.config, device="meta")
+    state_dict = checkpoint.state_dict
+    dtype = dtype or state_dict["x_embedder.proj.weight"].dtype
+    model.load_state_dict({k: v.to(dtype) for k, v in state_dict.items()}, strict=True, assign=True)
+    return LoadedModel(model.eval(), checkpoint.metadata)
+
+
+def read_checkpoint(path: str | os.PathLike[str], *, preset: str | None = None) -> Checkpoint:
+    """Read a safetensors file or torch pickle, whatever its name, and check it against the model it claims to be.
+
+    The configuration comes from ``preset`` where given, else from our metadata, else from the shapes, against the presets.
+    Raises ``CheckpointError`` on anything but a complete FiTv2 with finite weights, ``FileNotFoundError`` where there is no file.
+    """
+    path = Path(path)
+    tensors, metadata_json = _read_tensors(path)
+    tensors = _strip_prefixes(tensors)
+    embedded = tensors.pop(METADATA_TENSOR, None)
+    if metadata_json is None and embedded is not None:
+        metadata_json = bytes(embedded.tolist()).decode("utf-8", errors="replace")
+    _require_fit(path, tensors)
+    metadata = _metadata(path, tensors, metadata_json, preset)
+    _check_tensors(path, tensors, metadata.config)
+    return Checkpoint(path, tensors, metadata)
+
+
+def save_checkpoint(path: str | os.PathLike[str], state_dict: Mapping[str, Tensor], metadata: Metadata) -> None:
+    """Write a safetensors checkpoint under a temporary name, then rename it, so that a crash leaves no half file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file({k: v.contiguous() for k, v in state_dict.items()}, temporary, {"format": "pt", METADATA_KEY: metadata.to_json()})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def metadata_tensor(metadata: Metadata) -> Tensor:
+    """The metadata as the uint8 tensor to store under ``METADATA_TENSOR``."""
+    return torch.frombuffer(bytearray(metadata.to_json().encode()), dtype=torch.uint8)
+
+
+def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    if path.is_dir():
+        raise CheckpointError(path, "a folder, not a checkpoint file. Name the file in it.")
+    with path.open("rb") as file:
+        head = file.read(512)
+    size = path.stat().st_size
+    text = head.lstrip().lower()
+    if not size:
+        raise CheckpointError(path, f"an empty file. {_AGAIN}")
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError(path, "a Git LFS pointer, not the weights it points to. Run `git lfs pull`, or download the file itself.")
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        raise CheckpointError(path, "a web page (HTML), not weights. Download the file behind the page's download link.")
+    if head[8:9] == b"{":
+        return _read_safetensors(path, size, header_size=int.from_bytes(head[:8], "little"))
+    if head.startswith((b"PK\x03\x04", b"\x80")):
+        return _read_pickle(path, is_zip=head.startswith(b"PK")), None
+    if head.startswith(b"GGUF"):
+        raise CheckpointError(path, "a GGUF file, which FiTv2 does not use. Expected safetensors or a torch pickle (.bin, .pt).")
+    raise CheckpointError(
+        path, f"neither safetensors nor a torch pickle: {size} bytes that begin {head[:16]!r}. Expected a FiTv2 checkpoint. {_AGAIN}"
+    )
+
+
+def _read_safetensors(path: Path, size: int, header_size: int) -> tuple[dict[str, Tensor], str | None]:
+    if header_size > size - 8:
+        raise CheckpointError(path, f"a truncated safetensors file: its header alone needs {header_size + 8} bytes, and there are {size}. {_AGAIN}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, (file.metadata() or {}).get(METADATA_KEY)  # noqa: SIM118
+    except SafetensorError as error:
+        if "IncompleteBuffer" in str(error):
+            raise CheckpointError(path, f"a truncated safetensors file of {size} bytes: tensors its header lists are cut off. {_AGAIN}") from None
+        raise CheckpointError(path, f"a damaged safetensors file ({error}). {_AGAIN}") from None
+
+
+def _read_pickle(path: Path, is_zip: bool) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        code = f" ({named[1]})" if named else ""
+        raise CheckpointError(
+            path, f"a pickle that holds more than weights{code}. Unpickling that can run code, so it was refused. Ask its author for a safetensors file."
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(path, f"a truncated or damaged torch pickle ({reason}). {_AGAIN}") from None
+    return _unwrap(path, content)
+
+
+def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
+    """The state dict of a pickle that may hold it among other training state."""
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    if not tensors:
+        raise CheckpointError(path, f"a torch pickle of {type(content).__name__} without weights. Expected a state dict.")
+    return tensors
+
+
+def _strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    while prefix := next((p for p in _PREFIXES if any(k.startswith(p) for k in tensors)), None):
+        tensors = {k.removeprefix(prefix): v for k, v in tensors.items()}
+    return tensors
+
+
+def _require_fit(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse other models by name, before a list of every key they lack."""
+    if "x_embedder.proj.weight" not in tensors or "blocks.0.attn.qkv.weight" not in tensors:
+        sample = ", ".join(sorted(tensors)[:_LISTED])
+        raise CheckpointError(
+            path, f"not a FiTv2: its {len(tensors)} tensors begin with {sample}, and x_embedder.proj.weight or blocks.0.attn.qkv.weight is missing."
+        )
+    if "global_adaLN_modulation.1.weight" not in tensors and not any("adaLN_modulation.2" in key for key in tensors):
+        raise CheckpointError(path, "a transformer without AdaLN-LoRA, such as FiT version 1 or DiT. Only FiTv2 checkpoints can be loaded.")
+
+
+def _metadata(path: Path, tensors: Mapping[str, Tensor], metadata_json: str | None, preset: str | None) -> Metadata:
+    metadata = None
+    if metadata_json is not None:
+        try:
+            metadata = Metadata.from_json(metadata_json)
+        except ValueError as error:
+            raise CheckpointError(path, f"a FiTv2 checkpoint whose metadata cannot be used: {error}.") from None
+    if preset is not None or metadata is None:
+        config = _config_by_shape(path, tensors, preset)
+        metadata = Metadata(config) if metadata is None else replace(metadata, config=config)
+    if metadata.class_names is None and metadata.config.num_classes == IMAGENET_CLASSES:
+        metadata = replace(metadata, class_names=imagenet_class_names())
+    return metadata
+
+
+def _config_by_shape(path: Path, tensors: Mapping[str, Tensor], preset: str | None) -> FiTConfig:
+    """The preset of these shapes. High-resolution presets share theirs with the base ones and must be asked for by name."""
+    try:
+        hidden = tensors["x_embedder.proj.weight"].shape[0]
+        rank = tensors["blocks.0.adaLN_modulation.1.weight"].shape[0]
+        num_classes = tensors["y_embedder.embedding_table.weight"].shape[0] - 1
+    except KeyError as error:
+        raise CheckpointError(path, f"an incomplete FiTv2 checkpoint: {error.args[0]} is missing.") from None
+    depth = len({key.split(".")[1] for key in tensors if key.startswith("blocks.")})
+    shape = (hidden, depth, rank)
+    candidates = {preset: FiTConfig.preset(preset)} if preset else PRESETS
+    for config in candidates.values():
+        if shape == (config.hidden_size, config.depth, config.adaln_lora_dim):
+            return replace(config, num_classes=num_classes)
+    expected = "; ".join(f"{name}: {c.hidden_size}, {c.depth}, {c.adaln_lora_dim}" for name, c in candidates.items())
+    raise CheckpointError(
+        path,
+        f"a FiTv2 of hidden size {hidden}, {depth} blocks and LoRA rank {rank}, without {METADATA_KEY!r} metadata, and no preset has that "
+        f"shape ({expected}). Its head count cannot be known from the weights: save it with metadata.",
+    )
+
+
+def _check_tensors(path: Path, tensors: dict[str, Tensor], config: FiTConfig) -> None:
+    expected = FiT(config, device="meta").state_dict()
+    problems = []
+    if missing := [key for key in expected if key not in tensors]:
+        problems.append(f"{len(missing)} tensors are missing ({_shorten(missing)})")
+    if unexpected := [key for key in tensors if key not in expected]:
+        problems.append(f"{len(unexpected)} tensors do not belong to it ({_shorten(unexpected)})")
+    misshapen = [key for key in expected if key in tensors and tensors[key].shape != expected[key].shape]
+    if misshapen:
+        shapes = [f"{key} is {tuple(tensors[key].shape)}, expected {tuple(expected[key].shape)}" for key in misshapen]
+        problems.append(f"{len(misshapen)} tensors have the wrong shape ({_shorten(shapes)})")
+    if problems:
+        raise CheckpointError(path, f"not a FiTv2 of {config.depth} blocks and hidden size {config.hidden_size}: {'; '.join(problems)}.")
+    if bad := [key for key, value in tensors.items() if not _is_finite(value)]:
+        raise CheckpointError(path, f"a FiTv2 with NaN, infinite or non-float weights in {len(bad)} tensors ({_shorten(bad)}). Its training or its copy went wrong.")
+
+
+def _is_finite(value: Tensor) -> bool:
+    if not value.is_floating_point():
+        return False
+    if value.element_size() == 1:  # no reductions in fp8
+        value = value.float()
+    # One pass and no temporary, unlike isfinite().all(); NaN carries through.
+    low, high = value.aminmax()
+    return bool(low.isfinite() & high.isfinite())
+
+
+def _shorten(names: list[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")

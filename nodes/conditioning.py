@@ -1,0 +1,56 @@
+"""FiT Class Label: a class by name or id to conditioning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy_api.latest import io
+
+from ..comfyui_fitv2.labels import resolve_labels
+from . import host
+
+
+class FiTClassLabel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FiTClassLabel",
+            display_name="FiT Class Label",
+            category="FiT",
+            description="Turns class names or ids into the conditioning of a FiT, and the null class into the negative.",
+            search_aliases=["fit prompt", "class name", "imagenet class", "label", "category", "class conditioning", "text"],
+            inputs=[
+                io.Model.Input("model", tooltip="The FiT whose classes these are: it knows their names, their number and the null class."),
+                io.String.Input(
+                    "text",
+                    default="Finland",
+                    tooltip='A class name or id: "golden retriever", "207", "207 · golden retriever". Several with semicolons between, one an image of '
+                    'the batch: "Finland; France".',
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output("positive", tooltip="The classes asked for. A batch larger than their number starts over with the first."),
+                io.Conditioning.Output("negative", tooltip="The null class, for classifier-free guidance."),
+                io.String.Output("label", tooltip='What the text was read as, such as "207 · golden retriever".'),
+                io.Int.Output("count", tooltip="Number of classes asked for: connect it to a batch size to draw each once."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model: ModelPatcher, text: str) -> io.NodeOutput:
+        metadata = host.require_fit(model).metadata
+        config = metadata.config
+        labels = resolve_labels(text, metadata.class_names, config.num_classes)
+        return io.NodeOutput(
+            _conditioning([label.id for label in labels], config.num_classes),
+            _conditioning([config.null_class], config.num_classes),
+            "; ".join(map(str, labels)),
+            len(labels),
+        )
+
+
+def _conditioning(class_ids: list[int], num_classes: int) -> list[list[Any]]:
+    # The tensor carries nothing but "not zeroed out": see FiTModel.extra_conds.
+    return [[torch.ones(1, 1, 1), {host.LABELS: torch.tensor(class_ids), host.LABEL_SPACE: num_classes}]]

@@ -1,0 +1,201 @@
+"""FiT as one of the host's own models: the only place where the two meet.
+
+Conventions that differ. The host's sigma is 1 at noise and its flow models return noise − data; FiT's t is 1 at data and it
+returns data − noise: hence t = 1 − sigma, in fp32 before any cast, and the minus sign on the way out. Labels travel as
+integers, because a float class id loses its last digits in bf16.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from comfy import conds, latent_formats, model_base, model_management, model_patcher, supported_models_base
+from comfy.ldm.common_dit import pad_to_patch_size
+from comfy.ldm.modules.attention import optimized_attention
+from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
+from torch import Tensor, nn
+
+from ..comfyui_fitv2.attention import TokenBatch, UniformBatch
+from ..comfyui_fitv2.checkpoint import METADATA_TENSOR, metadata_tensor, read_checkpoint
+from ..comfyui_fitv2.config import FiTConfig, LatentFormat, Metadata
+from ..comfyui_fitv2.guidance import GUIDED_CHANNELS
+from ..comfyui_fitv2.model import FiT, patchify, unpatchify
+from ..comfyui_fitv2.rope import Rotation, rope_table
+
+LABELS = "class_labels"
+"""Conditioning key: LongTensor of class ids, one an image of the batch."""
+LABEL_SPACE = "fitv2_num_classes"
+"""Conditioning key: the number of classes of the model that the ids were made for."""
+
+WEIGHT_DTYPES = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+# Peak activation memory of a forward pass grows with the width: benchmarks/activation_memory.py measures it.
+_MEMORY_FACTOR_PER_WIDTH = 0.33 / 1152
+
+
+def load(path: str, weight_dtype: str = "auto", preset: str | None = None, disable_dynamic: bool = False) -> model_patcher.ModelPatcher:
+    """A checkpoint as the host's MODEL. ``weight_dtype`` is a key of ``WEIGHT_DTYPES``. Raises ``CheckpointError``.
+
+    ``disable_dynamic`` is the host's: it reloads models through ``cached_patcher_init`` for compilation and for other devices.
+    """
+    checkpoint = read_checkpoint(path, preset=preset)
+    state_dict = dict(checkpoint.state_dict)
+    config = FiTModelConfig(checkpoint.metadata)
+
+    load_device = model_management.get_torch_device()
+    supported = config.supported_inference_dtypes
+    dtype = WEIGHT_DTYPES[weight_dtype] or model_management.unet_dtype(
+        model_params=sum(value.numel() for value in state_dict.values()),
+        supported_dtypes=supported,
+        weight_dtype=state_dict["x_embedder.proj.weight"].dtype,
+    )
+    config.set_inference_dtype(dtype, model_management.unet_manual_cast(dtype, load_device, supported), device=load_device)
+
+    model = config.get_model(state_dict, "")
+    offload_device = model_management.unet_offload_device()
+    patcher_class = model_patcher.ModelPatcher if disable_dynamic else model_patcher.CoreModelPatcher
+    patcher = patcher_class(model, load_device=load_device, offload_device=offload_device)
+    if not model_management.is_device_cpu(offload_device):
+        model.to(offload_device)
+    model.load_model_weights(state_dict, "", assign=patcher.is_dynamic())
+    patcher.cached_patcher_init = (load, (path, weight_dtype, preset))
+    patcher.set_model_sampler_post_cfg_function(_leave_last_channels_unguided)
+    return patcher
+
+
+def require_fit(model: model_patcher.ModelPatcher) -> FiTModel:
+    """The FiT inside a MODEL, or ``ValueError`` naming what is there instead."""
+    if not isinstance(model.model, FiTModel):
+        raise ValueError(f"This node needs a FiT model, but the MODEL is a {type(model.model).__name__}. Connect one from FiT Loader.")
+    return model.model
+
+
+def _leave_last_channels_unguided(args: dict[str, Any]) -> Tensor:
+    """The published sampler guides only the first channels; done here, every stock sampler follows it."""
+    denoised, conditional = args["denoised"], args["cond_denoised"]
+    return torch.cat([denoised[:, :GUIDED_CHANNELS], conditional[:, GUIDED_CHANNELS:]], dim=1)
+
+
+class FiTModelConfig(supported_models_base.BASE):
+    """What the host asks of a model before it exists."""
+
+    unet_extra_config = {}  # noqa: RUF012 — the host's attribute
+    sampling_settings = {"shift": 1.0, "multiplier": 1.0}  # noqa: RUF012
+    supported_inference_dtypes = [torch.bfloat16, torch.float32]  # noqa: RUF012
+    latent_format = latent_formats.SD15
+
+    def __init__(self, metadata: Metadata) -> None:
+        super().__init__({"image_model": "fitv2", "config": metadata.config})
+        self.metadata = metadata
+        self.latent_format = _host_latent_format(metadata.latent_format, metadata.config)
+        self.memory_usage_factor = _MEMORY_FACTOR_PER_WIDTH * metadata.config.hidden_size
+
+    def get_model(self, state_dict: dict[str, Tensor], prefix: str = "", device: torch.device | None = None) -> FiTModel:
+        return FiTModel(self, device=device)
+
+
+def _host_latent_format(latent_format: LatentFormat | None, config: FiTConfig) -> latent_formats.LatentFormat:
+    host_format = latent_formats.SD15()
+    host_format.latent_channels = config.in_channels
+    if latent_format is not None:
+        host_format.scale_factor = latent_format.scale_factor
+        host_format.latent_rgb_factors = latent_format.latent_rgb_factors
+        host_format.latent_rgb_factors_bias = latent_format.latent_rgb_factors_bias
+        host_format.taesd_decoder_name = None  # Stable Diffusion's would show these latents in wrong colours
+    return host_format
+
+
+class FiTModel(model_base.BaseModel):
+    """FiT under the host's sampling, conditioning and saving."""
+
+    def __init__(self, model_config: FiTModelConfig, device: torch.device | None = None) -> None:
+        super().__init__(model_config, model_base.ModelType.FLOW, device=device, unet_model=HostFiT)
+        self.metadata = model_config.metadata
+
+    def extra_conds(self, **kwargs: Any) -> dict[str, conds.CONDRegular]:
+        config = self.metadata.config
+        labels, marker = kwargs.get(LABELS), kwargs.get("cross_attn")
+        if marker is not None and not marker.any():  # ConditioningZeroOut
+            labels = torch.tensor([config.null_class])
+        elif labels is None:
+            raise ValueError("FiT draws from class labels, but this conditioning holds text. Connect the outputs of FiT Class Label instead of CLIP's.")
+        elif kwargs[LABEL_SPACE] != config.num_classes:
+            raise ValueError(
+                f"These labels were made for a model of {kwargs[LABEL_SPACE]} classes, and this one has {config.num_classes}. "
+                "Connect the same MODEL to FiT Class Label and to the sampler."
+            )
+        images = kwargs["noise"].shape[0]
+        if len(labels) > images:
+            raise ValueError(f"{len(labels)} class labels for {images} image(s): set the batch size to {len(labels)}, or connect FiT Class Label's count to it.")
+        return {LABELS: conds.CONDRegular(labels)}
+
+    def state_dict_for_saving(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        # The host's save nodes drop file metadata, and with it the head count and the class names.
+        return {**super().state_dict_for_saving(*args, **kwargs), METADATA_TENSOR: metadata_tensor(self.metadata)}
+
+
+class HostBatch(UniformBatch):
+    """A uniform batch that attends by the host's kernel and knows which blocks other nodes replace."""
+
+    def __init__(self, rotation: Rotation, transformer_options: dict[str, Any]) -> None:
+        super().__init__(rotation, partial(_host_attention, transformer_options=transformer_options))
+        self.transformer_options = transformer_options
+        self.replaced_blocks = transformer_options.get("patches_replace", {}).get("dit", {})
+
+
+def _host_attention(query: Tensor, key: Tensor, value: Tensor, transformer_options: dict[str, Any]) -> Tensor:
+    heads = query.shape[1]
+    return optimized_attention(query, key, value, heads, skip_reshape=True, skip_output_reshape=True, transformer_options=transformer_options)
+
+
+class HostFiT(FiT):
+    """FiT with the host's layers, attention, time and sign."""
+
+    def __init__(self, image_model: str, config: FiTConfig, dtype: torch.dtype, device: torch.device | None, operations: Any) -> None:
+        super().__init__(config, operations=operations, device=device, dtype=dtype)
+        self.dtype = dtype
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride] — the host's signature
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        context: Tensor | None = None,
+        control: Any = None,
+        transformer_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Noise − data for ``x`` (batch, C, H, W) of any H and W; ``timestep`` is sigma, ``class_labels`` (batch,) in ``kwargs``."""
+        options = transformer_options or {}
+        wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
+        return WrapperExecutor.new_class_executor(self._velocity, self, wrappers).execute(x, timestep, kwargs[LABELS], options)
+
+    def _velocity(self, x: Tensor, timestep: Tensor, labels: Tensor, transformer_options: dict[str, Any]) -> Tensor:
+        patch = self.config.patch_size
+        height, width = x.shape[-2:]
+        x = pad_to_patch_size(x, (patch, patch))
+        grid = x.shape[-2] // patch, x.shape[-1] // patch
+        config, rope = self.config, transformer_options.get("rope_options") or {}
+        rotation = rope_table(
+            grid,
+            config.head_dim,
+            config.rope_base,
+            config.default_extrapolation,
+            x.device,
+            position_scale=(rope.get("scale_y", 1.0), rope.get("scale_x", 1.0)),
+            position_shift=(rope.get("shift_y", 0.0), rope.get("shift_x", 0.0)),
+        )
+        tokens = self.transform(patchify(x, patch), 1 - timestep.float(), labels, HostBatch(rotation, transformer_options))
+        return -unpatchify(tokens, grid, patch)[..., :height, :width]
+
+    def run_block(self, index: int, block: nn.Module, x: Tensor, conditioning: Tensor, shared_modulation: Tensor, batch: TokenBatch) -> Tensor:
+        replacement = batch.replaced_blocks.get(("double_block", index)) if isinstance(batch, HostBatch) else None
+        if replacement is None:
+            return super().run_block(index, block, x, conditioning, shared_modulation, batch)
+
+        def original(args: dict[str, Any]) -> dict[str, Any]:
+            return {"img": block(args["img"], args["vec"], shared_modulation, batch)}
+
+        args = {"img": x, "vec": conditioning, "transformer_options": batch.transformer_options}
+        return replacement(args, {"original_block": original})["img"]
