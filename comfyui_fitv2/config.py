@@ -117,7 +117,8 @@ PRESETS: dict[str, FiTConfig] = {
 class LatentFormat:
     """Scale of the latents the model was trained on, and how to guess RGB from them for previews.
 
-    ``latent_rgb_factors`` is (channels, 3) and ``latent_rgb_factors_bias`` (3,), from a scaled latent to RGB in −1..1.
+    ``latent_rgb_factors`` is (channels, 3) and ``latent_rgb_factors_bias`` (3,), from a scaled latent to RGB in −1..1. With more
+    rows than channels, they are for ``preview.preview_features``.
     """
 
     scale_factor: float

@@ -22,6 +22,7 @@ from ..comfyui_fitv2.checkpoint import METADATA_TENSOR, metadata_tensor, read_ch
 from ..comfyui_fitv2.config import FiTConfig, LatentFormat, Metadata
 from ..comfyui_fitv2.guidance import GUIDED_CHANNELS
 from ..comfyui_fitv2.model import FiT, patchify, unpatchify
+from ..comfyui_fitv2.preview import preview_features
 from ..comfyui_fitv2.rope import Rotation, rope_table
 
 LABELS = "class_labels"
@@ -103,6 +104,8 @@ def _host_latent_format(latent_format: LatentFormat | None, config: FiTConfig) -
         host_format.scale_factor = latent_format.scale_factor
         host_format.latent_rgb_factors = latent_format.latent_rgb_factors
         host_format.latent_rgb_factors_bias = latent_format.latent_rgb_factors_bias
+        if len(latent_format.latent_rgb_factors or ()) > config.in_channels:
+            host_format.latent_rgb_factors_reshape = preview_features
         host_format.taesd_decoder_name = None  # Stable Diffusion's would show these latents in wrong colours
     return host_format
 
