@@ -26,7 +26,8 @@ OUTPUT = ROOT / "output"
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    with Server(find_host(arguments.comfyui, arguments.python), DEV / "base") as server:
+    # The host numbers its pictures and never writes over one.
+    with Server(find_host(arguments.comfyui, arguments.python), DEV / "base", "--output-directory", str(OUTPUT)) as server:
         client = Client(server.url)
         workflow = json.loads(arguments.workflow.read_text(encoding="utf-8"))
         prompt = to_prompt(workflow, client.get("/object_info"))
@@ -35,12 +36,8 @@ def demo(arguments: argparse.Namespace) -> int:
                 node["inputs"]["text"] = arguments.label
         say(f"running {arguments.workflow.name}")
         run = client.run(prompt, _Progress(prompt))
-        OUTPUT.mkdir(exist_ok=True)
         for file in run.files():
-            picture = OUTPUT / file["filename"]
-            temporary = picture.with_suffix(".tmp")
-            temporary.write_bytes(client.fetch(file))
-            os.replace(temporary, picture)
+            say(f"  {OUTPUT / file['subfolder'] / file['filename']}")
         say(f"{len(run.files())} pictures are in {OUTPUT}")
     return 0
 
@@ -49,7 +46,7 @@ def serve(arguments: argparse.Namespace) -> int:
     host = find_host(arguments.comfyui, arguments.python)
     # A user's own models are worth seeing; their other packs and settings stay out of it.
     models = [] if host.ours else ["--models-directory", str(host.folder / "models")]
-    with Server(host, DEV / "base", *models) as server:
+    with Server(host, DEV / "base", "--output-directory", str(OUTPUT), *models) as server:
         say(f"ComfyUI runs at {server.url} - open it, then Templates > fitv2. Ctrl+C stops it.")
         server.wait()
     return 0

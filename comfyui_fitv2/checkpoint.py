@@ -6,6 +6,7 @@ be wrong gets an error that names it.
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import re
@@ -140,28 +141,44 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
 
 
 def _read_safetensors(path: Path, size: int, header_size: int) -> tuple[dict[str, Tensor], str | None]:
-    if header_size > size - 8:
-        raise CheckpointError(path, f"a truncated safetensors file: its header alone needs {header_size + 8} bytes, and there are {size}. {_AGAIN}")
+    needed = _safetensors_size(path, header_size)
+    if needed > size:
+        raise CheckpointError(path, f"a truncated safetensors file: it has {size} of its {needed} or more bytes. {_AGAIN}")
     try:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, (file.metadata() or {}).get(METADATA_KEY)  # noqa: SIM118
     except SafetensorError as error:
-        if "IncompleteBuffer" in str(error):
-            raise CheckpointError(path, f"a truncated safetensors file of {size} bytes: tensors its header lists are cut off. {_AGAIN}") from None
         raise CheckpointError(path, f"a damaged safetensors file ({error}). {_AGAIN}") from None
 
 
+def _safetensors_size(path: Path, header_size: int) -> int:
+    """Bytes that the header accounts for, or as far as it can be read."""
+    with path.open("rb") as file:
+        file.seek(8)
+        try:
+            header = json.loads(file.read(min(header_size, path.stat().st_size)))
+            data = max((tensor["data_offsets"][1] for key, tensor in header.items() if key != "__metadata__"), default=0)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            data = 0
+    return 8 + header_size + data
+
+
 def _read_pickle(path: Path, is_zip: bool) -> dict[str, Tensor]:
+    # torch.load opens a *path* that ends so as safetensors, whatever it holds; an open file it reads as what it is, but cannot map.
+    by_path = is_zip and path.suffix != ".safetensors"
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        with path.open("rb") as file:
+            content = torch.load(path if by_path else file, map_location="cpu", weights_only=True, mmap=by_path)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        code = f" ({named[1]})" if named else ""
+        code = f" ({named[1]})" if named else ", or is damaged"
         raise CheckpointError(
             path, f"a pickle that holds more than weights{code}. Unpickling that can run code, so it was refused. Ask its author for a safetensors file."
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except OSError:
+        raise
+    except Exception as error:  # a pickle cut or overwritten at any byte fails in any way
+        reason = str(error).partition(". ")[0] or type(error).__name__
         raise CheckpointError(path, f"a truncated or damaged torch pickle ({reason}). {_AGAIN}") from None
     return _unwrap(path, content)
 

@@ -10,6 +10,9 @@ from difflib import get_close_matches
 
 IMAGENET_CLASSES = 1000
 SUGGESTIONS = 5
+# torchvision tells these apart from 517 "crane" and 638 "maillot" by a word in the name. People know each pair by one name, so
+# they are given it back as a synonym: typed alone it is then ambiguous, not silently the other class.
+_IMAGENET_SYNONYMS = {134: "crane, bird", 639: "maillot, tank suit"}
 
 
 class LabelError(ValueError):
@@ -31,13 +34,14 @@ def imagenet_class_names() -> list[str] | None:
         from torchvision.models import ResNet50_Weights
     except ImportError:
         return None
-    return list(ResNet50_Weights.DEFAULT.meta["categories"])
+    return [_IMAGENET_SYNONYMS.get(i, name) for i, name in enumerate(ResNet50_Weights.DEFAULT.meta["categories"])]
 
 
 def resolve_labels(text: str, class_names: Sequence[str] | None, num_classes: int) -> list[Label]:
     """The labels of a text such as "Finland; 16; 12 · Germany", one an entry between semicolons or line ends.
 
-    An entry is a name (case, accents and underscores do not matter), an id, or "id · name". Raises ``LabelError`` on an empty
+    An entry is a name (case, accents and underscores do not matter), one of the synonyms that commas part in a name, an id, or
+    "id · name". Raises ``LabelError`` on an empty
     text, an unknown entry, and a name that several classes share.
     """
     entries = [entry.strip() for entry in re.split(r"[;\n]", text) if entry.strip()]
@@ -50,8 +54,8 @@ def _resolve(entry: str, class_names: Sequence[str] | None, num_classes: int) ->
     def label(class_id: int) -> Label:
         return Label(class_id, class_names[class_id] if class_names else None)
 
-    keys = [_key(name) for name in class_names or ()]
-    found = {i for i, key in enumerate(keys) if key == _key(entry)}
+    synonyms = [{_key(name), *map(_key, name.split(","))} for name in class_names or ()]
+    found = {i for i, keys in enumerate(synonyms) if _key(entry) in keys}
     if entry.isdecimal() and int(entry) < num_classes:
         found.add(int(entry))
     if len(found) == 1:
@@ -62,13 +66,13 @@ def _resolve(entry: str, class_names: Sequence[str] | None, num_classes: int) ->
     with_id = re.fullmatch(r"(\d+)\s*·\s*(.+)", entry)
     if with_id and int(with_id[1]) < num_classes:
         named = label(int(with_id[1]))
-        if named.name is None or _key(named.name) == _key(with_id[2]):
+        if named.name is None or _key(with_id[2]) in synonyms[named.id]:
             return named
         raise LabelError(f'"{entry}" does not fit this model, where {named.id} is "{named.name}".')
     if entry.isdecimal() or class_names is None:
         unnamed = "" if class_names else " This checkpoint carries no class names."
         raise LabelError(f'"{entry}" is no class id: ids are 0 to {num_classes - 1}.{unnamed}')
-    nearest = _nearest(_key(entry), keys)
+    nearest = _nearest(_key(entry), [_key(name) for name in class_names])
     hint = f"The nearest are {_listing([label(i) for i in nearest], 'and')}." if nearest else f"Try {label(0)}, or an id up to {num_classes - 1}."
     raise LabelError(f'No class is called "{entry}". {hint}')
 

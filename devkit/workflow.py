@@ -30,7 +30,8 @@ def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str
             raise WorkflowError(f"Node {node['id']} ({node['type']}) is muted or bypassed; shared workflows must not be.")
         inputs = dict(_widget_values(node, object_info[node["type"]]))
         inputs.update({i["name"]: list(links[i["link"]]) for i in node.get("inputs", []) if i.get("link") is not None})
-        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs, "_meta": {"title": node.get("title", node["type"])}}
+        title = node.get("title", object_info[node["type"]]["display_name"])
+        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs, "_meta": {"title": title}}
     return prompt
 
 

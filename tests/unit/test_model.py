@@ -1,0 +1,140 @@
+"""The model gives the published code's numbers."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from comfyui_fitv2 import Extrapolation, FiT, FiTConfig, patchify, unpatchify
+
+TOLERANCE = 2e-5
+GRIDS = [(4, 6), (10, 5), (20, 20), (8, 24)]
+
+
+def name(grid: tuple[int, int]) -> str:
+    return f"{grid[0]}x{grid[1]}"
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    return (a - b).abs().max().item()
+
+
+def test_state_dict_keys_are_the_official_ones(golden_config: FiTConfig, golden_state: dict[str, Tensor]) -> None:
+    ours = FiT(golden_config).state_dict()
+    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in golden_state.items()}
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=name)
+def test_forward_equals_the_published_code(golden: dict[str, Tensor], golden_model: FiT, grid: tuple[int, int]) -> None:
+    x, t, y = (golden[f"in/{name(grid)}/{key}"] for key in "xty")
+    velocity = golden_model(unpatchify(x, grid, 2), t, y)
+    assert distance(patchify(velocity, 2), golden[f"out/normal/coupled/{name(grid)}"]) <= TOLERANCE
+
+
+def test_unpatchify_equals_the_published_code_and_patchify_undoes_it(golden: dict[str, Tensor]) -> None:
+    latent = unpatchify(golden["unpatchify/tokens"], (4, 6), 2)
+    assert torch.equal(latent, golden["unpatchify/latent"])
+    assert torch.equal(patchify(latent, 2), golden["unpatchify/tokens"])
+
+
+def test_packed_forward_equals_the_published_padded_batch(golden: dict[str, Tensor], golden_model: FiT) -> None:
+    grids = [(4, 6), (10, 5)]
+    lengths = [h * w for h, w in grids]
+    latents = [unpatchify(golden["padded/x"][i : i + 1, :n], grid, 2)[0] for i, (n, grid) in enumerate(zip(lengths, grids, strict=True))]
+    velocities = golden_model.forward_packed(latents, golden["padded/t"], golden["padded/y"])
+    for i, velocity in enumerate(velocities):
+        assert distance(patchify(velocity[None], 2)[0], golden["padded/out"][i, : lengths[i]]) <= TOLERANCE
+
+
+def test_packed_forward_equals_one_call_an_image(golden_model: FiT) -> None:
+    latents = [torch.randn(4, 2 * h, 2 * w) for h, w in [(3, 5), (7, 2), (3, 5), (1, 1), (2, 9)]]
+    t, y = torch.rand(5), torch.tensor([0, 3, 10, 9, 1])
+    packed = golden_model.forward_packed(latents, t, y)
+    for i, latent in enumerate(latents):
+        assert distance(packed[i], golden_model(latent[None], t[i : i + 1], y[i : i + 1])[0]) <= TOLERANCE
+
+
+def test_packed_forward_without_images_is_empty(golden_model: FiT) -> None:
+    assert golden_model.forward_packed([], torch.zeros(0), torch.zeros(0, dtype=torch.long)) == []
+
+
+def test_packed_forward_refuses_unequal_counts(golden_model: FiT) -> None:
+    with pytest.raises(ValueError, match="2 latents, 1 timesteps and 2 labels"):
+        golden_model.forward_packed([torch.zeros(4, 2, 2)] * 2, torch.zeros(1), torch.zeros(2, dtype=torch.long))
+
+
+def test_attention_gets_no_mask_and_no_padding(golden_config: FiTConfig, golden_state: dict[str, Tensor]) -> None:
+    seen = []
+
+    def spy(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        seen.append(tuple(query.shape))
+        return F.scaled_dot_product_attention(query, key, value)
+
+    model = FiT(golden_config, attention=spy)
+    model.load_state_dict(golden_state)
+    labels = torch.zeros(2, dtype=torch.long)
+    model(torch.randn(2, 4, 8, 12), torch.rand(2), labels)
+    model.forward_packed([torch.randn(4, 8, 12), torch.randn(4, 4, 4)], torch.rand(2), labels)
+    assert seen == [(2, 4, 24, 24)] * 3 + [(1, 4, 24, 24), (1, 4, 4, 24)] * 3
+
+
+def test_forward_refuses_latents_that_do_not_fit(golden_model: FiT) -> None:
+    with pytest.raises(ValueError, match=r"\(1, 4, 7, 8\).*multiples of 2"):
+        golden_model(torch.zeros(1, 4, 7, 8), torch.zeros(1), torch.zeros(1, dtype=torch.long))
+
+
+def test_bf16_stays_close_to_fp32(golden: dict[str, Tensor], golden_config: FiTConfig, golden_state: dict[str, Tensor]) -> None:
+    model = FiT(golden_config)
+    model.load_state_dict(golden_state)
+    model.bfloat16()
+    velocity = model(unpatchify(golden["in/20x20/x"], (20, 20), 2).bfloat16(), golden["in/20x20/t"], golden["in/20x20/y"])
+    expected = golden["out/normal/coupled/20x20"]
+    assert velocity.dtype == torch.bfloat16
+    assert (patchify(velocity.float(), 2) - expected).norm() / expected.norm() < 0.02
+
+
+def test_a_new_model_starts_as_zero_and_learns(golden_config: FiTConfig) -> None:
+    model = FiT(golden_config)
+    x, t, y = torch.randn(2, 4, 8, 8), torch.rand(2), torch.tensor([1, 10])
+    assert model(x, t, y).abs().max() == 0
+    (model(x, t, y) - x).square().mean().backward()
+    weight = model.final_layer.linear.weight
+    assert weight.grad is not None
+    assert weight.grad.abs().max() > 0
+
+
+def test_packed_forward_has_the_gradients_of_single_calls(golden_config: FiTConfig, golden_state: dict[str, Tensor]) -> None:
+    latents, t, y = [torch.randn(4, 4, 6), torch.randn(4, 8, 2)], torch.rand(2), torch.tensor([1, 2])
+
+    def gradient(packed: bool) -> Tensor:
+        model = FiT(golden_config)
+        model.load_state_dict(golden_state)
+        out = model.forward_packed(latents, t, y) if packed else [model(x[None], t[i : i + 1], y[i : i + 1])[0] for i, x in enumerate(latents)]
+        torch.stack([v.square().mean() for v in out]).sum().backward()
+        gradient = model.blocks[0].attn.qkv.weight.grad
+        assert gradient is not None
+        return gradient
+
+    assert torch.allclose(gradient(packed=True), gradient(packed=False), atol=1e-6)
+
+
+def test_training_works_after_a_table_was_made_in_inference_mode(golden_config: FiTConfig) -> None:
+    model = FiT(golden_config)
+    x, t, y = torch.randn(1, 4, 14, 22), torch.rand(1), torch.tensor([3])
+    with torch.inference_mode():
+        model(x, t, y)
+    model(x, t, y).sum().backward()
+
+
+def test_a_compiled_model_follows_a_change_of_extrapolation(golden: dict[str, Tensor], golden_model: FiT) -> None:
+    compiled = torch.compile(golden_model, backend="eager")
+    x, t, y = unpatchify(golden["in/8x24/x"], (8, 24), 2), golden["in/8x24/t"], golden["in/8x24/y"]
+    for method, key in (("none", "normal/coupled"), ("ntk", "ntk-aware/decoupled"), ("linear", "linear/decoupled")):
+        velocity = compiled(x, t, y, Extrapolation(method))
+        assert distance(patchify(velocity, 2), golden[f"out/{key}/8x24"]) <= TOLERANCE
+
+
+@pytest.mark.parametrize(("preset", "millions"), [("fitv2-b", 128.15), ("fitv2-xl", 671.05), ("fitv2-3b", 2972)])
+def test_presets_have_the_published_number_of_parameters(preset: str, millions: float) -> None:
+    model = FiT(FiTConfig.preset(preset), device="meta")
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=2e-4)

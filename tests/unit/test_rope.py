@@ -1,0 +1,73 @@
+"""Rotary tables and outputs of every extrapolation method are the published code's."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from comfyui_fitv2 import Extrapolation, FiT, patchify, unpatchify
+from comfyui_fitv2.rope import rope_table
+
+PUBLISHED = {
+    "normal": ("none", "none"),
+    "linear": ("linear", "none"),
+    "ntk-aware": ("ntk", "none"),
+    "ntk-aware-pro1": ("ntk", "pro1"),
+    "ntk-aware-pro2": ("ntk", "pro2"),
+    "ntk-by-parts": ("ntk-by-parts", "none"),
+    "yarn": ("yarn", "none"),
+}
+GRIDS = ["4x6", "10x5", "20x20", "8x24"]
+CPU = torch.device("cpu")
+
+
+def extrapolation(published: str, coupling: str) -> Extrapolation:
+    method, scale = PUBLISHED[published]
+    return Extrapolation(method, decoupled=coupling == "decoupled", attention_scale=scale)
+
+
+def parse(grid: str) -> tuple[int, int]:
+    height, width = grid.split("x")
+    return int(height), int(width)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("coupling", ["coupled", "decoupled"])
+@pytest.mark.parametrize("published", PUBLISHED)
+def test_tables_equal_the_published_code(golden: dict[str, Tensor], published: str, coupling: str, grid: str) -> None:
+    cos, sin = rope_table(parse(grid), 24, 10000.0, extrapolation(published, coupling), CPU)
+    # The published tables name each angle twice, once for each of an interleaved pair.
+    torch.testing.assert_close(cos.repeat_interleave(2, 1), golden[f"rope/{published}/{coupling}/{grid}/cos"], rtol=0, atol=5e-7)
+    torch.testing.assert_close(sin.repeat_interleave(2, 1), golden[f"rope/{published}/{coupling}/{grid}/sin"], rtol=0, atol=5e-7)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("coupling", ["coupled", "decoupled"])
+@pytest.mark.parametrize("published", [p for p in PUBLISHED if p != "normal"])
+def test_outputs_equal_the_published_code(golden: dict[str, Tensor], golden_model: FiT, published: str, coupling: str, grid: str) -> None:
+    x, t, y = (golden[f"in/{grid}/{key}"] for key in "xty")
+    velocity = golden_model(unpatchify(x, parse(grid), 2), t, y, extrapolation(published, coupling))
+    torch.testing.assert_close(patchify(velocity, 2), golden[f"out/{published}/{coupling}/{grid}"], rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("scale", ["none", "paper"])
+@pytest.mark.parametrize("method", ["linear", "ntk", "ntk-by-parts", "yarn"])
+def test_within_the_trained_length_nothing_changes(method: str, scale: str) -> None:
+    changed = rope_table((16, 9), 64, 10000.0, Extrapolation(method, attention_scale=scale), CPU)
+    plain = rope_table((16, 9), 64, 10000.0, Extrapolation(), CPU)
+    torch.testing.assert_close(changed, plain)
+
+
+def test_the_papers_attention_scale_is_the_ratio_of_log_lengths() -> None:
+    magnitude = Extrapolation(attention_scale="paper").magnitude(32, 32)
+    assert magnitude**2 == pytest.approx(10 / 8)  # ln 1024 / ln 256
+
+
+def test_positions_can_be_scaled_and_shifted() -> None:
+    whole, _ = rope_table((6, 8), 24, 10000.0, Extrapolation(), CPU)
+    part, _ = rope_table((3, 4), 24, 10000.0, Extrapolation(), CPU, position_scale=(2.0, 2.0), position_shift=(1.0, 0.0))
+    torch.testing.assert_close(part.view(3, 4, -1), whole.view(6, 8, -1)[1::2, ::2])
+
+
+def test_unknown_methods_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"'ntkk' is unknown.*none, linear, ntk"):
+        Extrapolation("ntkk")
