@@ -175,8 +175,6 @@ def _read_pickle(path: Path, is_zip: bool) -> dict[str, Tensor]:
         raise CheckpointError(
             path, f"a pickle that holds more than weights{code}. Unpickling that can run code, so it was refused. Ask its author for a safetensors file."
         ) from None
-    except OSError:
-        raise
     except Exception as error:  # a pickle cut or overwritten at any byte fails in any way
         reason = str(error).partition(". ")[0] or type(error).__name__
         raise CheckpointError(path, f"a truncated or damaged torch pickle ({reason}). {_AGAIN}") from None
