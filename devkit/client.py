@@ -105,8 +105,8 @@ class Client:
             raise PromptError(f"{data['node_type']} (node {data['node_id']}): {data['exception_message'].strip()}", data)
         elif kind == "execution_interrupted":
             run.interrupted = True
-            return False
-        return kind != "execution_success"
+        # Sent when the history is written, unlike "execution_success".
+        return not (kind == "executing" and data["node"] is None)
 
     def _request(self, path: str, body: bytes | None = None) -> bytes:
         request = urllib.request.Request(self.url + path, body, {"Content-Type": "application/json"} if body is not None else {})

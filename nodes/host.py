@@ -148,6 +148,22 @@ class HostBatch(UniformBatch):
         self.replaced_blocks = transformer_options.get("patches_replace", {}).get("dit", {})
 
 
+# Not traced: TorchCompileModel drops guards on transformer_options, and whatever is read from them in a graph stays in it.
+@torch.compiler.disable
+def _host_batch(config: FiTConfig, grid: tuple[int, int], device: torch.device, transformer_options: dict[str, Any]) -> HostBatch:
+    rope = transformer_options.get("rope_options") or {}
+    rotation = rope_table(
+        grid,
+        config.head_dim,
+        config.rope_base,
+        config.default_extrapolation,
+        device,
+        position_scale=(rope.get("scale_y", 1.0), rope.get("scale_x", 1.0)),
+        position_shift=(rope.get("shift_y", 0.0), rope.get("shift_x", 0.0)),
+    )
+    return HostBatch(rotation, transformer_options)
+
+
 def _host_attention(query: Tensor, key: Tensor, value: Tensor, transformer_options: dict[str, Any]) -> Tensor:
     heads = query.shape[1]
     return optimized_attention(query, key, value, heads, skip_reshape=True, skip_output_reshape=True, transformer_options=transformer_options)
@@ -179,17 +195,8 @@ class HostFiT(FiT):
         height, width = x.shape[-2:]
         x = pad_to_patch_size(x, (patch, patch))
         grid = x.shape[-2] // patch, x.shape[-1] // patch
-        config, rope = self.config, transformer_options.get("rope_options") or {}
-        rotation = rope_table(
-            grid,
-            config.head_dim,
-            config.rope_base,
-            config.default_extrapolation,
-            x.device,
-            position_scale=(rope.get("scale_y", 1.0), rope.get("scale_x", 1.0)),
-            position_shift=(rope.get("shift_y", 0.0), rope.get("shift_x", 0.0)),
-        )
-        tokens = self.transform(patchify(x, patch), 1 - timestep.float(), labels, HostBatch(rotation, transformer_options))
+        batch = _host_batch(self.config, grid, x.device, transformer_options)
+        tokens = self.transform(patchify(x, patch), 1 - timestep.float(), labels, batch)
         return -unpatchify(tokens, grid, patch)[..., :height, :width]
 
     def run_block(self, index: int, block: nn.Module, x: Tensor, conditioning: Tensor, shared_modulation: Tensor, batch: TokenBatch) -> Tensor:

@@ -1,0 +1,70 @@
+"""One real ComfyUI for all host tests, in a data folder of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from comfyui_fitv2 import FiT, Metadata, load_checkpoint, save_checkpoint
+from devkit.client import Client
+from devkit.environment import Host
+from devkit.server import Server
+from tests.host.graph import Graph, Output
+
+SCALE = 0.18215
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, golden_config, golden_state) -> Iterator[Server]:
+    if "FITV2_HOST" not in os.environ:
+        pytest.skip("needs a ComfyUI: run `python dev.py test`, which fetches one")
+    host = Host(Path(os.environ["FITV2_HOST"]), Path(os.environ["FITV2_HOST_PYTHON"]), ours=False)
+    base = tmp_path_factory.mktemp("comfyui")
+    # A model of other classes than the bundled one's.
+    save_checkpoint(base / "models" / "fit" / "ten_classes.safetensors", golden_state, Metadata(golden_config, [f"class {i}" for i in range(10)]))
+    (base / "models" / "loras").mkdir(parents=True)
+    with Server(host, base) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    yield Client(server.url)
+    assert server.is_running()
+
+
+@pytest.fixture(scope="session")
+def model(bundled_checkpoint: Path) -> FiT:
+    """The bundled model outside the host, fp32."""
+    return load_checkpoint(bundled_checkpoint, dtype=torch.float32).model.requires_grad_(False)
+
+
+@pytest.fixture
+def graph() -> Graph:
+    return Graph()
+
+
+class Latents:
+    """Runs a graph and reads the latents of one of its outputs, in the model's scale."""
+
+    def __init__(self, server: Server, client: Client) -> None:
+        self._server = server
+        self._client = client
+
+    def __call__(self, graph: Graph, output: Output) -> Tensor:
+        saved = graph.add("SaveLatent", samples=output, filename_prefix="latents/test")
+        run = self._client.run(graph.prompt)
+        (file,) = run.outputs[saved.id]["latents"]
+        del graph.prompt[saved.id]
+        return load_file(self._server.base / "output" / file["subfolder"] / file["filename"])["latent_tensor"] * SCALE
+
+
+@pytest.fixture
+def latents(server: Server, client: Client) -> Latents:
+    return Latents(server, client)

@@ -1,0 +1,198 @@
+"""A FiT under the host's samplers draws what ``comfyui_fitv2.sample`` draws."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from comfyui_fitv2 import FiT, sample
+from comfyui_fitv2.guidance import guided_velocity
+from comfyui_fitv2.sampling import sampling_times
+from comfyui_fitv2.solvers import heun
+from tests.host.graph import Graph
+
+TOLERANCE = 1e-4
+FRANCE, ITALY, FINLAND = 16, 22, 15
+HEIGHT, WIDTH = 16, 24
+
+
+def noise(batch: int = 1, seed: int = 7, height: int = HEIGHT, width: int = WIDTH) -> Tensor:
+    return torch.randn(batch, 4, height, width, generator=torch.manual_seed(seed))
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    return (a - b).abs().max().item()
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    return ((a - b).norm() / b.norm()).item()
+
+
+def drawn(model: FiT, *ids: int, batch: int | None = None, **settings) -> Tensor:
+    y = torch.tensor(ids)
+    return sample(model, noise(batch or len(ids)), y, **{"method": "euler", "steps": 10, "cfg_scale": 2.0, **settings})
+
+
+@pytest.mark.parametrize("sampler", ["fit_sampler", "ksampler"])
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_euler_gives_the_same_latents_as_sample(graph: Graph, latents, model: FiT, sampler: str, guidance: float) -> None:
+    loader = graph.loader()
+    scale = {"guidance": guidance} if sampler == "fit_sampler" else {"cfg": guidance}
+    node = getattr(graph, sampler)(loader[0], graph.label(loader[0]), graph.size()[0], **scale)
+    assert distance(latents(graph, node[0]), drawn(model, FRANCE, cfg_scale=guidance)) <= TOLERANCE
+
+
+def test_fit_sampler_heun_is_heun_with_a_last_step_of_euler(graph: Graph, latents, model: FiT) -> None:
+    loader = graph.loader()
+    node = graph.fit_sampler(loader[0], graph.label(loader[0]), graph.size()[0], solver="heun", steps=6)
+    with torch.no_grad():
+        expected = heun(guided_velocity(model, torch.tensor([FRANCE]), 2.0), noise(), sampling_times(6), end_with_euler=True)
+    assert distance(latents(graph, node[0]), expected) <= TOLERANCE
+
+
+def test_a_batch_of_three_labels_draws_each(graph: Graph, latents, model: FiT) -> None:
+    loader = graph.loader()
+    label = graph.label(loader[0], "France; Italy; 15")
+    size = graph.size(batch_size=3)
+    expected = drawn(model, FRANCE, ITALY, FINLAND)
+    for node in (graph.fit_sampler(loader[0], label, size[0]), graph.ksampler(loader[0], label, size[0])):
+        assert distance(latents(graph, node[0]), expected) <= TOLERANCE
+
+
+def test_fewer_labels_than_pictures_start_over(graph: Graph, latents, model: FiT) -> None:
+    loader = graph.loader()
+    node = graph.ksampler(loader[0], graph.label(loader[0], "France; Italy"), graph.size(batch_size=3)[0])
+    assert distance(latents(graph, node[0]), drawn(model, FRANCE, ITALY, FRANCE)) <= TOLERANCE
+
+
+def test_the_label_count_sets_the_batch(graph: Graph, latents) -> None:
+    loader = graph.loader()
+    label = graph.label(loader[0], "France; Italy; Finland; Japan")
+    node = graph.fit_sampler(loader[0], label, graph.size(batch_size=label[3])[0], steps=1)  # pyright: ignore[reportArgumentType]
+    assert latents(graph, node[0]).shape == (4, 4, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("sampler_name", "scheduler", "off_by"),
+    [("heun", "simple", 0.05), ("dpmpp_2m", "simple", 0.15), ("uni_pc", "simple", 0.15), ("deis", "normal", 0.15), ("res_multistep", "sgm_uniform", 0.15)],
+)
+def test_stock_ode_samplers_reach_the_solution(graph: Graph, latents, model: FiT, sampler_name: str, scheduler: str, off_by: float) -> None:
+    loader = graph.loader()
+    node = graph.ksampler(loader[0], graph.label(loader[0]), graph.size()[0], steps=40, sampler_name=sampler_name, scheduler=scheduler)
+    assert relative(latents(graph, node[0]), drawn(model, FRANCE, method="heun", steps=60)) < off_by
+
+
+@pytest.mark.parametrize("sampler_name", ["euler_ancestral", "dpmpp_2m_sde", "lcm", "ddim", "er_sde", "euler_cfg_pp"])
+def test_other_stock_samplers_draw(graph: Graph, client, sampler_name: str) -> None:
+    loader = graph.loader()
+    node = graph.ksampler(loader[0], graph.label(loader[0]), graph.size()[0], steps=12, sampler_name=sampler_name, cfg=1.5)
+    assert mean_colours(graph, client, node[0])["right third"][0] > 0.6  # France ends in red
+
+
+def test_custom_sampling_equals_ksampler(graph: Graph, latents) -> None:
+    loader = graph.loader()
+    label, size = graph.label(loader[0]), graph.size()
+    node = graph.add(
+        "SamplerCustomAdvanced",
+        noise=graph.add("RandomNoise", noise_seed=7)[0],
+        guider=graph.add("CFGGuider", model=loader[0], positive=label[0], negative=label[1], cfg=2.0)[0],
+        sampler=graph.add("KSamplerSelect", sampler_name="euler")[0],
+        sigmas=graph.add("BasicScheduler", model=loader[0], scheduler="simple", steps=10, denoise=1.0)[0],
+        latent_image=size[0],
+    )
+    assert distance(latents(graph, node[0]), latents(graph, graph.ksampler(loader[0], label, size[0])[0])) == 0
+
+
+@pytest.mark.parametrize("sampler", ["fit_sampler", "ksampler"])
+def test_odd_latent_sizes_come_back_whole(graph: Graph, latents, model: FiT, sampler: str) -> None:
+    loader = graph.loader()
+    odd = graph.add("EmptyLatentImage", width=264, height=136, batch_size=1)  # 17 × 33 latent pixels
+    got = latents(graph, getattr(graph, sampler)(loader[0], graph.label(loader[0]), odd[0])[0])
+
+    # The same by hand: repeat the first row and column behind the last ones, and cut them off again.
+    y, times = torch.tensor([FRANCE]), sampling_times(10)
+    velocity = guided_velocity(model, y, 2.0)
+    x = noise(height=17, width=33)
+    with torch.no_grad():
+        for t, t_next in zip(times[:-1], times[1:], strict=True):
+            padded = torch.nn.functional.pad(x, (0, 1, 0, 1), mode="circular")
+            x = x + (t_next - t) * velocity(padded, t)[..., :17, :33]
+    assert distance(got, x) <= TOLERANCE
+
+
+def test_image_to_image_equals_sample_from_latents(graph: Graph, latents, model: FiT) -> None:
+    loader = graph.loader()
+    first = graph.fit_sampler(loader[0], graph.label(loader[0]), graph.size()[0])
+    start = latents(graph, first[0])
+    second = graph.fit_sampler(loader[0], graph.label(loader[0], "Italy"), first[0], denoise=0.6)
+    expected = drawn(model, ITALY, latents=start, denoise=0.6)
+    assert distance(latents(graph, second[0]), expected) <= TOLERANCE
+
+
+def test_image_to_image_with_ksampler_keeps_more_at_less_denoise(graph: Graph, latents) -> None:
+    loader = graph.loader()
+    first = graph.fit_sampler(loader[0], graph.label(loader[0], "Japan"), graph.size()[0])
+    start = latents(graph, first[0])
+    italy = graph.label(loader[0], "Italy")
+    kept = [relative(latents(graph, graph.ksampler(loader[0], italy, first[0], denoise=d)[0]), start) for d in (0.2, 0.6, 1.0)]
+    assert kept[0] < kept[1] < kept[2]
+
+
+@pytest.mark.parametrize("sampler", ["fit_sampler", "ksampler"])
+def test_inpainting_leaves_the_kept_area_as_it_was(graph: Graph, latents, sampler: str) -> None:
+    loader = graph.loader()
+    first = graph.fit_sampler(loader[0], graph.label(loader[0]), graph.size()[0])
+    start = latents(graph, first[0])
+    canvas = graph.add("SolidMask", value=0.0, width=192, height=128)
+    hole = graph.add("SolidMask", value=1.0, width=96, height=128)
+    mask = graph.add("MaskComposite", destination=canvas[0], source=hole[0], x=96, y=0, operation="add")
+    masked = graph.add("SetLatentNoiseMask", samples=first[0], mask=mask[0])
+    got = latents(graph, getattr(graph, sampler)(loader[0], graph.label(loader[0], "Brazil"), masked[0])[0])
+    assert distance(got[..., :12], start[..., :12]) <= 1e-5
+    assert relative(got[..., 12:], start[..., 12:]) > 0.3
+
+
+def mean_colours(graph: Graph, client, samples: list) -> dict[str, list[float]]:
+    """Mean RGB in 0..1 of the left and right third of the first drawn picture."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    saved = graph.add("SaveImage", images=graph.picture(samples)[0], filename_prefix="test")
+    (file, *_) = client.run(graph.prompt).outputs[saved.id]["images"]
+    pixels = np.asarray(Image.open(io.BytesIO(client.fetch(file))).convert("RGB")) / 255
+    third = pixels.shape[1] // 3
+    return {"left third": pixels[:, :third].mean((0, 1)).tolist(), "right third": pixels[:, -third:].mean((0, 1)).tolist()}
+
+
+def test_area_conditioning_puts_each_class_in_its_area(graph: Graph, client) -> None:
+    loader = graph.loader()
+    brazil, sweden = graph.label(loader[0], "Brazil"), graph.label(loader[0], "Sweden")
+
+    def half(label, x: int) -> list:
+        return graph.add("ConditioningSetArea", conditioning=label[0], width=192, height=192, x=x, y=0, strength=1.0)[0]
+
+    both = graph.add("ConditioningCombine", conditioning_1=half(brazil, 0), conditioning_2=half(sweden, 192))
+    node = graph.ksampler(loader[0], brazil, graph.size(384, 192)[0], positive=both[0], steps=12)
+    colours = mean_colours(graph, client, node[0])
+    red, green, blue = colours["left third"]
+    assert green > blue + 0.15  # Brazil is green
+    red, green, blue = colours["right third"]
+    assert blue > red + 0.1  # Sweden is blue
+
+
+def test_zeroed_conditioning_is_the_null_class(graph: Graph, latents) -> None:
+    loader = graph.loader()
+    label, size = graph.label(loader[0]), graph.size()
+    zeroed = graph.add("ConditioningZeroOut", conditioning=label[0])
+    by_node = graph.ksampler(loader[0], label, size[0], negative=zeroed[0])
+    assert distance(latents(graph, by_node[0]), latents(graph, graph.ksampler(loader[0], label, size[0])[0])) == 0
+
+
+@pytest.mark.parametrize(("weight_dtype", "off_by"), [("bf16", 0.05), ("fp16", 0.05), ("auto", 0.05)])
+def test_other_weight_dtypes_draw_nearly_the_same(graph: Graph, latents, model: FiT, weight_dtype: str, off_by: float) -> None:
+    loader = graph.loader(weight_dtype=weight_dtype)
+    node = graph.fit_sampler(loader[0], graph.label(loader[0]), graph.size()[0])
+    assert relative(latents(graph, node[0]), drawn(model, FRANCE)) < off_by
