@@ -1,10 +1,12 @@
 """RGB guessed from latents without a VAE, for live previews.
 
-A linear guess is the field's custom, and is poor for small VAEs, whose latents are far from linear in colour: products of
-channels beside the channels themselves mend most of that at no cost.
+A linear guess is the field's custom, and fails for small VAEs: their decoders first squash the latents to nearly ±1, so that a
+colour is closer to a truth table of signs than to a sum. Products of squashed channels can spell such a table, at no cost.
 """
 
 from __future__ import annotations
+
+from itertools import chain, combinations
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +14,15 @@ from torch import Tensor
 
 from .config import LatentFormat
 
+_SQUASHINGS = (0.5, 1.5)
+
 
 def preview_features(latents: Tensor) -> Tensor:
-    """Channels, then products of their pairs i ≤ j: (batch, C, H, W) to (batch, C + C·(C+1)/2, H, W)."""
-    first, second = torch.triu_indices(latents.shape[1], latents.shape[1], device=latents.device)
-    return torch.cat([latents, latents[:, first] * latents[:, second]], dim=1)
+    """(batch, C, H, W) to (batch, 2·(2^C − 1), H, W): the product of every set of channels, squashed by tanh(0.5·z), then by tanh(1.5·z)."""
+    channels = latents.shape[1]
+    subsets = list(chain.from_iterable(combinations(range(channels), size) for size in range(1, channels + 1)))
+    squashed = (torch.tanh(latents * steepness) for steepness in _SQUASHINGS)
+    return torch.cat([torch.stack([x[:, subset].prod(dim=1) for subset in subsets], dim=1) for x in squashed], dim=1)
 
 
 def fit_latent_format(latents: Tensor, images: Tensor, scale_factor: float) -> LatentFormat:

@@ -32,8 +32,8 @@ LABEL_SPACE = "fitv2_num_classes"
 
 WEIGHT_DTYPES = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-# Peak activation memory of a forward pass grows with the width: benchmarks/activation_memory.py measures it.
-_MEMORY_FACTOR_PER_WIDTH = 0.33 / 1152
+# Peak activation memory of a forward pass is proportional to the width: benchmarks/activation_memory.py measures it.
+_MEMORY_FACTOR_PER_WIDTH = 0.00034
 
 
 def load(path: str, weight_dtype: str = "auto", preset: str | None = None, disable_dynamic: bool = False) -> model_patcher.ModelPatcher:
