@@ -1,8 +1,8 @@
 """The project's commands, for Linux, macOS and Windows, with nothing but Python installed.
 
-    python dev.py demo     draw pictures with a shipped workflow in a real ComfyUI, into output/
-    python dev.py serve    the same ComfyUI, left running to be used in a browser
-    python dev.py test     every check and test
+python dev.py demo     draw pictures with a shipped workflow in a real ComfyUI, into output/
+python dev.py serve    the same ComfyUI, left running to be used in a browser
+python dev.py test     every check and test
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from devkit.client import Client, PromptError
-from devkit.environment import DEV, ROOT, Host, SetupError, find_host, install, link_pack, own_host, say
+from devkit.environment import DEV, ROOT, SetupError, find_host, install, link_pack, own_host, say
 from devkit.server import Server
 from devkit.workflow import WorkflowError, to_prompt
 

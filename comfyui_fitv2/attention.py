@@ -6,7 +6,7 @@ A block does not know which it is given: it asks its batch to attend, and to han
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,11 @@ Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Softmax attention by PyTorch's fused kernel; see ``Attention`` for shapes."""
     return F.scaled_dot_product_attention(query, key, value)
+
+
+def _varlen_takes(query: Tensor) -> bool:
+    """Whether PyTorch's variable-length flash attention can run on this."""
+    return varlen_attn is not None and query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and query.shape[-1] % 8 == 0
 
 
 class TokenBatch(Protocol):
@@ -69,12 +74,17 @@ class PackedBatch:
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         query, key = rotate(query, self.rotation), rotate(key, self.rotation)
-        if varlen_attn is not None and self.attention is attention and query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
-            q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-            longest = max(self.lengths)
-            return varlen_attn(q, k, v, self.boundaries, self.boundaries, longest, longest).transpose(0, 1).unsqueeze(0)
+        if self.attention is attention and _varlen_takes(query):
+            return self._attend_at_once(query, key, value)
         images = zip(*(x.split(self.lengths, dim=2) for x in (query, key, value)), strict=True)
         return torch.cat([self.attention(q, k, v) for q, k, v in images], dim=2)
+
+    def _attend_at_once(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        assert varlen_attn is not None
+        q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # (tokens, heads, head_dim)
+        longest = max(self.lengths)
+        out = cast(Tensor, varlen_attn(q, k, v, self.boundaries, self.boundaries, longest, longest))
+        return out.transpose(0, 1).unsqueeze(0)
 
     def per_token(self, per_image: Tensor) -> Tensor:
         return per_image[self.image_of_token].unsqueeze(0)

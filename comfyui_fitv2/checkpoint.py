@@ -106,7 +106,7 @@ def save_checkpoint(path: str | os.PathLike[str], state_dict: Mapping[str, Tenso
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         save_file({k: v.contiguous() for k, v in state_dict.items()}, temporary, {"format": "pt", METADATA_KEY: metadata.to_json()})
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -135,9 +135,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
         return _read_pickle(path, is_zip=head.startswith(b"PK")), None
     if head.startswith(b"GGUF"):
         raise CheckpointError(path, "a GGUF file, which FiTv2 does not use. Expected safetensors or a torch pickle (.bin, .pt).")
-    raise CheckpointError(
-        path, f"neither safetensors nor a torch pickle: {size} bytes that begin {head[:16]!r}. Expected a FiTv2 checkpoint. {_AGAIN}"
-    )
+    raise CheckpointError(path, f"neither safetensors nor a torch pickle: {size} bytes that begin {head[:16]!r}. Expected a FiTv2 checkpoint. {_AGAIN}")
 
 
 def _read_safetensors(path: Path, size: int, header_size: int) -> tuple[dict[str, Tensor], str | None]:
@@ -262,7 +260,8 @@ def _check_tensors(path: Path, tensors: dict[str, Tensor], config: FiTConfig) ->
     if problems:
         raise CheckpointError(path, f"not a FiTv2 of {config.depth} blocks and hidden size {config.hidden_size}: {'; '.join(problems)}.")
     if bad := [key for key, value in tensors.items() if not _is_finite(value)]:
-        raise CheckpointError(path, f"a FiTv2 with NaN, infinite or non-float weights in {len(bad)} tensors ({_shorten(bad)}). Its training or its copy went wrong.")
+        what = f"a FiTv2 with NaN, infinite or non-float weights in {len(bad)} tensors ({_shorten(bad)})"
+        raise CheckpointError(path, f"{what}. Its training or its copy went wrong.")
 
 
 def _is_finite(value: Tensor) -> bool:

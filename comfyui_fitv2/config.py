@@ -53,9 +53,7 @@ class FiTConfig:
         if self.hidden_size % self.num_heads:
             raise ValueError(f"hidden_size {self.hidden_size} is not divisible by num_heads {self.num_heads}.")
         if self.head_dim % 4:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} over num_heads {self.num_heads} is a head of {self.head_dim}; 2-D RoPE needs a multiple of 4."
-            )
+            raise ValueError(f"hidden_size {self.hidden_size} over num_heads {self.num_heads} is a head of {self.head_dim}; 2-D RoPE needs a multiple of 4.")
         _ = self.default_extrapolation  # raises on an unknown method
 
     @property

@@ -13,9 +13,7 @@ GUIDED_CHANNELS = 3
 """The published sampler guides the first three of four latent channels; published numbers hold for that alone."""
 
 
-def guided_velocity(
-    model: FiT, y: Tensor, cfg_scale: float, guided_channels: int = GUIDED_CHANNELS, extrapolation: Extrapolation | None = None
-) -> Velocity:
+def guided_velocity(model: FiT, y: Tensor, cfg_scale: float, guided_channels: int = GUIDED_CHANNELS, extrapolation: Extrapolation | None = None) -> Velocity:
     """A velocity of (x, t): null + ``cfg_scale``·(class − null) on the first ``guided_channels``, the class's own on the rest.
 
     ``x`` stays in its dtype, the model runs in its own. At scale 1 the null class is not evaluated.

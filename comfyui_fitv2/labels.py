@@ -34,7 +34,7 @@ def imagenet_class_names() -> list[str] | None:
         from torchvision.models import ResNet50_Weights
     except ImportError:
         return None
-    return [_IMAGENET_SYNONYMS.get(i, name) for i, name in enumerate(ResNet50_Weights.DEFAULT.meta["categories"])]
+    return [_IMAGENET_SYNONYMS.get(i, name) for i, name in enumerate(map(str, ResNet50_Weights.DEFAULT.meta["categories"]))]
 
 
 def resolve_labels(text: str, class_names: Sequence[str] | None, num_classes: int) -> list[Label]:

@@ -67,8 +67,9 @@ class FiT(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        for embedding in (self.y_embedder.embedding_table, self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
-            nn.init.normal_(embedding.weight, std=0.02)
+        for name, parameter in self.named_parameters():
+            if name in ("y_embedder.embedding_table.weight", "t_embedder.mlp.0.weight", "t_embedder.mlp.2.weight"):
+                nn.init.normal_(parameter, std=0.02)
         modulations = [self.global_adaLN_modulation, self.final_layer.adaLN_modulation, *(b.adaLN_modulation for b in self.blocks)]
         for layer in (*(m[-1] for m in modulations), self.final_layer.linear):
             nn.init.zeros_(layer.weight)
@@ -84,9 +85,7 @@ class FiT(nn.Module):
         tokens = self.transform(patchify(latents, self.config.patch_size), t, y, batch)
         return unpatchify(tokens, grid, self.config.patch_size)
 
-    def forward_packed(
-        self, latents: Sequence[Tensor], t: Tensor, y: Tensor, extrapolation: Extrapolation | None = None
-    ) -> list[Tensor]:
+    def forward_packed(self, latents: Sequence[Tensor], t: Tensor, y: Tensor, extrapolation: Extrapolation | None = None) -> list[Tensor]:
         """Velocities of latents (C, H_i, W_i) of different sizes in one call without padding; ``t`` and ``y`` hold one entry an image."""
         if not len(latents) == len(t) == len(y):
             raise ValueError(f"forward_packed got {len(latents)} latents, {len(t)} timesteps and {len(y)} labels; it takes one of each an image.")
@@ -117,8 +116,7 @@ class FiT(nn.Module):
         patch = self.config.patch_size
         if channels != self.config.in_channels or height % patch or width % patch:
             raise ValueError(
-                f"Latents of shape {tuple(latents.shape)} do not fit: expected {self.config.in_channels} channels, "
-                f"height and width multiples of {patch}."
+                f"Latents of shape {tuple(latents.shape)} do not fit: expected {self.config.in_channels} channels, height and width multiples of {patch}."
             )
         return height // patch, width // patch
 

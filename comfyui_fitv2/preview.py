@@ -27,7 +27,7 @@ def preview_features(latents: Tensor) -> Tensor:
 
 def fit_latent_format(latents: Tensor, images: Tensor, scale_factor: float) -> LatentFormat:
     """The preview colours that fit pairs best: scaled ``latents`` (batch, C, H, W) and ``images`` (batch, 3, f·H, f·W) in −1..1."""
-    colours = F.adaptive_avg_pool2d(images, latents.shape[-2:]).movedim(1, -1).flatten(0, -2)
+    colours = F.adaptive_avg_pool2d(images, (latents.shape[2], latents.shape[3])).movedim(1, -1).flatten(0, -2)
     features = preview_features(latents).movedim(1, -1).flatten(0, -2)
     solution = torch.linalg.lstsq(F.pad(features, (0, 1), value=1.0), colours).solution
     return LatentFormat(scale_factor, solution[:-1].tolist(), solution[-1].tolist())

@@ -5,7 +5,9 @@ Angles stay in fp32 whatever the model's precision: rounded to bf16, positions b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -14,10 +16,15 @@ from .extrapolation import Extrapolation
 
 Pair = tuple[float, float]
 Rotation = tuple[Tensor, Tensor]
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-# Tables must not be traced: a compiled graph would bake one option's table in and keep using it after the option changed.
-@torch.compiler.disable
+def untraced(function: F) -> F:
+    """Keep ``torch.compile`` out of a function: what it reads is read at every call, and never baked into a graph."""
+    return cast(F, torch.compiler.disable(function))
+
+
+@untraced
 def rope_table(
     grid: tuple[int, int],
     head_dim: int,
@@ -35,15 +42,11 @@ def rope_table(
 
 
 @lru_cache(maxsize=64)
-def _rope_table(
-    grid: tuple[int, int], head_dim: int, base: float, extrapolation: Extrapolation, device: torch.device, scale: Pair, shift: Pair
-) -> Rotation:
+def _rope_table(grid: tuple[int, int], head_dim: int, base: float, extrapolation: Extrapolation, device: torch.device, scale: Pair, shift: Pair) -> Rotation:
     # A table first made under inference_mode would break a later training step that saves it for backward.
     with torch.inference_mode(False), torch.no_grad():
         frequencies = extrapolation.frequencies(*grid, head_dim // 2, base)
-        rows, columns = (
-            torch.outer(torch.arange(n, dtype=torch.float32) * a + b, f) for n, a, b, f in zip(grid, scale, shift, frequencies, strict=True)
-        )
+        rows, columns = (torch.outer(torch.arange(n, dtype=torch.float32) * a + b, f) for n, a, b, f in zip(grid, scale, shift, frequencies, strict=True))
         height, width = grid
         angles = torch.cat([rows.repeat_interleave(width, 0), columns.repeat(height, 1)], dim=1)
         magnitude = extrapolation.magnitude(*grid)

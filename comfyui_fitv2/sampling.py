@@ -45,9 +45,7 @@ def sample(
         raise ValueError(f"No solver is called {method!r}. There are: {', '.join(SOLVERS)}.")
     null_class = model.config.null_class
     if len(y) != len(noise) or int(y.min()) < 0 or int(y.max()) > null_class:
-        raise ValueError(
-            f"y must hold one class id of 0 to {null_class} ({null_class} = null) for each of {len(noise)} images, not {y.tolist()}."
-        )
+        raise ValueError(f"y must hold one class id of 0 to {null_class} ({null_class} = null) for each of {len(noise)} images, not {y.tolist()}.")
     if latents is None and denoise < 1.0:
         raise ValueError(f"denoise {denoise} starts part of the way from an image; pass it as latents.")
     times = sampling_times(steps, denoise).to(noise.device)

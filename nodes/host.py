@@ -23,7 +23,7 @@ from ..comfyui_fitv2.config import FiTConfig, LatentFormat, Metadata
 from ..comfyui_fitv2.guidance import GUIDED_CHANNELS
 from ..comfyui_fitv2.model import FiT, patchify, unpatchify
 from ..comfyui_fitv2.preview import preview_features
-from ..comfyui_fitv2.rope import Rotation, rope_table
+from ..comfyui_fitv2.rope import Rotation, rope_table, untraced
 
 LABELS = "class_labels"
 """Conditioning key: LongTensor of class ids, one an image of the batch."""
@@ -101,12 +101,14 @@ def _host_latent_format(latent_format: LatentFormat | None, config: FiTConfig) -
     host_format = latent_formats.SD15()
     host_format.latent_channels = config.in_channels
     if latent_format is not None:
-        host_format.scale_factor = latent_format.scale_factor
-        host_format.latent_rgb_factors = latent_format.latent_rgb_factors
-        host_format.latent_rgb_factors_bias = latent_format.latent_rgb_factors_bias
-        if len(latent_format.latent_rgb_factors or ()) > config.in_channels:
-            host_format.latent_rgb_factors_reshape = preview_features
-        host_format.taesd_decoder_name = None  # Stable Diffusion's would show these latents in wrong colours
+        by_features = len(latent_format.latent_rgb_factors or ()) > config.in_channels
+        vars(host_format).update(
+            scale_factor=latent_format.scale_factor,
+            latent_rgb_factors=latent_format.latent_rgb_factors,
+            latent_rgb_factors_bias=latent_format.latent_rgb_factors_bias,
+            latent_rgb_factors_reshape=preview_features if by_features else None,
+            taesd_decoder_name=None,  # Stable Diffusion's would show these latents in wrong colours
+        )
     return host_format
 
 
@@ -114,7 +116,7 @@ class FiTModel(model_base.BaseModel):
     """FiT under the host's sampling, conditioning and saving."""
 
     def __init__(self, model_config: FiTModelConfig, device: torch.device | None = None) -> None:
-        super().__init__(model_config, model_base.ModelType.FLOW, device=device, unet_model=HostFiT)
+        super().__init__(model_config, model_base.ModelType.FLOW, device=device, unet_model=HostFiT)  # pyright: ignore[reportArgumentType]
         self.metadata = model_config.metadata
 
     def extra_conds(self, **kwargs: Any) -> dict[str, conds.CONDRegular]:
@@ -123,7 +125,7 @@ class FiTModel(model_base.BaseModel):
         if marker is not None and not marker.any():  # ConditioningZeroOut
             labels = torch.tensor([config.null_class])
         elif labels is None:
-            raise ValueError("FiT draws from class labels, but this conditioning holds text. Connect the outputs of FiT Class Label instead of CLIP's.")
+            raise ValueError("FiT draws from class labels, but this conditioning holds text. Connect the outputs of FiT Class Label, not CLIP's.")
         elif kwargs[LABEL_SPACE] != config.num_classes:
             raise ValueError(
                 f"These labels were made for a model of {kwargs[LABEL_SPACE]} classes, and this one has {config.num_classes}. "
@@ -131,7 +133,9 @@ class FiTModel(model_base.BaseModel):
             )
         images = kwargs["noise"].shape[0]
         if len(labels) > images:
-            raise ValueError(f"{len(labels)} class labels for {images} image(s): set the batch size to {len(labels)}, or connect FiT Class Label's count to it.")
+            raise ValueError(
+                f"{len(labels)} class labels for {images} image(s): set the batch size to {len(labels)}, or connect FiT Class Label's count to it."
+            )
         return {LABELS: conds.CONDRegular(labels)}
 
     def state_dict_for_saving(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
@@ -148,8 +152,8 @@ class HostBatch(UniformBatch):
         self.replaced_blocks = transformer_options.get("patches_replace", {}).get("dit", {})
 
 
-# Not traced: TorchCompileModel drops guards on transformer_options, and whatever is read from them in a graph stays in it.
-@torch.compiler.disable
+# TorchCompileModel drops guards on transformer_options: whatever a graph reads from them stays in it.
+@untraced
 def _host_batch(config: FiTConfig, grid: tuple[int, int], device: torch.device, transformer_options: dict[str, Any]) -> HostBatch:
     rope = transformer_options.get("rope_options") or {}
     rotation = rope_table(
@@ -200,12 +204,11 @@ class HostFiT(FiT):
         return -unpatchify(tokens, grid, patch)[..., :height, :width]
 
     def run_block(self, index: int, block: nn.Module, x: Tensor, conditioning: Tensor, shared_modulation: Tensor, batch: TokenBatch) -> Tensor:
-        replacement = batch.replaced_blocks.get(("double_block", index)) if isinstance(batch, HostBatch) else None
-        if replacement is None:
+        if not isinstance(batch, HostBatch) or ("double_block", index) not in batch.replaced_blocks:
             return super().run_block(index, block, x, conditioning, shared_modulation, batch)
 
         def original(args: dict[str, Any]) -> dict[str, Any]:
             return {"img": block(args["img"], args["vec"], shared_modulation, batch)}
 
         args = {"img": x, "vec": conditioning, "transformer_options": batch.transformer_options}
-        return replacement(args, {"original_block": original})["img"]
+        return batch.replaced_blocks["double_block", index](args, {"original_block": original})["img"]

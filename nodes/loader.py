@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import folder_paths
@@ -20,7 +19,7 @@ PRESET_AUTO = "auto"
 
 def register_model_folders() -> None:
     """Let the host list ``models/fit`` beside its own folders, and the checkpoint and VAE that come with the pack."""
-    folder_paths.add_model_folder_path("fit", os.path.join(folder_paths.models_dir, "fit"))
+    folder_paths.add_model_folder_path("fit", str(Path(folder_paths.models_dir) / "fit"))
     for kind in ("fit", "vae"):
         folder_paths.add_model_folder_path(kind, str(BUNDLED / kind))
     paths, extensions = folder_paths.folder_names_and_paths["fit"]
@@ -77,7 +76,7 @@ class FiTLoader(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, checkpoint: str, weight_dtype: str, preset: str = PRESET_AUTO) -> tuple[int, int]:
         # A training run may write the same name again: then it is another model.
-        status = os.stat(_checkpoint_path(checkpoint))
+        status = Path(_checkpoint_path(checkpoint)).stat()
         return status.st_mtime_ns, status.st_size
 
     @classmethod

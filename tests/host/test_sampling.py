@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
+from itertools import pairwise
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from comfyui_fitv2 import FiT, sample
@@ -115,7 +120,7 @@ def test_odd_latent_sizes_come_back_whole(graph: Graph, latents, model: FiT, sam
     velocity = guided_velocity(model, y, 2.0)
     x = noise(height=17, width=33)
     with torch.no_grad():
-        for t, t_next in zip(times[:-1], times[1:], strict=True):
+        for t, t_next in pairwise(times):
             padded = torch.nn.functional.pad(x, (0, 1, 0, 1), mode="circular")
             x = x + (t_next - t) * velocity(padded, t)[..., :17, :33]
     assert distance(got, x) <= TOLERANCE
@@ -155,11 +160,6 @@ def test_inpainting_leaves_the_kept_area_as_it_was(graph: Graph, latents, sample
 
 def mean_colours(graph: Graph, client, samples: list) -> dict[str, list[float]]:
     """Mean RGB in 0..1 of the left and right third of the first drawn picture."""
-    import io
-
-    import numpy as np
-    from PIL import Image
-
     saved = graph.add("SaveImage", images=graph.picture(samples)[0], filename_prefix="test")
     (file, *_) = client.run(graph.prompt).outputs[saved.id]["images"]
     pixels = np.asarray(Image.open(io.BytesIO(client.fetch(file))).convert("RGB")) / 255

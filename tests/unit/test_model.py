@@ -1,11 +1,13 @@
 """The model gives the published code's numbers."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from comfyui_fitv2 import Extrapolation, FiT, FiTConfig, patchify, unpatchify
+from comfyui_fitv2 import Extrapolation, FiT, FiTConfig, attention, patchify, unpatchify
 
 TOLERANCE = 2e-5
 GRIDS = [(4, 6), (10, 5), (20, 20), (8, 24)]
@@ -52,6 +54,23 @@ def test_packed_forward_equals_one_call_an_image(golden_model: FiT) -> None:
     packed = golden_model.forward_packed(latents, t, y)
     for i, latent in enumerate(latents):
         assert distance(packed[i], golden_model(latent[None], t[i : i + 1], y[i : i + 1])[0]) <= TOLERANCE
+
+
+def test_packed_forward_by_variable_length_attention(golden_model: FiT, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The kernel runs on CUDA alone. Here stands one with its interface, to see that it is given the right things.
+    def varlen(q: Tensor, k: Tensor, v: Tensor, starts_q: Tensor, starts_k: Tensor, longest_q: int, longest_k: int) -> Tensor:
+        assert starts_q.dtype == torch.int32
+        assert (longest_q, longest_k) == (15, 15)
+        images = [slice(*pair) for pair in pairwise(starts_k.tolist())]
+        q, k, v = (x.transpose(0, 1) for x in (q, k, v))
+        return torch.cat([F.scaled_dot_product_attention(q[:, i], k[:, i], v[:, i]) for i in images], dim=1).transpose(0, 1)
+
+    latents, t, y = [torch.randn(4, 6, 10), torch.randn(4, 4, 4)], torch.rand(2), torch.tensor([0, 3])
+    expected = golden_model.forward_packed(latents, t, y)
+    monkeypatch.setattr(attention, "_varlen_takes", lambda query: True)
+    monkeypatch.setattr(attention, "varlen_attn", varlen)
+    for got, want in zip(golden_model.forward_packed(latents, t, y), expected, strict=True):
+        assert distance(got, want) <= TOLERANCE
 
 
 def test_packed_forward_without_images_is_empty(golden_model: FiT) -> None:
@@ -111,7 +130,7 @@ def test_packed_forward_has_the_gradients_of_single_calls(golden_config: FiTConf
         model.load_state_dict(golden_state)
         out = model.forward_packed(latents, t, y) if packed else [model(x[None], t[i : i + 1], y[i : i + 1])[0] for i, x in enumerate(latents)]
         torch.stack([v.square().mean() for v in out]).sum().backward()
-        gradient = model.blocks[0].attn.qkv.weight.grad
+        gradient = dict(model.named_parameters())["blocks.0.attn.qkv.weight"].grad
         assert gradient is not None
         return gradient
 
