@@ -31,9 +31,10 @@ def demo(arguments: argparse.Namespace) -> int:
         client = Client(server.url)
         workflow = json.loads(arguments.workflow.read_text(encoding="utf-8"))
         prompt = to_prompt(workflow, client.get("/object_info"))
+        label = arguments.label or (DEMO_LABELS if arguments.workflow == DEMO_WORKFLOW else None)
         for node in prompt.values():
-            if node["class_type"] == "FiTClassLabel" and arguments.label:
-                node["inputs"]["text"] = arguments.label
+            if node["class_type"] == "FiTClassLabel" and label:
+                node["inputs"]["text"] = label
         say(f"running {arguments.workflow.name}")
         run = client.run(prompt, _Progress(prompt))
         for file in run.files():
@@ -65,7 +66,7 @@ def test(arguments: argparse.Namespace) -> int:
         ("format", [str(python), "-m", "ruff", "format", "--check", "."], environment),
         ("types", [str(python), "-m", "pyright"], environment),
         ("walls", [f"{tools}/lint-imports", "--no-cache"], walls),
-        ("tests", [str(python), "-m", "pytest", "tests", *arguments.pytest], environment),
+        ("tests", [str(python), "-m", "pytest", *(arguments.pytest or ["tests"])], environment),
     ]
     failed = []
     for name, command, variables in checks:
@@ -104,7 +105,7 @@ def main() -> int:
         command.add_argument("--python", type=Path, metavar="PATH", help="the Python that runs it, where it is not found by itself")
         if function is demo:
             command.add_argument("--workflow", type=Path, default=DEMO_WORKFLOW, help="a shared workflow JSON")
-            command.add_argument("--label", default=DEMO_LABELS, help='classes to draw, such as "Finland; France"; "" keeps the workflow\'s own')
+            command.add_argument("--label", help='classes to draw, such as "Finland; France"')
         if function is test:
             command.add_argument("pytest", nargs="*", help="arguments for pytest, behind --")
     arguments = parser.parse_args()

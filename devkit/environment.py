@@ -81,6 +81,7 @@ def link_pack(custom_nodes: Path) -> Path:
     link = custom_nodes / PACK_NAME
     custom_nodes.mkdir(parents=True, exist_ok=True)
     if not link.exists():
+        link.unlink(missing_ok=True)  # left by a checkout that was moved
         if sys.platform == "win32":
             import _winapi  # a junction needs no administrator, unlike a symbolic link
 
@@ -99,10 +100,12 @@ def _venv_python() -> Path:
         raise SetupError(f"Python {'.'.join(map(str, MINIMUM_PYTHON))} or newer is needed; this is {sys.version.split()[0]}.")
     folder = DEV / "venv"
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    if not python.exists():
+    made = folder / ".made"
+    if not made.exists():
         say("making a virtual environment in .dev/venv")
         venv.EnvBuilder(with_pip=True, clear=True).create(folder)
         _pip("updating pip, for dependency groups", python, "install", "--upgrade", "pip>=25.1")
+        made.touch()
     return python
 
 

@@ -62,6 +62,25 @@ def test_a_lora_changes_the_weights_it_names(graph: Graph, latents, server, mode
     assert distance(latents(graph, ksampler(graph, loader)), drawn(model)) <= TOLERANCE
 
 
+def test_the_hosts_own_lora_training_works(graph: Graph, latents, client, server, model: FiT) -> None:
+    loader = graph.loader()
+    label = graph.label(loader[0], "Italy")
+    drawn_latents = graph.fit_sampler(loader[0], label, graph.size()[0], steps=2)
+    defaults = client.get("/object_info/TrainLoraNode")["TrainLoraNode"]["input"]["required"]
+    settings = {k: spec[1]["default"] for k, spec in defaults.items() if "default" in spec[1]}
+    settings |= {"steps": 3, "learning_rate": 0.02, "training_dtype": "fp32", "lora_dtype": "fp32", "existing_lora": "[None]"}
+    trained = graph.add("TrainLoraNode", model=loader[0], latents=drawn_latents[0], positive=label[0], **settings)
+    graph.add("SaveLoRA", lora=trained[0], prefix="loras/trained")
+    client.run(graph.prompt)
+    (saved,) = (server.base / "output" / "loras").glob("trained*.safetensors")
+    again = Graph()
+    loader = again.loader()
+    patched = again.add("LoraLoaderModelOnly", model=loader[0], lora_name=saved.name, strength_model=1.0)
+    got = latents(again, ksampler(again, loader, patched))
+    assert got.isfinite().all()
+    assert distance(got, drawn(model)) > 0.1
+
+
 def test_merging_averages_weights_and_saving_keeps_the_model(graph: Graph, latents, client, server, model: FiT, bundled_checkpoint: Path) -> None:
     other = copy.deepcopy(model)
     for parameter in other.parameters():
