@@ -27,9 +27,9 @@ OUTPUT = ROOT / "output"
 
 def demo(arguments: argparse.Namespace) -> int:
     # The host numbers its pictures and never writes over one.
+    workflow = json.loads(arguments.workflow.read_text(encoding="utf-8"))
     with Server(find_host(arguments.comfyui, arguments.python), DEV / "base", "--output-directory", str(OUTPUT)) as server:
         client = Client(server.url)
-        workflow = json.loads(arguments.workflow.read_text(encoding="utf-8"))
         prompt = to_prompt(workflow, client.get("/object_info"))
         label = arguments.label or (DEMO_LABELS if arguments.workflow == DEMO_WORKFLOW else None)
         for node in prompt.values():

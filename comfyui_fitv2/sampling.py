@@ -43,6 +43,7 @@ def sample(
     """
     if method not in SOLVERS:
         raise ValueError(f"No solver is called {method!r}. There are: {', '.join(SOLVERS)}.")
+    y = torch.as_tensor(y, device=noise.device)
     null_class = model.config.null_class
     if len(y) != len(noise) or int(y.min()) < 0 or int(y.max()) > null_class:
         raise ValueError(f"y must hold one class id of 0 to {null_class} ({null_class} = null) for each of {len(noise)} images, not {y.tolist()}.")

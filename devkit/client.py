@@ -49,15 +49,15 @@ class Client:
         self.client_id = uuid.uuid4().hex
 
     def get(self, path: str) -> Any:
-        return json.loads(self._request(path))
+        return json.loads(self.request(path))
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        answer = self._request(path, json.dumps(body).encode())
+        answer = self.request(path, json.dumps(body).encode())
         return json.loads(answer) if answer else None
 
     def fetch(self, file: dict[str, str]) -> bytes:
         """The bytes of a file that an output names."""
-        return self._request("/view?" + urllib.parse.urlencode({k: file[k] for k in ("filename", "subfolder", "type")}))
+        return self.request("/view?" + urllib.parse.urlencode({k: file[k] for k in ("filename", "subfolder", "type")}))
 
     def interrupt(self) -> None:
         self.post("/interrupt", {})
@@ -108,7 +108,7 @@ class Client:
         # Sent when the history is written, unlike "execution_success".
         return not (kind == "executing" and data["node"] is None)
 
-    def _request(self, path: str, body: bytes | None = None) -> bytes:
+    def request(self, path: str, body: bytes | None = None) -> bytes:
         request = urllib.request.Request(self.url + path, body, {"Content-Type": "application/json"} if body is not None else {})
         with urllib.request.urlopen(request, timeout=SILENCE_SECONDS) as response:
             return response.read()

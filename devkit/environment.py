@@ -122,7 +122,8 @@ def _fetch_host(folder: Path) -> None:
         (archive,) = scratch.glob("*.tar.gz")
         with tarfile.open(archive) as tar:
             members = [m for m in tar.getmembers() if m.name.partition("/")[2].startswith(HOST_FOLDER_IN_ARCHIVE)]
-            tar.extractall(scratch / "unpacked", members, filter="data")
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)  # not in the first releases of 3.10 and 3.11
+            tar.extractall(scratch / "unpacked", members)
         (unpacked,) = (scratch / "unpacked").glob(f"*/{HOST_FOLDER_IN_ARCHIVE}")
         shutil.move(unpacked, folder)
 

@@ -7,7 +7,7 @@ from comfy import model_management
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
-from ..comfyui_fitv2.resolution import ASPECT_RATIOS, TOKEN_PIXELS, VAE_FACTOR, Resolution, for_ratio, snap
+from ..comfyui_fitv2.resolution import ASPECT_RATIOS, TOKEN_PIXELS, VAE_FACTOR, for_ratio, snap
 from . import host
 
 EXACT = "exact size"
@@ -75,13 +75,6 @@ class FiTResolution(io.ComfyNode):
             dtype=model_management.intermediate_dtype(),
         )
         report = resolution.report(config.train_tokens if config else DEFAULT_TRAIN_TOKENS)
-        if aspect_ratio == EXACT and resolution != _unsnapped(width, height):
+        if aspect_ratio == EXACT and (resolution.width, resolution.height) != (width, height):
             report += f" · from {width} × {height}"
         return io.NodeOutput({"samples": samples, "downscale_ratio_spacial": VAE_FACTOR}, resolution.width, resolution.height, report)
-
-
-def _unsnapped(width: int, height: int) -> Resolution | None:
-    try:
-        return Resolution(width, height)
-    except ValueError:
-        return None

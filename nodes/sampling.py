@@ -102,7 +102,7 @@ class FiTSampler(io.ComfyNode):
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
             seed=seed,
         )
-        kept = {key: value for key, value in latent.items() if key != "downscale_ratio_spacial"}
+        kept = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio")}
         return io.NodeOutput({**kept, "samples": sampled})
 
 

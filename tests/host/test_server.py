@@ -37,7 +37,7 @@ def test_a_node_is_listed_described_and_searchable(client: Client, name: str) ->
 
 @pytest.mark.parametrize("name", NODES)
 def test_a_node_has_a_help_page(client: Client, name: str) -> None:
-    page = client._request(f"/extensions/{PACK_NAME}/docs/{name}.md").decode()
+    page = client.request(f"/extensions/{PACK_NAME}/docs/{name}.md").decode()
     info = client.get(f"/object_info/{name}")[name]
     for group in ("required", "optional"):
         for key in info["input_order"].get(group, []):
@@ -58,7 +58,7 @@ def test_the_template_browser_finds_the_workflows_and_their_thumbnails(client: C
     assert sorted(client.get("/workflow_templates")[PACK_NAME]) == [path.stem for path in WORKFLOWS]
     for path in WORKFLOWS:
         assert client.get(f"/api/workflow_templates/{PACK_NAME}/{path.name}") == json.loads(path.read_text(encoding="utf-8"))
-        thumbnail = Image.open(io.BytesIO(client._request(f"/api/workflow_templates/{PACK_NAME}/{path.stem}.jpg")))
+        thumbnail = Image.open(io.BytesIO(client.request(f"/api/workflow_templates/{PACK_NAME}/{path.stem}.jpg")))
         assert thumbnail.width >= 300
 
 
