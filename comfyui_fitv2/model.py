@@ -74,16 +74,21 @@ class FiT(nn.Module):
         for layer in (*(m[-1] for m in modulations), self.final_layer.linear):
             nn.init.zeros_(layer.weight)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights, in which the model computes."""
+        return self.x_embedder.proj.weight.dtype
+
     def forward(self, latents: Tensor, t: Tensor, y: Tensor, extrapolation: Extrapolation | None = None) -> Tensor:
         """Velocity (data − noise) of ``latents`` (batch, C, H, W).
 
         ``t`` (batch,) is in [0, 1] with 1 = data, ``y`` (batch,) holds class ids. H and W must be multiples of the patch
-        size, else ``ValueError``. Without ``extrapolation`` the configuration's own is used.
+        size, else ``ValueError``. Without ``extrapolation`` the configuration's own is used. The velocity has the dtype of ``latents``.
         """
         grid = self._grid(latents)
         batch = UniformBatch(self._rotation(grid, extrapolation, latents.device), self.attention)
-        tokens = self.transform(patchify(latents, self.config.patch_size), t, y, batch)
-        return unpatchify(tokens, grid, self.config.patch_size)
+        tokens = patchify(latents, self.config.patch_size).to(self.dtype)
+        return unpatchify(self.transform(tokens, t, y, batch).to(latents.dtype), grid, self.config.patch_size)
 
     def forward_packed(self, latents: Sequence[Tensor], t: Tensor, y: Tensor, extrapolation: Extrapolation | None = None) -> list[Tensor]:
         """Velocities of latents (C, H_i, W_i) of different sizes in one call without padding; ``t`` and ``y`` hold one entry an image."""
@@ -94,8 +99,8 @@ class FiT(nn.Module):
         patch = self.config.patch_size
         grids = [self._grid(x) for x in latents]
         batch = PackedBatch([self._rotation(g, extrapolation, latents[0].device) for g in grids], self.attention)
-        tokens = torch.cat([patchify(x[None], patch) for x in latents], dim=1)
-        out = self.transform(tokens, t, y, batch).split(batch.lengths, dim=1)
+        tokens = torch.cat([patchify(x[None], patch) for x in latents], dim=1).to(self.dtype)
+        out = self.transform(tokens, t, y, batch).to(latents[0].dtype).split(batch.lengths, dim=1)
         return [unpatchify(x, grid, patch)[0] for x, grid in zip(out, grids, strict=True)]
 
     def transform(self, tokens: Tensor, t: Tensor, y: Tensor, batch: TokenBatch) -> Tensor:

@@ -119,6 +119,10 @@ class FiTModel(model_base.BaseModel):
         super().__init__(model_config, model_base.ModelType.FLOW, device=device, unet_model=HostFiT)  # pyright: ignore[reportArgumentType]
         self.metadata = model_config.metadata
 
+    def process_timestep(self, timestep: Tensor, **_: Any) -> Tensor:
+        # Some stock nodes change the schedule and with it the factor that the host puts on sigma.
+        return timestep / getattr(self.model_sampling, "multiplier", 1.0)
+
     def extra_conds(self, **kwargs: Any) -> dict[str, conds.CONDRegular]:
         config = self.metadata.config
         labels, marker = kwargs.get(LABELS), kwargs.get("cross_attn")
@@ -178,7 +182,7 @@ class HostFiT(FiT):
 
     def __init__(self, image_model: str, config: FiTConfig, dtype: torch.dtype, device: torch.device | None, operations: Any) -> None:
         super().__init__(config, operations=operations, device=device, dtype=dtype)
-        self.dtype = dtype
+        self.in_channels = config.in_channels  # read by stock guidance nodes
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] — the host's signature
         self,

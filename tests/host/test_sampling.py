@@ -14,7 +14,7 @@ from torch import Tensor
 from comfyui_fitv2 import FiT, sample
 from comfyui_fitv2.guidance import guided_velocity
 from comfyui_fitv2.sampling import sampling_times
-from comfyui_fitv2.solvers import heun
+from comfyui_fitv2.solvers import euler, heun
 from tests.host.graph import Graph
 
 TOLERANCE = 1e-4
@@ -181,6 +181,18 @@ def test_area_conditioning_puts_each_class_in_its_area(graph: Graph, client) -> 
     assert green > blue + 0.15  # Brazil is green
     red, green, blue = colours["right third"]
     assert blue > red + 0.1  # Sweden is blue
+
+
+@pytest.mark.parametrize(("node", "shift"), [("ModelSamplingSD3", 1.0), ("ModelSamplingSD3", 3.0), ("ModelSamplingAuraFlow", 3.0)])
+def test_a_shifted_schedule_reaches_the_model_as_its_own_time(graph: Graph, latents, model: FiT, node: str, shift: float) -> None:
+    loader = graph.loader()
+    shifted = graph.add(node, model=loader[0], shift=shift)
+    got = latents(graph, graph.ksampler(shifted[0], graph.label(loader[0]), graph.size()[0])[0])
+    sigmas = 1 - sampling_times(10)
+    times = 1 - shift * sigmas / (1 + (shift - 1) * sigmas)
+    with torch.no_grad():
+        expected = euler(guided_velocity(model, torch.tensor([FRANCE]), 2.0), noise(), times)
+    assert distance(got, expected) <= TOLERANCE
 
 
 def test_zeroed_conditioning_is_the_null_class(graph: Graph, latents) -> None:

@@ -109,6 +109,7 @@ def test_bf16_stays_close_to_fp32(golden: dict[str, Tensor], golden_config: FiTC
     velocity = model(unpatchify(golden["in/20x20/x"], (20, 20), 2).bfloat16(), golden["in/20x20/t"], golden["in/20x20/y"])
     expected = golden["out/normal/coupled/20x20"]
     assert velocity.dtype == torch.bfloat16
+    assert model(torch.zeros(1, 4, 4, 4), torch.zeros(1), torch.zeros(1, dtype=torch.long)).dtype == torch.float32
     assert (patchify(velocity.float(), 2) - expected).norm() / expected.norm() < 0.02
 
 

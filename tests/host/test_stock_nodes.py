@@ -1,0 +1,65 @@
+"""Every stock node that patches a MODEL is tried on a FiT, with its default settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from devkit.client import Client, PromptError
+from tests.host.graph import VAE, Graph, Node
+
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+FOR_ONE_MODEL_ONLY = {
+    "FreeU": "scales the skip connections of a U-Net",
+    "FreeU_V2": "scales the skip connections of a U-Net",
+    "SelfAttentionGuidance": "reads the middle block of a U-Net",
+    "TripoSplatSamplingPreview": "draws TripoSplat's point clouds",
+}
+
+
+def model_patching_nodes(object_info: dict[str, Any]) -> Iterator[str]:
+    for name, info in object_info.items():
+        inputs = [spec[0] for spec in info["input"].get("required", {}).values()]
+        if "MODEL" in inputs and "MODEL" in info["output"] and not info["python_module"].startswith("custom_nodes"):
+            yield name
+
+
+def applied(graph: Graph, loader: Node, name: str, info: dict[str, Any]) -> Node | None:
+    """The node with its defaults, or None where it needs what no default gives: another model, a file."""
+    given = {"MODEL": loader[0], "LATENT": graph.size()[0], "CONDITIONING": graph.label(loader[0])[0]}
+    given["VAE"] = graph.add("VAELoader", vae_name=VAE)[0]
+    inputs = {}
+    for key, (kind, *rest) in info["input"]["required"].items():
+        options = rest[0] if rest else {}
+        if isinstance(kind, list):
+            value = kind[0] if kind else None
+        elif kind in WIDGETS:
+            value = options.get("default", next(iter(options.get("options", [])), None))
+        else:
+            value = given.get(kind)
+        if value is None:
+            return None
+        inputs[key] = value
+    return graph.add(name, **inputs)
+
+
+def test_every_stock_model_node_works_on_a_fit(client: Client) -> None:
+    object_info = client.get("/object_info")
+    tried, failed = [], {}
+    for name in model_patching_nodes(object_info):
+        if name == "TorchCompileModel":  # has a test of its own
+            continue
+        graph = Graph()
+        loader = graph.loader()
+        node = applied(graph, loader, name, object_info[name])
+        if node is None:
+            continue
+        tried.append(name)
+        drawn = graph.ksampler(node[object_info[name]["output"].index("MODEL")], graph.label(loader[0]), graph.size()[0], steps=2)
+        graph.add("PreviewImage", images=graph.picture(drawn[0])[0])
+        try:
+            client.run(graph.prompt)
+        except PromptError as error:
+            failed[name] = str(error)
+    assert len(tried) > 50
+    assert {name: message for name, message in failed.items() if name not in FOR_ONE_MODEL_ONLY} == {}
