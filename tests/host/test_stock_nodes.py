@@ -63,3 +63,23 @@ def test_every_stock_model_node_works_on_a_fit(client: Client) -> None:
             failed[name] = str(error)
     assert len(tried) > 50
     assert {name: message for name, message in failed.items() if name not in FOR_ONE_MODEL_ONLY} == {}
+
+
+def test_every_stock_sampler_and_scheduler_draws(client: Client, latents) -> None:
+    choices = client.get("/object_info/KSampler")["KSampler"]["input"]["required"]
+    samplers, schedulers = choices["sampler_name"][0], choices["scheduler"][0]
+    assert len(samplers) > 30
+    cases = [(name, "simple") for name in samplers] + [("euler", name) for name in schedulers]
+    failed = {}
+    for sampler_name, scheduler in cases:
+        graph = Graph()
+        loader = graph.loader()
+        drawn = graph.ksampler(loader[0], graph.label(loader[0]), graph.size()[0], steps=6, sampler_name=sampler_name, scheduler=scheduler)
+        try:
+            result = latents(graph, drawn[0])
+        except PromptError as error:
+            failed[sampler_name, scheduler] = str(error)
+            continue
+        if not result.isfinite().all() or result.abs().max() > 30:
+            failed[sampler_name, scheduler] = f"drew latents of up to {result.abs().max()}"
+    assert failed == {}
