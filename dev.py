@@ -26,8 +26,8 @@ OUTPUT = ROOT / "output"
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    # The host numbers its pictures and never writes over one.
     workflow = json.loads(arguments.workflow.read_text(encoding="utf-8"))
+    # Into our folder directly: the host numbers its pictures and never writes over one.
     with Server(find_host(arguments.comfyui, arguments.python), DEV / "base", "--output-directory", str(OUTPUT)) as server:
         client = Client(server.url)
         prompt = to_prompt(workflow, client.get("/object_info"))

@@ -130,9 +130,10 @@ class FiTModel(model_base.BaseModel):
             labels = torch.tensor([config.null_class])
         elif labels is None:
             raise ValueError("FiT draws from class labels, but this conditioning holds text. Connect the outputs of FiT Class Label, not CLIP's.")
-        elif kwargs[LABEL_SPACE] != config.num_classes:
+        # Others' nodes may leave the label space out; then it is no smaller than their largest label tells.
+        elif (space := kwargs.get(LABEL_SPACE, max(int(labels.max()), config.num_classes))) != config.num_classes:
             raise ValueError(
-                f"These labels were made for a model of {kwargs[LABEL_SPACE]} classes, and this one has {config.num_classes}. "
+                f"These labels were made for a model of {space} classes, and this one has {config.num_classes}. "
                 "Connect the same MODEL to FiT Class Label and to the sampler."
             )
         images = kwargs["noise"].shape[0]
