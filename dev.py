@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -109,6 +110,9 @@ def main() -> int:
         if function is test:
             command.add_argument("pytest", nargs="*", help="arguments for pytest, behind --")
     arguments = parser.parse_args()
+    for name in ("SIGTERM", "SIGHUP"):  # unless they unwind, a closed terminal leaves ComfyUI running
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: sys.exit(1))
     try:
         return arguments.function(arguments)
     except (SetupError, PromptError, WorkflowError, FileNotFoundError) as error:
