@@ -61,18 +61,17 @@ def test(arguments: argparse.Namespace) -> int:
     environment = {**os.environ, "FITV2_HOST": str(host.folder), "FITV2_HOST_PYTHON": str(host.python)}
     # import-linter sees the pack as the host does: as one package.
     walls = {**environment, "PYTHONPATH": str(link_pack(DEV / "walls").parent)}
-    tools = str(python.parent)
-    checks: list[tuple[str, list[str], dict[str, str]]] = [
-        ("style", [str(python), "-m", "ruff", "check", "."], environment),
-        ("format", [str(python), "-m", "ruff", "format", "--check", "."], environment),
-        ("types", [str(python), "-m", "pyright"], environment),
-        ("walls", [f"{tools}/lint-imports", "--no-cache"], walls),
-        ("tests", [str(python), "-m", "pytest", *(arguments.pytest or ["tests"])], environment),
-    ]
+    checks = {
+        "style": ([python, "-m", "ruff", "check", "."], environment),
+        "format": ([python, "-m", "ruff", "format", "--check", "."], environment),
+        "types": ([python, "-m", "pyright"], environment),
+        "walls": ([python.with_name("lint-imports"), "--no-cache"], walls),
+        "tests": ([python, "-m", "pytest", *(arguments.pytest or ["tests"])], environment),
+    }
     failed = []
-    for name, command, variables in checks:
+    for name, (command, variables) in checks.items():
         started = time.monotonic()
-        say(f"{name}: {' '.join(command[1:] if command[0] == str(python) else ['lint-imports'])}")
+        say(name)
         if subprocess.run(command, cwd=ROOT, env=variables).returncode:
             failed.append(name)
         say(f"{name}: {'failed' if name in failed else 'passed'} after {time.monotonic() - started:.0f} s")

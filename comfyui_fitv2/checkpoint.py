@@ -139,22 +139,22 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
 
 
 def _read_safetensors(path: Path, size: int, header_size: int) -> tuple[dict[str, Tensor], str | None]:
-    needed = _safetensors_size(path, header_size)
-    if needed > size:
-        raise CheckpointError(path, f"a truncated safetensors file: it has {size} of its {needed} or more bytes. {_AGAIN}")
     try:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, (file.metadata() or {}).get(METADATA_KEY)  # noqa: SIM118
     except SafetensorError as error:
+        needed = _safetensors_size(path, size, header_size)
+        if needed > size:
+            raise CheckpointError(path, f"a truncated safetensors file: it has {size} of its {needed} or more bytes. {_AGAIN}") from None
         raise CheckpointError(path, f"a damaged safetensors file ({error}). {_AGAIN}") from None
 
 
-def _safetensors_size(path: Path, header_size: int) -> int:
+def _safetensors_size(path: Path, size: int, header_size: int) -> int:
     """Bytes that the header accounts for, or as far as it can be read."""
     with path.open("rb") as file:
         file.seek(8)
         try:
-            header = json.loads(file.read(min(header_size, path.stat().st_size)))
+            header = json.loads(file.read(min(header_size, size)))
             data = max((tensor["data_offsets"][1] for key, tensor in header.items() if key != "__metadata__"), default=0)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError):
             data = 0

@@ -41,8 +41,7 @@ def resolve_labels(text: str, class_names: Sequence[str] | None, num_classes: in
     """The labels of a text such as "Finland; 16; 12 · Germany", one an entry between semicolons or line ends.
 
     An entry is a name (case, accents and underscores do not matter), one of the synonyms that commas part in a name, an id, or
-    "id · name". Raises ``LabelError`` on an empty
-    text, an unknown entry, and a name that several classes share.
+    "id · name". Raises ``LabelError`` on an empty text, an unknown entry, and a name that several classes share.
     """
     entries = [entry.strip() for entry in re.split(r"[;\n]", text) if entry.strip()]
     if not entries:

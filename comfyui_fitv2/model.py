@@ -16,7 +16,7 @@ from .attention import Attention, PackedBatch, TokenBatch, UniformBatch, attenti
 from .config import FiTConfig
 from .extrapolation import Extrapolation
 from .layers import Block, FinalLayer, LabelEmbed, PatchEmbed, TimestepEmbed
-from .rope import Rotation, rope_table
+from .rope import Pair, Rotation, rope_table
 
 
 def patchify(latents: Tensor, patch_size: int) -> Tensor:
@@ -86,7 +86,7 @@ class FiT(nn.Module):
         size, else ``ValueError``. Without ``extrapolation`` the configuration's own is used. The velocity has the dtype of ``latents``.
         """
         grid = self._grid(latents)
-        batch = UniformBatch(self._rotation(grid, extrapolation, latents.device), self.attention)
+        batch = UniformBatch(self.rotation(grid, latents.device, extrapolation), self.attention)
         tokens = patchify(latents, self.config.patch_size).to(self.dtype)
         return unpatchify(self.transform(tokens, t, y, batch).to(latents.dtype), grid, self.config.patch_size)
 
@@ -98,7 +98,7 @@ class FiT(nn.Module):
             return []
         patch = self.config.patch_size
         grids = [self._grid(x) for x in latents]
-        batch = PackedBatch([self._rotation(g, extrapolation, latents[0].device) for g in grids], self.attention)
+        batch = PackedBatch([self.rotation(g, latents[0].device, extrapolation) for g in grids], self.attention)
         tokens = torch.cat([patchify(x[None], patch) for x in latents], dim=1).to(self.dtype)
         out = self.transform(tokens, t, y, batch).to(latents[0].dtype).split(batch.lengths, dim=1)
         return [unpatchify(x, grid, patch)[0] for x, grid in zip(out, grids, strict=True)]
@@ -116,6 +116,19 @@ class FiT(nn.Module):
         """One block; a host overrides this to let others replace blocks."""
         return block(x, conditioning, shared_modulation, batch)
 
+    def rotation(
+        self,
+        grid: tuple[int, int],
+        device: torch.device,
+        extrapolation: Extrapolation | None = None,
+        position_scale: Pair = (1.0, 1.0),
+        position_shift: Pair = (0.0, 0.0),
+    ) -> Rotation:
+        """This model's rotary table of a (rows, columns) ``grid``; see ``rope_table``."""
+        config = self.config
+        extrapolation = extrapolation or config.default_extrapolation
+        return rope_table(grid, config.head_dim, config.rope_base, extrapolation, device, position_scale, position_shift)
+
     def _grid(self, latents: Tensor) -> tuple[int, int]:
         channels, height, width = latents.shape[-3:]
         patch = self.config.patch_size
@@ -124,7 +137,3 @@ class FiT(nn.Module):
                 f"Latents of shape {tuple(latents.shape)} do not fit: expected {self.config.in_channels} channels, height and width multiples of {patch}."
             )
         return height // patch, width // patch
-
-    def _rotation(self, grid: tuple[int, int], extrapolation: Extrapolation | None, device: torch.device) -> Rotation:
-        config = self.config
-        return rope_table(grid, config.head_dim, config.rope_base, extrapolation or config.default_extrapolation, device)

@@ -111,7 +111,6 @@ def _venv_python() -> Path:
 
 def _fetch_host(folder: Path) -> None:
     python = _venv_python()
-    DEV.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=DEV) as scratch_name:
         scratch = Path(scratch_name)
         pinned = scratch / "host.txt"

@@ -79,12 +79,15 @@ class Server:
         deadline = time.monotonic() + BOOT_SECONDS
         while time.monotonic() < deadline:
             if not self.is_running():
-                raise SetupError(f"ComfyUI stopped while starting. The end of {self.log_path}:\n{self.log()[-3000:]}")
+                raise self._failure("ComfyUI stopped while starting.")
             with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
                 urllib.request.urlopen(f"{self.url}/system_stats", timeout=5).close()
                 return
             time.sleep(0.2)
-        raise SetupError(f"ComfyUI did not answer within {BOOT_SECONDS} s. The end of {self.log_path}:\n{self.log()[-3000:]}")
+        raise self._failure(f"ComfyUI did not answer within {BOOT_SECONDS} s.")
+
+    def _failure(self, what: str) -> SetupError:
+        return SetupError(f"{what} The end of {self.log_path}:\n{self.log()[-3000:]}")
 
 
 def _has_accelerator(host: Host) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 _ONLY_IN_EDITOR = ("Note", "MarkdownNote")
 _MUTED, _BYPASSED = 2, 4
-_WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 
 
 class WorkflowError(ValueError):
@@ -43,7 +43,7 @@ def _widget_values(node: dict[str, Any], info: dict[str, Any]) -> Iterator[tuple
         for name in info["input_order"].get(group, []):
             kind, *rest = info["input"][group][name]
             options = rest[0] if rest else {}
-            if not (isinstance(kind, list) or kind in _WIDGET_TYPES) or options.get("forceInput"):
+            if not (isinstance(kind, list) or kind in WIDGET_TYPES) or options.get("forceInput"):
                 continue
             if position >= len(values):
                 raise WorkflowError(f"Node {node['id']} ({node['type']}) has {len(values)} widget values and none for {name}.")

@@ -23,7 +23,7 @@ from ..comfyui_fitv2.config import FiTConfig, LatentFormat, Metadata
 from ..comfyui_fitv2.guidance import GUIDED_CHANNELS
 from ..comfyui_fitv2.model import FiT, patchify, unpatchify
 from ..comfyui_fitv2.preview import preview_features
-from ..comfyui_fitv2.rope import Rotation, rope_table, untraced
+from ..comfyui_fitv2.rope import Rotation, untraced
 
 LABELS = "class_labels"
 """Conditioning key: LongTensor of class ids, one an image of the batch."""
@@ -85,7 +85,6 @@ class FiTModelConfig(supported_models_base.BASE):
     unet_extra_config = {}  # noqa: RUF012 — the host's attribute
     sampling_settings = {"shift": 1.0, "multiplier": 1.0}  # noqa: RUF012
     supported_inference_dtypes = [torch.bfloat16, torch.float32]  # noqa: RUF012
-    latent_format = latent_formats.SD15
 
     def __init__(self, metadata: Metadata) -> None:
         super().__init__({"image_model": "fitv2", "config": metadata.config})
@@ -157,22 +156,6 @@ class HostBatch(UniformBatch):
         self.replaced_blocks = transformer_options.get("patches_replace", {}).get("dit", {})
 
 
-# TorchCompileModel drops guards on transformer_options: whatever a graph reads from them stays in it.
-@untraced
-def _host_batch(config: FiTConfig, grid: tuple[int, int], device: torch.device, transformer_options: dict[str, Any]) -> HostBatch:
-    rope = transformer_options.get("rope_options") or {}
-    rotation = rope_table(
-        grid,
-        config.head_dim,
-        config.rope_base,
-        config.default_extrapolation,
-        device,
-        position_scale=(rope.get("scale_y", 1.0), rope.get("scale_x", 1.0)),
-        position_shift=(rope.get("shift_y", 0.0), rope.get("shift_x", 0.0)),
-    )
-    return HostBatch(rotation, transformer_options)
-
-
 def _host_attention(query: Tensor, key: Tensor, value: Tensor, transformer_options: dict[str, Any]) -> Tensor:
     heads = query.shape[1]
     return optimized_attention(query, key, value, heads, skip_reshape=True, skip_output_reshape=True, transformer_options=transformer_options)
@@ -204,9 +187,17 @@ class HostFiT(FiT):
         height, width = x.shape[-2:]
         x = pad_to_patch_size(x, (patch, patch))
         grid = x.shape[-2] // patch, x.shape[-1] // patch
-        batch = _host_batch(self.config, grid, x.device, transformer_options)
+        batch = self._batch(grid, x.device, transformer_options)
         tokens = self.transform(patchify(x, patch), 1 - timestep.float(), labels, batch)
         return -unpatchify(tokens, grid, patch)[..., :height, :width]
+
+    # TorchCompileModel drops guards on transformer_options: whatever a graph reads from them stays in it.
+    @untraced
+    def _batch(self, grid: tuple[int, int], device: torch.device, transformer_options: dict[str, Any]) -> HostBatch:
+        rope = transformer_options.get("rope_options") or {}
+        scale = (rope.get("scale_y", 1.0), rope.get("scale_x", 1.0))
+        shift = (rope.get("shift_y", 0.0), rope.get("shift_x", 0.0))
+        return HostBatch(self.rotation(grid, device, position_scale=scale, position_shift=shift), transformer_options)
 
     def run_block(self, index: int, block: nn.Module, x: Tensor, conditioning: Tensor, shared_modulation: Tensor, batch: TokenBatch) -> Tensor:
         if not isinstance(batch, HostBatch) or ("double_block", index) not in batch.replaced_blocks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import comfy.sample
@@ -20,7 +21,7 @@ from ..comfyui_fitv2.solvers import Solver, euler, heun
 from . import host
 
 # The host hands out predicted data, from which no velocity follows at t = 1: Heun ends with a step of Euler.
-SOLVERS: dict[str, tuple[Solver, dict[str, Any]]] = {"euler": (euler, {}), "heun": (heun, {"end_with_euler": True})}
+SOLVERS: dict[str, Solver] = {"euler": euler, "heun": partial(heun, end_with_euler=True)}
 
 
 class FiTSampler(io.ComfyNode):
@@ -92,7 +93,7 @@ class FiTSampler(io.ComfyNode):
             model,
             comfy.sample.prepare_noise(samples, seed, latent.get("batch_index")),
             guidance,
-            comfy.samplers.KSAMPLER(_sampler_function(*SOLVERS[solver])),
+            comfy.samplers.KSAMPLER(_sampler_function(SOLVERS[solver])),
             1 - sampling_times(steps, denoise),
             positive,
             negative,
@@ -106,7 +107,7 @@ class FiTSampler(io.ComfyNode):
         return io.NodeOutput({**kept, "samples": sampled})
 
 
-def _sampler_function(solver: Solver, options: dict[str, Any]) -> Callable[..., Tensor]:
+def _sampler_function(solver: Solver) -> Callable[..., Tensor]:
     """One of our solvers behind the host's sampler interface: falling sigmas and a model that predicts data."""
 
     def sample(model: Callable[..., Tensor], x: Tensor, sigmas: Tensor, extra_args: dict[str, Any], callback: Any, disable: bool) -> Tensor:
@@ -122,6 +123,6 @@ def _sampler_function(solver: Solver, options: dict[str, Any]) -> Callable[..., 
                 if callback is not None:
                     callback({"x": x, "i": step, "sigma": 1 - t, "sigma_hat": 1 - t, "denoised": x + (1 - t) * slope})
 
-            return solver(velocity, x, 1 - sigmas, report, **options)
+            return solver(velocity, x, 1 - sigmas, report)
 
     return sample

@@ -11,26 +11,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from comfyui_fitv2 import FiT, read_checkpoint, sample, save_checkpoint
+from comfyui_fitv2 import FiT, read_checkpoint, save_checkpoint
 from comfyui_fitv2.guidance import guided_velocity
 from comfyui_fitv2.sampling import sampling_times
 from comfyui_fitv2.solvers import euler
 from tests.host.graph import Graph, Node
-
-TOLERANCE = 1e-4
-FRANCE = 16
-
-
-def noise() -> Tensor:
-    return torch.randn(1, 4, 16, 24, generator=torch.manual_seed(7))
-
-
-def drawn(model: FiT) -> Tensor:
-    return sample(model, noise(), torch.tensor([FRANCE]), "euler", 10, 2.0)
-
-
-def distance(a: Tensor, b: Tensor) -> float:
-    return (a - b).abs().max().item()
+from tests.host.reference import FRANCE, TOLERANCE, distance, drawn, noise
 
 
 def ksampler(graph: Graph, loader: Node, patched: Node | None = None) -> list:

@@ -9,34 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
-from comfyui_fitv2 import FiT, sample
+from comfyui_fitv2 import FiT
 from comfyui_fitv2.guidance import guided_velocity
 from comfyui_fitv2.sampling import sampling_times
 from comfyui_fitv2.solvers import euler, heun
 from tests.host.graph import Graph
-
-TOLERANCE = 1e-4
-FRANCE, ITALY, FINLAND = 16, 22, 15
-HEIGHT, WIDTH = 16, 24
-
-
-def noise(batch: int = 1, seed: int = 7, height: int = HEIGHT, width: int = WIDTH) -> Tensor:
-    return torch.randn(batch, 4, height, width, generator=torch.manual_seed(seed))
-
-
-def distance(a: Tensor, b: Tensor) -> float:
-    return (a - b).abs().max().item()
-
-
-def relative(a: Tensor, b: Tensor) -> float:
-    return ((a - b).norm() / b.norm()).item()
-
-
-def drawn(model: FiT, *ids: int, batch: int | None = None, **settings) -> Tensor:
-    y = torch.tensor(ids)
-    return sample(model, noise(batch or len(ids)), y, **{"method": "euler", "steps": 10, "cfg_scale": 2.0, **settings})
+from tests.host.reference import FINLAND, FRANCE, HEIGHT, ITALY, TOLERANCE, WIDTH, distance, drawn, noise, relative
 
 
 @pytest.mark.parametrize("sampler", ["fit_sampler", "ksampler"])

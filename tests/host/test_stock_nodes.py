@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from devkit.client import Client, PromptError
+from devkit.workflow import WIDGET_TYPES
 from tests.host.graph import VAE, Graph, Node
 
-WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 FOR_ONE_MODEL_ONLY = {
     "FreeU": "scales the skip connections of a U-Net",
     "FreeU_V2": "scales the skip connections of a U-Net",
@@ -33,7 +33,7 @@ def applied(graph: Graph, loader: Node, name: str, info: dict[str, Any]) -> Node
         options = rest[0] if rest else {}
         if isinstance(kind, list):
             value = kind[0] if kind else None
-        elif kind in WIDGETS:
+        elif kind in WIDGET_TYPES:
             value = options.get("default", next(iter(options.get("options", [])), None))
         else:
             value = given.get(kind)
