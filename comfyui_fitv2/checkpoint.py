@@ -95,6 +95,7 @@ def read_checkpoint(path: str | os.PathLike[str], *, preset: str | None = None) 
         metadata_json = bytes(embedded.tolist()).decode("utf-8", errors="replace")
     _require_fit(path, tensors)
     metadata = _metadata(path, tensors, metadata_json, preset)
+    _drop_learned_sigma(tensors, metadata.config)
     _check_tensors(path, tensors, metadata.config)
     return Checkpoint(path, tensors, metadata)
 
@@ -205,8 +206,8 @@ def _require_fit(path: Path, tensors: Mapping[str, Tensor]) -> None:
         raise CheckpointError(
             path, f"not a FiTv2: its {len(tensors)} tensors begin with {sample}, and x_embedder.proj.weight or blocks.0.attn.qkv.weight is missing."
         )
-    if "global_adaLN_modulation.1.weight" not in tensors and not any("adaLN_modulation.2" in key for key in tensors):
-        raise CheckpointError(path, "a transformer without AdaLN-LoRA, such as FiT version 1 or DiT. Only FiTv2 checkpoints can be loaded.")
+    if "blocks.0.mlp.fc1_g.weight" not in tensors:
+        raise CheckpointError(path, "a transformer without SwiGLU, such as DiT or SiT. Only FiT checkpoints can be loaded.")
 
 
 def _metadata(path: Path, tensors: Mapping[str, Tensor], metadata_json: str | None, preset: str | None) -> Metadata:
@@ -224,11 +225,20 @@ def _metadata(path: Path, tensors: Mapping[str, Tensor], metadata_json: str | No
     return metadata
 
 
+def _drop_learned_sigma(tensors: dict[str, Tensor], config: FiTConfig) -> None:
+    """Version 1 also predicts a variance, behind the noise in each token; samplers other than its own DDPM have no use for it."""
+    outputs = config.in_channels * config.patch_size**2
+    for key in ("final_layer.linear.weight", "final_layer.linear.bias"):
+        if config.prediction == "epsilon" and key in tensors and len(tensors[key]) == 2 * outputs:
+            tensors[key] = tensors[key][:outputs]
+
+
 def _config_by_shape(path: Path, tensors: Mapping[str, Tensor], preset: str | None) -> FiTConfig:
     """The preset of these shapes. High-resolution presets share theirs with the base ones and must be asked for by name."""
     try:
         hidden = tensors["x_embedder.proj.weight"].shape[0]
-        rank = tensors["blocks.0.adaLN_modulation.1.weight"].shape[0]
+        # Version 1 has no LoRA here: one layer makes the whole modulation.
+        rank = tensors["blocks.0.adaLN_modulation.1.weight"].shape[0] if "blocks.0.adaLN_modulation.2.weight" in tensors else 0
         num_classes = tensors["y_embedder.embedding_table.weight"].shape[0] - 1
     except KeyError as error:
         raise CheckpointError(path, f"an incomplete FiTv2 checkpoint: {error.args[0]} is missing.") from None

@@ -14,11 +14,13 @@ from typing import Any
 from .extrapolation import Extrapolation
 
 METADATA_KEY = "fitv2"
+PREDICTIONS = ("velocity", "epsilon")
 
 
 @dataclass(frozen=True, slots=True)
 class FiTConfig:
-    """Architecture of one FiTv2 (arXiv 2410.13925, section 3). Raises ``ValueError`` on sizes that do not fit together."""
+    """Architecture of one FiTv2 (arXiv 2410.13925, section 3), or of a FiT of version 1 (arXiv 2402.12376) by ``qk_norm``,
+    ``adaln_lora_dim``, ``mlp_ratio`` and ``prediction``. Raises ``ValueError`` on values that do not fit together."""
 
     hidden_size: int
     """Width of a token."""
@@ -29,7 +31,7 @@ class FiTConfig:
     num_classes: int
     """Classes without the null class, whose id is ``num_classes``."""
     adaln_lora_dim: int
-    """Rank of each block's own part of the AdaLN modulation."""
+    """Rank of each block's own part of the AdaLN modulation; 0 gives each block a whole modulation and no shared one (version 1)."""
     patch_size: int = 2
     """Latent pixels a token covers on each side."""
     in_channels: int = 4
@@ -44,12 +46,18 @@ class FiTConfig:
     """RoPE method that the weights were trained with, applied where a call asks for none."""
     decoupled: bool = True
     """Whether that method scales height and width apart."""
+    qk_norm: bool = True
+    """Whether queries and keys are normalised; version 1 does not."""
+    prediction: str = "velocity"
+    """What the output is: "velocity" of the rectified flow, or "epsilon", the noise of a DDPM with linear betas (version 1)."""
 
     def __post_init__(self) -> None:
         for name in ("hidden_size", "depth", "num_heads", "num_classes", "adaln_lora_dim", "patch_size", "in_channels", "train_length"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"FiTConfig.{name} must be a whole number of 1 or more, not {value!r}.")
+            value, least = getattr(self, name), int(name != "adaln_lora_dim")
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"FiTConfig.{name} must be a whole number of {least} or more, not {value!r}.")
+        if self.prediction not in PREDICTIONS:
+            raise ValueError(f"FiTConfig.prediction must be one of {', '.join(PREDICTIONS)}, not {self.prediction!r}.")
         if self.hidden_size % self.num_heads:
             raise ValueError(f"hidden_size {self.hidden_size} is not divisible by num_heads {self.num_heads}.")
         if self.head_dim % 4:
@@ -108,6 +116,10 @@ PRESETS: dict[str, FiTConfig] = {
     # The high-resolution post-training: same shapes, but NTK rotary frequencies during training.
     "fitv2-xl-hr": replace(_XL, extrapolation="ntk"),
     "fitv2-3b-hr": replace(_3B, extrapolation="ntk"),
+    # Version 1. Its SwiGLU is four times as wide as a token, which is ⅔ of 6.
+    "fit-xl": FiTConfig(
+        hidden_size=1152, depth=28, num_heads=16, num_classes=1000, adaln_lora_dim=0, mlp_ratio=6.0, qk_norm=False, prediction="epsilon"
+    ),
 }
 
 

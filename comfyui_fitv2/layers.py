@@ -70,13 +70,16 @@ class SelfAttention(nn.Module):
         super().__init__()
         d = config.hidden_size
         self.num_heads = config.num_heads
+        self.qk_norm = config.qk_norm
         self.qkv = ops.Linear(d, 3 * d, **factory)
         self.proj = ops.Linear(d, d, **factory)
 
     def forward(self, x: Tensor, batch: TokenBatch) -> Tensor:
         # (rows, tokens, 3·heads·head_dim) -> three of (rows, heads, tokens, head_dim)
         query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = batch.attend(normalize(query), normalize(key), value)
+        if self.qk_norm:
+            query, key = normalize(query), normalize(key)
+        attended = batch.attend(query, key, value)
         return self.proj(attended.transpose(1, 2).flatten(2))
 
 
@@ -93,17 +96,18 @@ class SwiGLU(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and SwiGLU, each shifted, scaled and gated by AdaLN-LoRA (arXiv 2410.13925, section 3.2)."""
+    """Attention and SwiGLU, each shifted, scaled and gated by AdaLN-LoRA (arXiv 2410.13925, section 3.2), or by AdaLN in version 1."""
 
     def __init__(self, config: FiTConfig, ops: ModuleType | Any, **factory: Any) -> None:
         super().__init__()
         d, rank = config.hidden_size, config.adaln_lora_dim
         self.attn = SelfAttention(config, ops, **factory)
         self.mlp = SwiGLU(config, ops, **factory)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), ops.Linear(d, rank, **factory), ops.Linear(rank, 6 * d, **factory))
+        down_up = [ops.Linear(d, rank, **factory), ops.Linear(rank, 6 * d, **factory)] if rank else [ops.Linear(d, 6 * d, **factory)]
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), *down_up)
 
-    def forward(self, x: Tensor, conditioning: Tensor, shared_modulation: Tensor, batch: TokenBatch) -> Tensor:
-        """``x`` (rows, tokens, d); ``conditioning`` (images, d); ``shared_modulation`` (images, 6·d)."""
+    def forward(self, x: Tensor, conditioning: Tensor, shared_modulation: Tensor | float, batch: TokenBatch) -> Tensor:
+        """``x`` (rows, tokens, d); ``conditioning`` (images, d); ``shared_modulation`` (images, 6·d), or 0 without one."""
         modulation = batch.per_token(self.adaLN_modulation(conditioning) + shared_modulation)
         shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6, dim=-1)
         x = torch.addcmul(x, gate_attn, self.attn(modulate(normalize(x), shift_attn, scale_attn), batch))

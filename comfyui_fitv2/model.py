@@ -55,7 +55,7 @@ class FiT(nn.Module):
         self.x_embedder = PatchEmbed(config, operations, **factory)
         self.t_embedder = TimestepEmbed(config, operations, **factory)
         self.y_embedder = LabelEmbed(config, operations, **factory)
-        self.global_adaLN_modulation = nn.Sequential(nn.SiLU(), operations.Linear(d, 6 * d, **factory))
+        self.global_adaLN_modulation = nn.Sequential(nn.SiLU(), operations.Linear(d, 6 * d, **factory)) if config.adaln_lora_dim else None
         self.blocks = nn.ModuleList(Block(config, operations, **factory) for _ in range(config.depth))
         self.final_layer = FinalLayer(config, operations, **factory)
         if operations is nn:
@@ -70,7 +70,9 @@ class FiT(nn.Module):
         for name, parameter in self.named_parameters():
             if name in ("y_embedder.embedding_table.weight", "t_embedder.mlp.0.weight", "t_embedder.mlp.2.weight"):
                 nn.init.normal_(parameter, std=0.02)
-        modulations = [self.global_adaLN_modulation, self.final_layer.adaLN_modulation, *(b.adaLN_modulation for b in self.blocks)]
+        modulations = [self.final_layer.adaLN_modulation, *(b.adaLN_modulation for b in self.blocks)]
+        if self.global_adaLN_modulation is not None:
+            modulations.append(self.global_adaLN_modulation)
         for layer in (*(m[-1] for m in modulations), self.final_layer.linear):
             nn.init.zeros_(layer.weight)
 
@@ -106,13 +108,13 @@ class FiT(nn.Module):
     def transform(self, tokens: Tensor, t: Tensor, y: Tensor, batch: TokenBatch) -> Tensor:
         """Tokens (rows, tokens, C·p·p) to velocity tokens of the same shape, in the dtype of ``tokens``."""
         conditioning = self.t_embedder(t, tokens.dtype) + self.y_embedder(y, tokens.dtype)
-        shared_modulation = self.global_adaLN_modulation(conditioning)
+        shared_modulation = 0.0 if self.global_adaLN_modulation is None else self.global_adaLN_modulation(conditioning)
         x = self.x_embedder(tokens)
         for index, block in enumerate(self.blocks):
             x = self.run_block(index, block, x, conditioning, shared_modulation, batch)
         return self.final_layer(x, conditioning, batch)
 
-    def run_block(self, index: int, block: nn.Module, x: Tensor, conditioning: Tensor, shared_modulation: Tensor, batch: TokenBatch) -> Tensor:
+    def run_block(self, index: int, block: nn.Module, x: Tensor, conditioning: Tensor, shared_modulation: Tensor | float, batch: TokenBatch) -> Tensor:
         """One block; a host overrides this to let others replace blocks."""
         return block(x, conditioning, shared_modulation, batch)
 

@@ -199,7 +199,7 @@ class HostFiT(FiT):
         shift = (rope.get("shift_y", 0.0), rope.get("shift_x", 0.0))
         return HostBatch(self.rotation(grid, device, position_scale=scale, position_shift=shift), transformer_options)
 
-    def run_block(self, index: int, block: nn.Module, x: Tensor, conditioning: Tensor, shared_modulation: Tensor, batch: TokenBatch) -> Tensor:
+    def run_block(self, index: int, block: nn.Module, x: Tensor, conditioning: Tensor, shared_modulation: Tensor | float, batch: TokenBatch) -> Tensor:
         if not isinstance(batch, HostBatch) or ("double_block", index) not in batch.replaced_blocks:
             return super().run_block(index, block, x, conditioning, shared_modulation, batch)
 

@@ -76,7 +76,7 @@ BROKEN = [
     Broken("list.pt", lambda _: torch_pickle([1, 2, 3]), "a torch pickle of list without weights"),
     Broken("noise.ckpt", lambda _: bytes(range(255, 0, -1)), "neither safetensors nor a torch pickle: 255 bytes"),
     Broken("other_model.safetensors", lambda _: safetensors({"input_blocks.0.0.weight": torch.zeros(2)}), "not a FiTv2: .*input_blocks.0.0.weight"),
-    Broken("fit_v1.safetensors", lambda _: safetensors({k: v for k, v in weights().items() if "adaLN" not in k}), "FiT version 1 or DiT"),
+    Broken("dit.safetensors", lambda _: safetensors({k: v for k, v in weights().items() if "fc1" not in k}), "without SwiGLU, such as DiT"),
     Broken("missing.safetensors", lambda _: safetensors(_without("blocks.1.mlp.fc2.bias")), r"1 tensors are missing \(blocks.1.mlp.fc2.bias\)"),
     Broken("unexpected.safetensors", lambda _: safetensors(_with(extra=torch.zeros(1))), r"1 tensors do not belong to it \(extra\)"),
     Broken("shapes.safetensors", lambda _: safetensors(weights(), _OTHER_CONFIG), r"embedding_table.weight is \(4, 32\), expected \(8, 32\)"),
