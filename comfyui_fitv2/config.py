@@ -117,9 +117,7 @@ PRESETS: dict[str, FiTConfig] = {
     "fitv2-xl-hr": replace(_XL, extrapolation="ntk"),
     "fitv2-3b-hr": replace(_3B, extrapolation="ntk"),
     # Version 1. Its SwiGLU is four times as wide as a token, which is ⅔ of 6.
-    "fit-xl": FiTConfig(
-        hidden_size=1152, depth=28, num_heads=16, num_classes=1000, adaln_lora_dim=0, mlp_ratio=6.0, qk_norm=False, prediction="epsilon"
-    ),
+    "fit-xl": FiTConfig(hidden_size=1152, depth=28, num_heads=16, num_classes=1000, adaln_lora_dim=0, mlp_ratio=6.0, qk_norm=False, prediction="epsilon"),
 }
 
 
