@@ -15,6 +15,8 @@ from .extrapolation import Extrapolation
 
 METADATA_KEY = "fitv2"
 PREDICTIONS = ("velocity", "epsilon")
+DDPM_TIMESTEPS = 1000
+"""Steps of the noise schedule of models that predict "epsilon"."""
 
 
 @dataclass(frozen=True, slots=True)

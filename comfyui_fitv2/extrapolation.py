@@ -5,7 +5,8 @@ one axis (half a head), θ_i = base^(−2i/D), L the trained tokens a side, s = 
 longer side for both axes; "decoupled" (the paper's Vision* methods) gives each axis its own.
 
 The released weights follow the public code where paper and code differ; so do the methods here, and the paper's own
-attention scale is ``paper``.
+attention scale is ``paper``. Lumina-Next's two methods (arXiv 2406.18583, section 2.3) are here in one form: a frequency turns
+NTK-aware up to the one that PI and NTK slow down alike, and by PI behind it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Extrapolation:
-    """How rotary frequencies are stretched. ``method`` is a key of ``METHODS``, ``attention_scale`` one of
+    """How rotary frequencies are stretched. ``method`` is one of ``ALL_METHODS``, ``attention_scale`` one of
     ``ATTENTION_SCALES``; ``train_length`` is in tokens a side. Raises ``ValueError`` on other values."""
 
     method: str = "none"
@@ -29,16 +30,39 @@ class Extrapolation:
     train_length: int = 16
 
     def __post_init__(self) -> None:
-        for what, value, known in (("method", self.method, METHODS), ("attention_scale", self.attention_scale, ATTENTION_SCALES)):
+        for what, value, known in (("method", self.method, ALL_METHODS), ("attention_scale", self.attention_scale, ATTENTION_SCALES)):
             if value not in known:
                 raise ValueError(f"Extrapolation {what} {value!r} is unknown. There are: {', '.join(known)}.")
         if self.train_length < 2:
             raise ValueError(f"Extrapolation train_length must be 2 tokens or more, not {self.train_length}.")
 
-    def frequencies(self, height: int, width: int, axis_dim: int, base: float) -> tuple[Tensor, Tensor]:
-        """Rotary frequencies, (axis_dim / 2,) fp32 each, for the rows and the columns of a ``height`` × ``width`` token grid."""
+    @property
+    def follows_time(self) -> bool:
+        """Whether the frequencies depend on the flow's time."""
+        return self.method in TIME_AWARE
+
+    def factors(self, height: int, width: int) -> tuple[float, float]:
+        """How many times the trained length, at least 1, a ``height`` × ``width`` token grid counts on its rows and its columns."""
         lengths = (height, width) if self.decoupled else (max(height, width),) * 2
-        rows, columns = (METHODS[self.method](max(n / self.train_length, 1.0), axis_dim, base, self.train_length) for n in lengths)
+        return max(lengths[0] / self.train_length, 1.0), max(lengths[1] / self.train_length, 1.0)
+
+    def changes(self, height: int, width: int) -> bool:
+        """Whether anything differs from plain RoPE on this token grid."""
+        stretches = self.method != "none" and max(self.factors(height, width)) > 1.0
+        return stretches or self.magnitude(height, width) != 1.0
+
+    def frequencies(self, height: int, width: int, axis_dim: int, base: float, t: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Rotary frequencies for the rows and the columns of a ``height`` × ``width`` token grid, (axis_dim / 2,) fp32 each.
+
+        Methods that follow time need ``t`` (batch,) in [0, 1], 1 = data, and give (batch, axis_dim / 2) on its device.
+        """
+        factors = self.factors(height, width)
+        if self.follows_time:
+            if t is None:
+                raise ValueError(f"The extrapolation method {self.method!r} follows time and needs t.")
+            rows, columns = (TIME_AWARE[self.method](s, axis_dim, base, t) for s in factors)
+        else:
+            rows, columns = (METHODS[self.method](s, axis_dim, base, self.train_length) for s in factors)
         return rows, columns
 
     def magnitude(self, height: int, width: int) -> float:
@@ -49,7 +73,7 @@ class Extrapolation:
         return factor
 
 
-def unscaled(s: float, axis_dim: int, base: float, train_length: int) -> Tensor:
+def unscaled(s: float, axis_dim: int, base: float, train_length: int = 0) -> Tensor:
     """θ_i = base^(−2i/D)."""
     return 1.0 / base ** (torch.arange(0, axis_dim, 2, dtype=torch.float32) / axis_dim)
 
@@ -92,8 +116,34 @@ def _ramp(axis_dim: int, base: float, train_length: int, fast: float, slow: floa
     return ((torch.arange(axis_dim // 2, dtype=torch.float32) - low) / span).clamp(0, 1)
 
 
+def frequency_aware(s: float, axis_dim: int, base: float, train_length: int) -> Tensor:
+    """Lumina-Next's frequency-aware scaling: PI from the wave on that is as long as the trained length."""
+    pair_of_that_wave = axis_dim / 2 * math.log(train_length / (2 * math.pi)) / math.log(base)
+    return _ntk_up_to(torch.tensor(max(pair_of_that_wave, 1.0)), s, axis_dim, base)
+
+
+def time_aware(s: float, axis_dim: int, base: float, t: Tensor) -> Tensor:
+    """Lumina-Next's time-aware scaling: from PI at noise to NTK-aware at data; ``t`` (batch,) to (batch, axis_dim / 2)."""
+    return _ntk_up_to(1 + (axis_dim // 2 - 1) * t.float().clamp(0, 1)[:, None], s, axis_dim, base)
+
+
+def _ntk_up_to(pair: Tensor, s: float, axis_dim: int, base: float) -> Tensor:
+    """max((base·s^(D / 2d))^(−2i/D), θ_i / s) of the paper for d = ``pair``, which is θ_i·s^(−min(i/d, 1))."""
+    index = torch.arange(axis_dim // 2, dtype=torch.float32, device=pair.device)
+    return unscaled(s, axis_dim, base).to(pair.device) * s ** -(index / pair).clamp(max=1.0)
+
+
 Method = Callable[[float, int, float, int], Tensor]
-METHODS: dict[str, Method] = {"none": unscaled, "linear": linear, "ntk": ntk, "ntk-by-parts": ntk_by_parts, "yarn": yarn}
+METHODS: dict[str, Method] = {
+    "none": unscaled,
+    "linear": linear,
+    "ntk": ntk,
+    "ntk-by-parts": ntk_by_parts,
+    "yarn": yarn,
+    "frequency-aware": frequency_aware,
+}
+TIME_AWARE: dict[str, Callable[[float, int, float, Tensor], Tensor]] = {"time-aware": time_aware}
+ALL_METHODS = (*METHODS, *TIME_AWARE)
 
 
 def _no_scale(height: int, width: int, train_length: int) -> float:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import Attention, PackedBatch, TokenBatch, UniformBatch, attention
-from .config import FiTConfig
+from .config import DDPM_TIMESTEPS, FiTConfig
 from .extrapolation import Extrapolation
 from .layers import Block, FinalLayer, LabelEmbed, PatchEmbed, TimestepEmbed
 from .rope import Pair, Rotation, rope_table
@@ -84,23 +84,35 @@ class FiT(nn.Module):
     def forward(self, latents: Tensor, t: Tensor, y: Tensor, extrapolation: Extrapolation | None = None) -> Tensor:
         """Velocity (data − noise) of ``latents`` (batch, C, H, W).
 
-        ``t`` (batch,) is in [0, 1] with 1 = data, ``y`` (batch,) holds class ids. H and W must be multiples of the patch
+        ``t`` (batch,) is in [0, 1] with 1 = data, ``y`` (batch,) holds class ids. A version 1 takes DDPM timesteps of 0 to 999
+        instead, with 0 = data, and gives the noise. H and W must be multiples of the patch
         size, else ``ValueError``. Without ``extrapolation`` the configuration's own is used. The velocity has the dtype of ``latents``.
         """
         grid = self._grid(latents)
-        batch = UniformBatch(self.rotation(grid, latents.device, extrapolation), self.attention)
+        batch = UniformBatch(self.rotation(grid, latents.device, extrapolation, t), self.attention)
         tokens = patchify(latents, self.config.patch_size).to(self.dtype)
         return unpatchify(self.transform(tokens, t, y, batch).to(latents.dtype), grid, self.config.patch_size)
 
-    def forward_packed(self, latents: Sequence[Tensor], t: Tensor, y: Tensor, extrapolation: Extrapolation | None = None) -> list[Tensor]:
-        """Velocities of latents (C, H_i, W_i) of different sizes in one call without padding; ``t`` and ``y`` hold one entry an image."""
-        if not len(latents) == len(t) == len(y):
-            raise ValueError(f"forward_packed got {len(latents)} latents, {len(t)} timesteps and {len(y)} labels; it takes one of each an image.")
+    def forward_packed(
+        self, latents: Sequence[Tensor], t: Tensor, y: Tensor, extrapolation: Extrapolation | Sequence[Extrapolation | None] | None = None
+    ) -> list[Tensor]:
+        """Velocities of latents (C, H_i, W_i) of different sizes in one call without padding.
+
+        ``t`` and ``y`` hold one entry an image; ``extrapolation`` may.
+        """
+        extrapolations = [extrapolation] * len(latents) if extrapolation is None or isinstance(extrapolation, Extrapolation) else extrapolation
+        if not len(extrapolations) == len(latents) == len(t) == len(y):
+            raise ValueError(
+                f"forward_packed got {len(latents)} latents, {len(t)} timesteps, {len(y)} labels and {len(extrapolations)} extrapolations; "
+                "it takes one of each an image."
+            )
         if not latents:
             return []
         patch = self.config.patch_size
         grids = [self._grid(x) for x in latents]
-        batch = PackedBatch([self.rotation(g, latents[0].device, extrapolation) for g in grids], self.attention)
+        device = latents[0].device
+        rotations = [self.rotation(g, device, e, t[i : i + 1]) for i, (g, e) in enumerate(zip(grids, extrapolations, strict=True))]
+        batch = PackedBatch([(cos.flatten(0, -2), sin.flatten(0, -2)) for cos, sin in rotations], self.attention)
         tokens = torch.cat([patchify(x[None], patch) for x in latents], dim=1).to(self.dtype)
         out = self.transform(tokens, t, y, batch).to(latents[0].dtype).split(batch.lengths, dim=1)
         return [unpatchify(x, grid, patch)[0] for x, grid in zip(out, grids, strict=True)]
@@ -123,13 +135,16 @@ class FiT(nn.Module):
         grid: tuple[int, int],
         device: torch.device,
         extrapolation: Extrapolation | None = None,
+        t: Tensor | None = None,
         position_scale: Pair = (1.0, 1.0),
         position_shift: Pair = (0.0, 0.0),
     ) -> Rotation:
-        """This model's rotary table of a (rows, columns) ``grid``; see ``rope_table``."""
+        """This model's rotary table of a (rows, columns) ``grid`` at the model's time ``t``; see ``rope_table``."""
         config = self.config
         extrapolation = extrapolation or config.default_extrapolation
-        return rope_table(grid, config.head_dim, config.rope_base, extrapolation, device, position_scale, position_shift)
+        if t is not None and config.prediction == "epsilon":
+            t = 1 - t / DDPM_TIMESTEPS
+        return rope_table(grid, config.head_dim, config.rope_base, extrapolation, device, position_scale, position_shift, t)
 
     def _grid(self, latents: Tensor) -> tuple[int, int]:
         channels, height, width = latents.shape[-3:]

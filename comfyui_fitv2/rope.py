@@ -33,24 +33,41 @@ def rope_table(
     device: torch.device,
     position_scale: Pair = (1.0, 1.0),
     position_shift: Pair = (0.0, 0.0),
+    t: Tensor | None = None,
 ) -> Rotation:
     """Cosine and sine, (height·width, head_dim / 2) fp32 each, of every token of a (height, width) ``grid``, rows first.
 
     Position i of an axis is ``shift + i·scale`` tokens, (row, column) each. Tables are kept and shared: do not write to them.
+    Where the extrapolation follows time, ``t`` (batch,) is needed and the tables are new ones of (batch, 1, height·width, head_dim / 2).
     """
-    return _rope_table(grid, head_dim, base, extrapolation, device, position_scale, position_shift)
+    if extrapolation.follows_time:
+        return _table(grid, head_dim, base, extrapolation, device, position_scale, position_shift, t)
+    return _kept_table(grid, head_dim, base, extrapolation, device, position_scale, position_shift)
 
 
 @lru_cache(maxsize=64)
-def _rope_table(grid: tuple[int, int], head_dim: int, base: float, extrapolation: Extrapolation, device: torch.device, scale: Pair, shift: Pair) -> Rotation:
+def _kept_table(grid: tuple[int, int], head_dim: int, base: float, extrapolation: Extrapolation, device: torch.device, scale: Pair, shift: Pair) -> Rotation:
     # A table first made under inference_mode would break a later training step that saves it for backward.
     with torch.inference_mode(False), torch.no_grad():
-        frequencies = extrapolation.frequencies(*grid, head_dim // 2, base)
-        rows, columns = (torch.outer(torch.arange(n, dtype=torch.float32) * a + b, f) for n, a, b, f in zip(grid, scale, shift, frequencies, strict=True))
-        height, width = grid
-        angles = torch.cat([rows.repeat_interleave(width, 0), columns.repeat(height, 1)], dim=1)
-        magnitude = extrapolation.magnitude(*grid)
-        return (angles.cos() * magnitude).to(device), (angles.sin() * magnitude).to(device)
+        cos, sin = _table(grid, head_dim, base, extrapolation, torch.device("cpu"), scale, shift)
+        return cos.to(device), sin.to(device)
+
+
+def _table(
+    grid: tuple[int, int], head_dim: int, base: float, extrapolation: Extrapolation, device: torch.device, scale: Pair, shift: Pair, t: Tensor | None = None
+) -> Rotation:
+    frequencies = extrapolation.frequencies(*grid, head_dim // 2, base, t)
+
+    def angles(axis: int) -> Tensor:
+        positions = torch.arange(grid[axis], dtype=torch.float32, device=device) * scale[axis] + shift[axis]
+        return positions[:, None] * frequencies[axis].unsqueeze(-2)
+
+    height, width = grid
+    whole = torch.cat([angles(0).repeat_interleave(width, -2), torch.cat([angles(1)] * height, -2)], -1)
+    magnitude = extrapolation.magnitude(*grid)
+    if t is not None:
+        whole = whole.unsqueeze(1)
+    return whole.cos() * magnitude, whole.sin() * magnitude
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:

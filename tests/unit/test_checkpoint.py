@@ -111,6 +111,21 @@ def test_an_official_checkpoint_is_recognised_by_shape(tmp_path: Path, monkeypat
         load_checkpoint(path, preset="fitv2-b")
 
 
+def test_version_1_is_recognised_by_shape_and_its_learned_sigma_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = FiTConfig(64, 2, 2, num_classes=1000, adaln_lora_dim=0, mlp_ratio=6.0, qk_norm=False, prediction="epsilon")
+    monkeypatch.setitem(PRESETS, "small-1", small)
+    state = FiT(small).state_dict()
+    noise, sigma = torch.randn(16, 64), torch.full((16, 64), 9.0)
+    # Tokens are (c p1 p2): the sigma's channels follow the noise's.
+    published = {**state, "final_layer.linear.weight": torch.cat([noise, sigma]), "final_layer.linear.bias": torch.arange(32.0)}
+    path = tmp_path / "model_ema.bin"
+    path.write_bytes(torch_pickle(published))
+    loaded = load_checkpoint(path)
+    assert loaded.config == small
+    assert torch.equal(loaded.model.final_layer.linear.weight, noise)  # pyright: ignore[reportArgumentType]
+    assert torch.equal(loaded.model.final_layer.linear.bias, torch.arange(16.0))  # pyright: ignore[reportArgumentType]
+
+
 def test_weights_stay_in_the_file_until_used(tmp_path: Path) -> None:
     if not sys.platform.startswith("linux"):
         pytest.skip("reads /proc/self/maps, which only Linux has")

@@ -1,10 +1,13 @@
 """Rotary tables and outputs of every extrapolation method are the published code's."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from comfyui_fitv2 import Extrapolation, FiT, patchify, unpatchify
+from comfyui_fitv2.extrapolation import ALL_METHODS
 from comfyui_fitv2.rope import rope_table
 
 PUBLISHED = {
@@ -50,11 +53,55 @@ def test_outputs_equal_the_published_code(golden: dict[str, Tensor], golden_mode
 
 
 @pytest.mark.parametrize("scale", ["none", "paper"])
-@pytest.mark.parametrize("method", ["linear", "ntk", "ntk-by-parts", "yarn"])
+@pytest.mark.parametrize("method", ALL_METHODS)
 def test_within_the_trained_length_nothing_changes(method: str, scale: str) -> None:
-    changed = rope_table((16, 9), 64, 10000.0, Extrapolation(method, attention_scale=scale), CPU)
+    extrapolation = Extrapolation(method, attention_scale=scale)
+    cos, sin = rope_table((16, 9), 64, 10000.0, extrapolation, CPU, t=torch.tensor([0.4]))
     plain = rope_table((16, 9), 64, 10000.0, Extrapolation(), CPU)
-    torch.testing.assert_close(changed, plain)
+    torch.testing.assert_close((cos.view(144, -1), sin.view(144, -1)), plain)
+    assert not extrapolation.changes(16, 9)
+
+
+@pytest.mark.parametrize("method", ALL_METHODS)
+def test_beyond_the_trained_length_every_method_says_that_it_acts(method: str) -> None:
+    assert Extrapolation(method).changes(16, 17) == (method != "none")
+    assert Extrapolation(method, attention_scale="paper").changes(17, 17)
+
+
+def frequencies(method: str, s: float, t: float | None = None) -> Tensor:
+    """Of an axis of 32, ``s`` times the trained 16 tokens."""
+    return Extrapolation(method).frequencies(int(16 * s), 16, 32, 10000.0, None if t is None else torch.tensor([t]))[0].flatten()
+
+
+@pytest.mark.parametrize("s", [1.5, 2.0, 4.0])
+def test_frequency_aware_is_pi_for_waves_longer_than_the_trained_length(s: float) -> None:
+    plain, aware, ntk = frequencies("none", s), frequencies("frequency-aware", s), frequencies("ntk", s)
+    long = 2 * torch.pi / plain >= 16
+    torch.testing.assert_close(aware[long], plain[long] / s)
+    # As printed: the greater of PI and NTK with the base b·s^(D / 2d) (arXiv 2406.18583).
+    target = 16 * math.log(16 / (2 * math.pi)) / math.log(10000.0)
+    printed = torch.maximum((10000.0 * s ** (16 / target)) ** -(torch.arange(16) / 16), plain / s)
+    torch.testing.assert_close(aware, printed)
+    assert (aware <= ntk * 1.00001).all()
+
+
+@pytest.mark.parametrize("s", [1.5, 2.0, 4.0])
+def test_time_aware_goes_from_pi_to_ntk(s: float) -> None:
+    plain = frequencies("none", s)
+    noise, middle, data = (frequencies("time-aware", s, t) for t in (0.0, 0.5, 1.0))
+    torch.testing.assert_close(noise[1:], plain[1:] / s)
+    torch.testing.assert_close(data, (10000.0 * s) ** -(torch.arange(16) / 16))
+    assert (noise <= middle).all()
+    assert (middle <= data).all()
+
+
+def test_time_aware_needs_time_and_gives_every_image_its_own_table() -> None:
+    with pytest.raises(ValueError, match=r"'time-aware' follows time and needs t"):
+        rope_table((32, 8), 64, 10000.0, Extrapolation("time-aware"), CPU)
+    t = torch.tensor([0.0, 0.7])
+    both, _ = rope_table((32, 8), 64, 10000.0, Extrapolation("time-aware"), CPU, t=t)
+    assert both.shape == (2, 1, 256, 32)
+    torch.testing.assert_close(both[1:], rope_table((32, 8), 64, 10000.0, Extrapolation("time-aware"), CPU, t=t[1:])[0])
 
 
 def test_the_papers_attention_scale_is_the_ratio_of_log_lengths() -> None:

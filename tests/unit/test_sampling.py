@@ -1,62 +1,69 @@
-"""Solvers, guidance and ``sample`` give the published code's numbers."""
+"""Guidance, schedules and ``sample`` give the published code's numbers."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from comfyui_fitv2 import FiT, patchify, sample, unpatchify
+from comfyui_fitv2 import FiT, FiTConfig, patchify, sample, unpatchify
 from comfyui_fitv2.flow import interpolate, velocity_from_denoised
-from comfyui_fitv2.guidance import guided_velocity
-from comfyui_fitv2.sampling import sampling_times
-from comfyui_fitv2.solvers import euler, heun
+from comfyui_fitv2.guidance import Guidance, guided_velocity
+from comfyui_fitv2.sampling import resolution_shift, sampling_times
 
 TOLERANCE = 2e-5
 GRID = (4, 6)
 
 
-@pytest.mark.parametrize(("method", "key", "steps"), [("euler", "euler_9points", 8), ("heun", "heun2_5points", 4)])
-def test_sample_equals_the_published_sampler(golden: dict[str, Tensor], golden_model: FiT, method: str, key: str, steps: int) -> None:
-    noise = unpatchify(golden["ode/z"], GRID, 2)
-    latents = sample(golden_model, noise, golden["ode/y"], method=method, steps=steps, cfg_scale=2.0)
-    assert (patchify(latents, 2) - golden[f"ode/{key}"]).abs().max() <= TOLERANCE
-
-
 @pytest.mark.parametrize("t", [0.0, 0.13, 0.77, 1.0])
-@pytest.mark.parametrize("scale", [1.5, 4.0])
-def test_guidance_equals_the_published_code(golden: dict[str, Tensor], golden_model: FiT, scale: float, t: float) -> None:
-    velocity = guided_velocity(golden_model, golden["cfg/y"], scale)(unpatchify(golden["cfg/x"], GRID, 2), torch.tensor(t))
-    assert (patchify(velocity, 2) - golden[f"cfg/out/scale{scale}_pow0.0_t{t}"]).abs().max() <= TOLERANCE
+@pytest.mark.parametrize(("scale", "power"), [(1.5, 0.0), (4.0, 0.0), (4.0, 1.0), (4.0, 2.5)])
+def test_guidance_equals_the_published_code(golden: dict[str, Tensor], golden_model: FiT, scale: float, power: float, t: float) -> None:
+    velocity = guided_velocity(golden_model, golden["cfg/y"], Guidance(scale, power))(unpatchify(golden["cfg/x"], GRID, 2), torch.tensor(t))
+    assert (patchify(velocity, 2) - golden[f"cfg/out/scale{scale}_pow{power}_t{t}"]).abs().max() <= TOLERANCE
 
 
 def test_guidance_1_evaluates_the_class_alone(golden: dict[str, Tensor], golden_model: FiT) -> None:
     x, y, t = unpatchify(golden["cfg/x"], GRID, 2), golden["cfg/y"], torch.tensor(0.3)
-    assert torch.equal(guided_velocity(golden_model, y, 1.0)(x, t), golden_model(x, t.expand(2), y))
+    assert torch.equal(guided_velocity(golden_model, y, Guidance(1.0))(x, t), golden_model(x, t.expand(2), y))
 
 
-def test_one_step_of_euler_is_the_velocity_itself() -> None:
-    x = torch.randn(3)
-    assert torch.equal(euler(lambda x, t: 2 * x + t, x, torch.tensor([0.0, 1.0])), x + 2 * x)
+class CountedFiT(FiT):
+    """Counts the images it sees."""
+
+    images = 0
+
+    def forward(self, latents: Tensor, *rest, **more) -> Tensor:
+        self.images += len(latents)
+        return super().forward(latents, *rest, **more)
 
 
-@pytest.mark.parametrize(("solver", "order"), [(euler, 1), (heun, 2)])
-def test_solvers_converge_with_their_order(solver, order: int) -> None:
-    def error(steps: int) -> float:
-        solution = solver(lambda x, t: x, torch.ones(1, dtype=torch.float64), torch.linspace(0, 1, steps + 1, dtype=torch.float64))
-        return abs(solution.item() - torch.e)
+def test_outside_the_guidance_interval_the_class_alone_is_evaluated(golden_model: FiT) -> None:
+    model = CountedFiT(golden_model.config)
+    model.load_state_dict(golden_model.state_dict())
+    noise, y = torch.randn(1, 4, 8, 12), torch.tensor([3])
+    times = [0.0, 0.25, 0.5, 0.75]
+    drawn = sample(model, noise, y, "euler", 4, 3.0, guidance_interval=(0.2, 0.5))
+    assert model.images == 4 + 2
+    x = noise
+    for t in times:
+        scale = 3.0 if 0.2 <= t <= 0.5 else 1.0
+        x = x + 0.25 * guided_velocity(golden_model, y, Guidance(scale))(x, torch.tensor(t))
+    torch.testing.assert_close(drawn, x)
 
-    assert error(20) / error(40) == pytest.approx(2**order, rel=0.1)
+
+def test_all_channels_can_be_guided(golden_model: FiT) -> None:
+    x, y, t = torch.randn(2, 4, 8, 12), torch.tensor([1, 2]), torch.tensor(0.4)
+    conditional, unconditional = (golden_model(x, t.expand(2), labels) for labels in (y, torch.tensor([10, 10])))
+    got = guided_velocity(golden_model, y, Guidance(2.0, channels=None))(x, t)
+    torch.testing.assert_close(got, 2 * conditional - unconditional)
 
 
-def test_heun_can_end_without_evaluating_the_last_time() -> None:
-    seen = []
-
-    def velocity(x: Tensor, t: Tensor) -> Tensor:
-        seen.append(t.item())
-        return x
-
-    heun(velocity, torch.ones(1), torch.linspace(0, 1, 4), end_with_euler=True)
-    assert max(seen) < 1
-    assert len(seen) == 5
+@pytest.mark.parametrize(
+    ("values", "message"), [({"power": -1.0}, "0 or more, not -1"), ({"interval": (0.5, 0.5)}, "from 0.5 to 0.5"), ({"interval": (0, 2)}, "to 2")]
+)
+def test_guidance_explains_bad_values(values: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Guidance(**values)
 
 
 def test_image_to_image_starts_on_the_path(golden_model: FiT) -> None:
@@ -77,6 +84,9 @@ def test_data_and_velocity_are_two_views_of_one_prediction() -> None:
     ("arguments", "message"),
     [
         ({"method": "rk5"}, "No solver is called 'rk5'.*euler, heun"),
+        ({"rtol": 1.0}, "'heun' has no option 'rtol'"),
+        ({"shift": 0.0}, "shift must be above 0"),
+        ({"last_step_size": 1.0}, "below denoise"),
         ({"steps": 0}, "steps must be 1 or more, not 0"),
         ({"y": torch.tensor([11, 0])}, r"0 to 10 \(10 = null\)"),
         ({"y": torch.tensor([1])}, "for each of 2 images"),
@@ -90,3 +100,36 @@ def test_sample_explains_bad_arguments(golden_model: FiT, arguments: dict, messa
 
 def test_steps_are_counted_not_points() -> None:
     torch.testing.assert_close(sampling_times(4, 0.5), torch.tensor([0.5, 0.625, 0.75, 0.875, 1.0]))
+
+
+@pytest.mark.parametrize(("denoise", "last_step_size"), [(1.0, 0.0), (0.6, 0.0), (1.0, 0.04), (0.5, 0.1)])
+def test_a_shift_keeps_the_ends(denoise: float, last_step_size: float) -> None:
+    plain, shifted = (sampling_times(6, denoise, shift, last_step_size) for shift in (1.0, 2.0))
+    ends = [0, -2, -1] if last_step_size else [0, -1]
+    torch.testing.assert_close(shifted[ends], plain[ends])
+    inner = slice(1, -2 if last_step_size else -1)
+    assert (shifted[inner] < plain[inner]).all()
+    assert shifted.diff().min() > 0
+    assert len(shifted) == 7
+
+
+def test_a_shift_moves_the_noise_level_as_published() -> None:
+    torch.testing.assert_close(1 - sampling_times(4, shift=3.0)[2], torch.tensor(3 * 0.5 / (1 + 2 * 0.5)))
+    assert resolution_shift(1024, 256) == 2.0
+    assert resolution_shift(100, 256) == 1.0
+
+
+def test_a_seed_draws_the_same_by_a_stochastic_solver(golden_model: FiT) -> None:
+    noise, y = torch.randn(2, 4, 8, 12), torch.tensor([1, 2])
+    drawn = []
+    for seed in (5, 5, 6):
+        torch.manual_seed(seed)
+        drawn.append(sample(golden_model, noise, y, "sde-heun", 6, 2.0))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_a_model_that_predicts_noise_is_refused(golden_config: FiTConfig) -> None:
+    model = FiT(replace(golden_config, prediction="epsilon"))
+    with pytest.raises(ValueError, match=r"predicts noise.*KSampler"):
+        sample(model, torch.zeros(1, 4, 8, 12), torch.tensor([1]))
