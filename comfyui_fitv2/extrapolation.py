@@ -37,6 +37,23 @@ class Extrapolation:
             raise ValueError(f"Extrapolation train_length must be 2 tokens or more, not {self.train_length}.")
 
     @property
+    def label(self) -> str:
+        """Its name, as ``parse`` reads it: "ntk", "yarn coupled", "ntk + pro2"."""
+        coupling = "" if self.decoupled or self.method == "none" else " coupled"
+        return f"{self.method}{coupling}{'' if self.attention_scale == 'none' else f' + {self.attention_scale}'}"
+
+    @classmethod
+    def parse(cls, text: str, train_length: int) -> Extrapolation:
+        """The reverse of ``label``, spaces and case aside. Raises ``ValueError`` that says how to write one."""
+        method, _, scale = (part.strip() for part in text.lower().partition("+"))
+        name, _, coupling = (part.strip() for part in method.partition(" "))
+        if coupling not in ("", "coupled", "decoupled"):
+            raise ValueError(
+                f'{text.strip()!r} is not an extrapolation. Write a method, "coupled" behind it if both axes scale alike, "+" and an attention scale.'
+            )
+        return cls(name or "none", coupling != "coupled", scale or "none", train_length)
+
+    @property
     def follows_time(self) -> bool:
         """Whether the frequencies depend on the flow's time."""
         return self.method in TIME_AWARE

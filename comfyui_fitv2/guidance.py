@@ -21,7 +21,7 @@ class Guidance:
     """How strongly to guide, where, and when.
 
     ``scale`` 1 is off. With ``power`` > 0 it falls from ``scale`` at noise to 1 at data along a power-cosine (MDT, arXiv
-    2303.14389), the later the greater the power; 0 keeps it constant. Outside the ``interval`` of t nothing is guided (arXiv
+    2303.14389), the sooner the greater the power; 0 keeps it constant. Outside the ``interval`` of t nothing is guided (arXiv
     2404.07724). ``channels`` counts the guided latent channels, None for all. Raises ``ValueError`` on a negative power or an
     interval that does not rise within [0, 1].
     """

@@ -5,6 +5,7 @@ A token covers 16 × 16 pixels: patch 2 of an f8 latent.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from math import isqrt
 
@@ -81,6 +82,18 @@ def for_ratio(ratio: str, tokens: int) -> Resolution:
     if not rows or not columns:
         raise ValueError(f"{tokens} tokens are too few for {ratio}: it needs {-(-max(w, h) // min(w, h))} or more.")
     return Resolution(columns * TOKEN_PIXELS, rows * TOKEN_PIXELS)
+
+
+def parse_size(text: str, tokens: int) -> Resolution:
+    """A size as people write it: "256x192" in pixels (to the nearest whole tokens), "3:2" within ``tokens``, or "3:2 @ 576" within 576.
+
+    Raises ``ValueError`` on anything else.
+    """
+    if exact := re.fullmatch(r"\s*(\d+)\s*[x×]\s*(\d+)\s*", text, re.IGNORECASE):
+        return snap(int(exact[1]), int(exact[2]))
+    if ratio := re.fullmatch(r"\s*(\d+:\d+)\s*(?:@\s*(\d+)\s*)?", text):
+        return for_ratio(ratio[1], int(ratio[2] or tokens))
+    raise ValueError(f'{text.strip()!r} is not a size. Write pixels as "256x192", a ratio as "3:2", or a ratio and its most tokens as "3:2 @ 576".')
 
 
 def flexible_resize(width: int, height: int, max_side: int) -> Resolution:

@@ -2,10 +2,15 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from .compare import FiTCompareSheet
 from .conditioning import FiTClassLabel
+from .extrapolation import FiTExtrapolation
+from .guidance import FiTGuidance
 from .loader import FiTLoader, register_model_folders
 from .resolution import FiTResolution
 from .sampling import FiTSampler
+from .solvers import FiTScheduler, FiTSolver
+from .sweep import FiTResolutionSweep, FiTSweepSampler
 
 
 class FiTExtension(ComfyExtension):
@@ -13,7 +18,19 @@ class FiTExtension(ComfyExtension):
         register_model_folders()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [FiTLoader, FiTClassLabel, FiTResolution, FiTSampler]
+        return [
+            FiTLoader,
+            FiTClassLabel,
+            FiTResolution,
+            FiTExtrapolation,
+            FiTGuidance,
+            FiTSampler,
+            FiTSolver,
+            FiTScheduler,
+            FiTResolutionSweep,
+            FiTSweepSampler,
+            FiTCompareSheet,
+        ]
 
 
 async def comfy_entrypoint() -> FiTExtension:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
@@ -44,13 +41,8 @@ class FiTClassLabel(io.ComfyNode):
         config = metadata.config
         labels = resolve_labels(text, metadata.class_names, config.num_classes)
         return io.NodeOutput(
-            _conditioning([label.id for label in labels], config.num_classes),
-            _conditioning([config.null_class], config.num_classes),
+            host.conditioning([label.id for label in labels], config.num_classes),
+            host.conditioning([config.null_class], config.num_classes),
             "; ".join(map(str, labels)),
             len(labels),
         )
-
-
-def _conditioning(class_ids: list[int], num_classes: int) -> list[list[Any]]:
-    # The tensor carries nothing but "not zeroed out": see FiTModel.extra_conds.
-    return [[torch.ones(1, 1, 1), {host.LABELS: torch.tensor(class_ids), host.LABEL_SPACE: num_classes}]]

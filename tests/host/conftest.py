@@ -16,8 +16,7 @@ from devkit.client import Client
 from devkit.environment import Host
 from devkit.server import Server
 from tests.host.graph import Graph, Output
-
-SCALE = 0.18215
+from tests.host.reference import SCALE
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,8 @@ from torch import Tensor
 from comfyui_fitv2 import FiT, sample
 
 TOLERANCE = 1e-4
+SCALE = 0.18215
+"""From the bundled VAE's latents to the model's."""
 FRANCE, ITALY, FINLAND = 16, 22, 15
 HEIGHT, WIDTH = 16, 24
 

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from comfyui_fitv2 import FiT, read_checkpoint, save_checkpoint
-from comfyui_fitv2.guidance import guided_velocity
+from comfyui_fitv2.guidance import Guidance, guided_velocity
 from comfyui_fitv2.sampling import sampling_times
-from comfyui_fitv2.solvers import euler
+from comfyui_fitv2.solvers import SOLVERS
 from tests.host.graph import Graph, Node
 from tests.host.reference import FRANCE, TOLERANCE, distance, drawn, noise
 
@@ -131,9 +131,9 @@ def test_skip_layer_guidance_replaces_a_block(graph: Graph, latents, model: FiT)
     without = copy.deepcopy(model)
     without.blocks[3] = Skipped()
     y = torch.tensor([FRANCE])
-    whole, skipped = guided_velocity(model, y, 1.0), guided_velocity(without, y, 1.0)
+    whole, skipped = guided_velocity(model, y, Guidance(1.0)), guided_velocity(without, y, Guidance(1.0))
     with torch.no_grad():
-        expected = euler(lambda x, t: 3 * whole(x, t) - 2 * skipped(x, t), noise(), sampling_times(10))
+        expected = SOLVERS["euler"](lambda x, t: 3 * whole(x, t) - 2 * skipped(x, t), noise(), sampling_times(10))
 
     loader = graph.loader()
     options = {"double_layers": "3", "single_layers": "", "scale": 2.0, "start_percent": 0.0, "end_percent": 1.0, "rescaling_scale": 0.0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from comfyui_fitv2 import FiT
-from comfyui_fitv2.guidance import guided_velocity
+from comfyui_fitv2 import FiT, Metadata, save_checkpoint
+from comfyui_fitv2.guidance import Guidance, guided_velocity
 from comfyui_fitv2.sampling import sampling_times
-from comfyui_fitv2.solvers import euler, heun
+from comfyui_fitv2.solvers import SOLVERS, STOCHASTIC
+from devkit.client import PromptError
 from tests.host.graph import Graph
 from tests.host.reference import FINLAND, FRANCE, HEIGHT, ITALY, TOLERANCE, WIDTH, distance, drawn, noise, relative
 
@@ -27,12 +29,25 @@ def test_euler_gives_the_same_latents_as_sample(graph: Graph, latents, model: Fi
     assert distance(latents(graph, node[0]), drawn(model, FRANCE, cfg_scale=guidance)) <= TOLERANCE
 
 
-def test_fit_sampler_heun_is_heun_with_a_last_step_of_euler(graph: Graph, latents, model: FiT) -> None:
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver_gives_the_same_latents_as_sample(graph: Graph, latents, model: FiT, solver: str) -> None:
     loader = graph.loader()
-    node = graph.fit_sampler(loader[0], graph.label(loader[0]), graph.size()[0], solver="heun", steps=6)
-    with torch.no_grad():
-        expected = heun(guided_velocity(model, torch.tensor([FRANCE]), 2.0), noise(), sampling_times(6), end_with_euler=True)
-    assert distance(latents(graph, node[0]), expected) <= TOLERANCE
+    node = graph.fit_sampler(loader[0], graph.label(loader[0]), graph.size()[0], solver=solver, steps=6)
+    generator = torch.Generator().manual_seed(8)  # the seed after the starting noise's
+    options = {"noise_source": lambda x: torch.randn(x.shape, generator=generator)} if solver in STOCHASTIC else {}
+    expected = drawn(model, FRANCE, method=solver, steps=6, **options)
+    # The last evaluation of some is at t = 1 here, and just before it in the host.
+    assert distance(latents(graph, node[0]), expected) <= (1e-3 if solver in ("heun", "rk4", "dopri5") else TOLERANCE)
+
+
+def test_a_version_1_is_sent_to_the_stock_sampler(graph: Graph, client, server, golden_config) -> None:
+    config = replace(golden_config, prediction="epsilon")
+    save_checkpoint(server.base / "models" / "fit" / "predicts_noise.safetensors", FiT(config).state_dict(), Metadata(config))
+    loader = graph.loader("predicts_noise.safetensors")
+    node = graph.fit_sampler(loader[0], graph.label(loader[0], "3"), graph.size()[0])
+    graph.add("SaveLatent", samples=node[0], filename_prefix="latents/test")
+    with pytest.raises(PromptError, match=r"predicts noise\. Use KSampler"):
+        client.run(graph.prompt)
 
 
 def test_a_batch_of_three_labels_draws_each(graph: Graph, latents, model: FiT) -> None:
@@ -96,7 +111,7 @@ def test_odd_latent_sizes_come_back_whole(graph: Graph, latents, model: FiT, sam
 
     # The same by hand: repeat the first row and column behind the last ones, and cut them off again.
     y, times = torch.tensor([FRANCE]), sampling_times(10)
-    velocity = guided_velocity(model, y, 2.0)
+    velocity = guided_velocity(model, y, Guidance(2.0))
     x = noise(height=17, width=33)
     with torch.no_grad():
         for t, t_next in pairwise(times):
@@ -170,7 +185,7 @@ def test_a_shifted_schedule_reaches_the_model_as_its_own_time(graph: Graph, late
     sigmas = 1 - sampling_times(10)
     times = 1 - shift * sigmas / (1 + (shift - 1) * sigmas)
     with torch.no_grad():
-        expected = euler(guided_velocity(model, torch.tensor([FRANCE]), 2.0), noise(), times)
+        expected = SOLVERS["euler"](guided_velocity(model, torch.tensor([FRANCE]), Guidance(2.0)), noise(), times)
     assert distance(got, expected) <= TOLERANCE
 
 

@@ -19,7 +19,19 @@ from tests.broken_checkpoints import BROKEN, Broken
 from tests.host.graph import Graph
 
 ROOT = Path(__file__).parent.parent.parent
-NODES = ["FiTLoader", "FiTClassLabel", "FiTResolution", "FiTSampler"]
+NODES = [
+    "FiTLoader",
+    "FiTClassLabel",
+    "FiTResolution",
+    "FiTExtrapolation",
+    "FiTGuidance",
+    "FiTSampler",
+    "FiTSolver",
+    "FiTScheduler",
+    "FiTResolutionSweep",
+    "FiTSweepSampler",
+    "FiTCompareSheet",
+]
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 
 

@@ -1,0 +1,148 @@
+"""Many sizes in one packed pass: each picture is the one drawn alone."""
+
+from __future__ import annotations
+
+import io
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from comfyui_fitv2 import Extrapolation, FiT, sample
+from comfyui_fitv2.resolution import parse_size
+from devkit.client import PromptError
+from tests.host.graph import Graph, Node
+from tests.host.reference import FRANCE, ITALY, SCALE, distance
+
+SIZES = "1:1; 3:1; 2:3; 320x160"
+
+
+@pytest.fixture
+def all_latents(server, client):
+    """Runs a graph and reads every latent of a list output, in the model's scale."""
+
+    def run(graph: Graph, output: list) -> list[torch.Tensor]:
+        saved = graph.add("SaveLatent", samples=output, filename_prefix="latents/sweep")
+        files = client.run(graph.prompt).outputs[saved.id]["latents"]
+        del graph.prompt[saved.id]
+        return [load_file(server.base / "output" / file["subfolder"] / file["filename"])["latent_tensor"] * SCALE for file in files]
+
+    return run
+
+
+def alone(model: FiT, size: str, class_id: int = FRANCE, solver: str = "euler", **settings) -> torch.Tensor:
+    height, width = parse_size(size, 256).latent_size
+    start = torch.randn(1, 4, height, width, generator=torch.manual_seed(7))
+    if solver.startswith("sde"):
+        generator = torch.Generator().manual_seed(8)
+        settings["noise_source"] = lambda x: torch.randn(x.shape, generator=generator)
+    return sample(model, start, torch.tensor([class_id]), solver, 10, 2.0, **settings)
+
+
+@pytest.mark.parametrize("solver", ["euler", "midpoint", "sde-euler"])
+@pytest.mark.parametrize("tokens_per_pass", [16384, 500, 1])
+def test_every_size_draws_the_picture_it_would_alone(graph: Graph, all_latents, model: FiT, solver: str, tokens_per_pass: int) -> None:
+    loader = graph.loader()
+    drawn = all_latents(graph, graph.sweep_sampler(loader[0], graph.sweep(loader[0], SIZES)[0], solver=solver, tokens_per_pass=tokens_per_pass)[0])
+    sizes = SIZES.split("; ")
+    assert len(drawn) == len(sizes)
+    assert all(distance(got, alone(model, size, solver=solver)) <= 1e-4 for got, size in zip(drawn, sizes, strict=True))
+
+
+def test_classes_methods_and_sizes_are_each_drawn(graph: Graph, all_latents, model: FiT) -> None:
+    loader = graph.loader()
+    methods = ["none", "ntk coupled + pro2", "time-aware"]
+    sweep = graph.sweep(loader[0], "1:1\n3:1 @ 400", "\n".join(methods), "France; Italy")
+    drawn = all_latents(graph, graph.sweep_sampler(loader[0], sweep[0])[0])
+    wanted = [(c, m, s) for c in (FRANCE, ITALY) for m in methods for s in ("1:1", "3:1 @ 400")]
+    assert len(drawn) == len(wanted)
+    for got, (class_id, method, size) in zip(drawn, wanted, strict=True):
+        assert distance(got, alone(model, size, class_id, extrapolation=Extrapolation.parse(method, 16))) <= 1e-4
+
+
+def test_guidance_of_the_model_holds_for_a_pack(graph: Graph, all_latents, model: FiT) -> None:
+    loader = graph.loader()
+    guided = graph.guided(loader[0], channels="all", power=2.0, start=0.2, end=0.8)
+    drawn = all_latents(graph, graph.sweep_sampler(guided[0], graph.sweep(loader[0], SIZES)[0])[0])
+    settings = {"guided_channels": None, "guidance_power": 2.0, "guidance_interval": (0.2, 0.8)}
+    assert all(distance(got, alone(model, size, **settings)) <= 1e-4 for got, size in zip(drawn, SIZES.split("; "), strict=True))
+
+
+def test_default_keeps_the_method_chosen_before(graph: Graph, all_latents, model: FiT) -> None:
+    loader = graph.loader()
+    chosen = graph.extrapolation(loader[0], "yarn")
+    (drawn,) = all_latents(graph, graph.sweep_sampler(chosen[0], graph.sweep(chosen[0], "3:1")[0])[0])
+    assert distance(drawn, alone(model, "3:1", extrapolation=Extrapolation("yarn"))) <= 1e-4
+
+
+def sheet(graph: Graph, images: list, **changes) -> Node:
+    settings = {"scale": "fitted", "title": "", "picture_size": 128, "rows": "", "columns": "", **changes}
+    return graph.add("FiTCompareSheet", images=images, **settings)
+
+
+def test_a_sweep_becomes_a_labelled_sheet(graph: Graph, client) -> None:
+    loader = graph.loader()
+    sweep = graph.sweep(loader[0], SIZES, "none\nntk")
+    drawn = graph.sweep_sampler(loader[0], sweep[0], steps=2)
+    node = sheet(graph, graph.picture(drawn[0])[0], sweep=sweep[0])
+    (file,) = client.run(graph.prompt).outputs[node.id]["images"]
+    picture = Image.open(io.BytesIO(client.fetch(file)))
+    assert picture.width > 4 * 128
+    assert picture.height > 2 * 128
+
+
+def test_progress_runs_over_all_passes_and_previews_show_all_pictures(graph: Graph, client) -> None:
+    loader = graph.loader()
+    node = graph.sweep_sampler(loader[0], graph.sweep(loader[0], SIZES)[0], steps=4, tokens_per_pass=500)
+    graph.add("SaveLatent", samples=node[0], filename_prefix="latents/test")
+    run = client.run(graph.prompt)
+    seen = [(value, most) for id_, value, most in run.progress if id_ == node.id]
+    assert [value for value, _ in seen if value] == list(range(1, 9))
+    assert {most for _, most in seen} == {8}
+    sizes = [Image.open(io.BytesIO(preview)).size for preview in run.previews]
+    assert len(sizes) == 8
+    assert all(later[0] >= earlier[0] for earlier, later in pairwise(sizes))
+    assert sizes[-1][0] > sizes[0][0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sizes": "1:1; big"}, "'big' is not a size"),
+        ({"sizes": " ; "}, "sizes is empty"),
+        ({"methods": "ntkk"}, "'ntkk' is unknown"),
+        ({"methods": "ntk sideways"}, "'ntk sideways' is not an extrapolation"),
+        ({"classes": "Finnland"}, "Finland"),
+    ],
+)
+def test_a_sweep_explains_what_it_cannot_read(graph: Graph, client, changes: dict, message: str) -> None:
+    loader = graph.loader()
+    graph.add("PreviewAny", source=graph.sweep(loader[0], **{"sizes": "1:1", **changes})[2])
+    with pytest.raises(PromptError, match=message):
+        client.run(graph.prompt)
+
+
+def pictures(graph: Graph, *sizes: tuple[int, int]) -> list:
+    """A list of blank pictures."""
+    lists = [graph.add("EmptyImage", width=width, height=height, batch_size=1, color=0xFF0000) for width, height in sizes]
+    node = lists[0]
+    for other in lists[1:]:
+        node = graph.add("ImageBatch", image1=node[0], image2=other[0])
+    return node[0]
+
+
+def test_names_given_by_hand_label_rows_and_columns(graph: Graph, client) -> None:
+    node = sheet(graph, pictures(graph, *[(64, 64)] * 6), rows="a; b", columns="x\ny\nz", title="Six")
+    (file,) = client.run(graph.prompt).outputs[node.id]["images"]
+    pixels = np.asarray(Image.open(io.BytesIO(client.fetch(file))).convert("RGB")).astype(int)
+    red = (pixels - [255, 0, 0]).__abs__().max(-1) < 8
+    assert red.sum() == pytest.approx(6 * 128 * 128, rel=0.02)
+
+
+def test_a_count_that_does_not_fit_the_names_is_refused(graph: Graph, client) -> None:
+    sheet(graph, pictures(graph, *[(64, 64)] * 5), rows="a; b", columns="x; y; z")
+    with pytest.raises(PromptError, match="5 pictures do not fill 2 rows × 3 columns = 6"):
+        client.run(graph.prompt)
