@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from host.graph import Graph, Output
+from host.reference import SCALE
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -15,8 +17,6 @@ from comfyui_fitv2 import FiT, Metadata, load_checkpoint, save_checkpoint
 from devkit.client import Client
 from devkit.environment import Host
 from devkit.server import Server
-from tests.host.graph import Graph, Output
-from tests.host.reference import SCALE
 
 
 @pytest.fixture(scope="session")

@@ -6,14 +6,14 @@ import shutil
 
 import pytest
 import torch
+from host.graph import Graph, Node
+from host.reference import FRANCE, TOLERANCE, distance, drawn, noise
 from torch import Tensor
 
 from comfyui_fitv2 import Extrapolation, FiT, sample
 from comfyui_fitv2.extrapolation import ALL_METHODS
 from comfyui_fitv2.sampling import resolution_shift
 from devkit.client import PromptError
-from tests.host.graph import Graph, Node
-from tests.host.reference import FRANCE, TOLERANCE, distance, drawn, noise
 
 # 36 × 12 tokens, beyond the 16 of the training on one side.
 WIDTH, HEIGHT = 576, 192

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from host.graph import Graph, Node
+from host.reference import FRANCE, TOLERANCE, distance, drawn, noise
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -15,8 +17,6 @@ from comfyui_fitv2 import FiT, read_checkpoint, save_checkpoint
 from comfyui_fitv2.guidance import Guidance, guided_velocity
 from comfyui_fitv2.sampling import sampling_times
 from comfyui_fitv2.solvers import SOLVERS
-from tests.host.graph import Graph, Node
-from tests.host.reference import FRANCE, TOLERANCE, distance, drawn, noise
 
 
 def ksampler(graph: Graph, loader: Node, patched: Node | None = None) -> list:

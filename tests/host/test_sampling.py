@@ -9,6 +9,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from host.graph import Graph
+from host.reference import FINLAND, FRANCE, HEIGHT, ITALY, TOLERANCE, WIDTH, distance, drawn, noise, relative
 from PIL import Image
 
 from comfyui_fitv2 import FiT, Metadata, save_checkpoint
@@ -16,8 +18,6 @@ from comfyui_fitv2.guidance import Guidance, guided_velocity
 from comfyui_fitv2.sampling import sampling_times
 from comfyui_fitv2.solvers import SOLVERS, STOCHASTIC
 from devkit.client import PromptError
-from tests.host.graph import Graph
-from tests.host.reference import FINLAND, FRANCE, HEIGHT, ITALY, TOLERANCE, WIDTH, distance, drawn, noise, relative
 
 
 @pytest.mark.parametrize("sampler", ["fit_sampler", "ksampler"])

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from broken_checkpoints import BROKEN, Broken
+from host.graph import Graph
 from PIL import Image
 
 from devkit.client import Client, PromptError
 from devkit.environment import PACK_NAME
 from devkit.workflow import to_prompt
-from tests.broken_checkpoints import BROKEN, Broken
-from tests.host.graph import Graph
 
 ROOT = Path(__file__).parent.parent.parent
 NODES = [

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from host.graph import VAE, Graph, Node
+
 from devkit.client import Client, PromptError
 from devkit.workflow import WIDGET_TYPES
-from tests.host.graph import VAE, Graph, Node
 
 FOR_ONE_MODEL_ONLY = {
     "FreeU": "scales the skip connections of a U-Net",

@@ -8,14 +8,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from host.graph import Graph, Node
+from host.reference import FRANCE, ITALY, SCALE, distance
 from PIL import Image
 from safetensors.torch import load_file
 
 from comfyui_fitv2 import Extrapolation, FiT, sample
 from comfyui_fitv2.resolution import parse_size
 from devkit.client import PromptError
-from tests.host.graph import Graph, Node
-from tests.host.reference import FRANCE, ITALY, SCALE, distance
 
 SIZES = "1:1; 3:1; 2:3; 320x160"
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from broken_checkpoints import BROKEN, CONFIG, Broken, safetensors, torch_pickle, weights
 
 from comfyui_fitv2 import CheckpointError, FiT, FiTConfig, LatentFormat, Metadata, load_checkpoint, read_checkpoint, sample, save_checkpoint
 from comfyui_fitv2.checkpoint import METADATA_TENSOR, metadata_tensor
 from comfyui_fitv2.config import PRESETS
-from tests.broken_checkpoints import BROKEN, CONFIG, Broken, safetensors, torch_pickle, weights
 
 METADATA = Metadata(CONFIG, ["a", "b", "c"], LatentFormat(0.5, [[0.1, 0.2, 0.3]] * 4, [0.0, 0.0, 0.1]), {"steps": 7})
 
