@@ -44,8 +44,12 @@ class TokenBatch(Protocol):
         """(images, n) to a shape that broadcasts over (rows, tokens, n)."""
         ...
 
+    def modulated(self, function: Callable[..., Tensor], tokens: Sequence[Tensor], per_image: Sequence[Tensor]) -> Tensor:
+        """``function`` of (rows, tokens, n) ``tokens`` and of ``per_image`` (images, n), each token with its own image's."""
+        return function(*tokens, *map(self.per_token, per_image))
 
-class UniformBatch:
+
+class UniformBatch(TokenBatch):
     """Images of one size: a row an image."""
 
     def __init__(self, rotation: Rotation, attention: Attention) -> None:
@@ -59,7 +63,7 @@ class UniformBatch:
         return per_image.unsqueeze(1)
 
 
-class PackedBatch:
+class PackedBatch(TokenBatch):
     """Images of any sizes: one row that holds all their tokens, image after image."""
 
     def __init__(self, rotations: Sequence[Rotation], attention: Attention) -> None:
@@ -88,3 +92,10 @@ class PackedBatch:
 
     def per_token(self, per_image: Tensor) -> Tensor:
         return per_image[self.image_of_token].unsqueeze(0)
+
+    def modulated(self, function: Callable[..., Tensor], tokens: Sequence[Tensor], per_image: Sequence[Tensor]) -> Tensor:
+        if tokens[0].is_cuda or torch.compiler.is_compiling():  # where few large steps are quicker
+            return super().modulated(function, tokens, per_image)
+        # On a CPU a copy of the modulation for every token would cost more than the rest of this.
+        images = zip(*(x.split(self.lengths, dim=1) for x in tokens), *(m[:, None].split(1) for m in per_image), strict=True)
+        return torch.cat([function(*image) for image in images], dim=1)

@@ -23,8 +23,12 @@ def normalize(x: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS)
 
 
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    return torch.addcmul(shift, x, 1 + scale)
+def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return torch.addcmul(shift, normalize(x), 1 + scale)
+
+
+def gated_sum(x: Tensor, branch: Tensor, gate: Tensor) -> Tensor:
+    return torch.addcmul(x, gate, branch)
 
 
 def timestep_embedding(t: Tensor) -> Tensor:
@@ -108,10 +112,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, conditioning: Tensor, shared_modulation: Tensor | float, batch: TokenBatch) -> Tensor:
         """``x`` (rows, tokens, d); ``conditioning`` (images, d); ``shared_modulation`` (images, 6·d), or 0 without one."""
-        modulation = batch.per_token(self.adaLN_modulation(conditioning) + shared_modulation)
+        modulation = self.adaLN_modulation(conditioning) + shared_modulation
         shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6, dim=-1)
-        x = torch.addcmul(x, gate_attn, self.attn(modulate(normalize(x), shift_attn, scale_attn), batch))
-        return torch.addcmul(x, gate_mlp, self.mlp(modulate(normalize(x), shift_mlp, scale_mlp)))
+        attended = self.attn(batch.modulated(modulated_norm, [x], [shift_attn, scale_attn]), batch)
+        x = batch.modulated(gated_sum, [x, attended], [gate_attn])
+        return batch.modulated(gated_sum, [x, self.mlp(batch.modulated(modulated_norm, [x], [shift_mlp, scale_mlp]))], [gate_mlp])
 
 
 class FinalLayer(nn.Module):
@@ -122,5 +127,5 @@ class FinalLayer(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), ops.Linear(d, 2 * d, **factory))
 
     def forward(self, x: Tensor, conditioning: Tensor, batch: TokenBatch) -> Tensor:
-        shift, scale = batch.per_token(self.adaLN_modulation(conditioning)).chunk(2, dim=-1)
-        return self.linear(modulate(normalize(x), shift, scale))
+        shift, scale = self.adaLN_modulation(conditioning).chunk(2, dim=-1)
+        return self.linear(batch.modulated(modulated_norm, [x], [shift, scale]))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from comfyui_fitv2 import ASPECT_RATIOS, Resolution, flexible_resize, for_ratio, snap
+from comfyui_fitv2.resolution import parse_size
 
 SIZES = json.loads((Path(__file__).parent.parent / "golden" / "sizes.json").read_text())
 
@@ -54,11 +55,44 @@ def test_the_report_tells_size_tokens_and_extrapolation() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("256x192", (256, 192)),
+        (" 320 X 160 ", (320, 160)),
+        ("320×160", (320, 160)),
+        ("250x1", (256, 16)),  # to whole tokens
+        ("3:2", (304, 208)),
+        ("2:3", (208, 304)),
+        ("3:2 @ 576", (464, 304)),
+        ("3:2@576", (464, 304)),
+        (" 1:1 @ 1024 ", (512, 512)),
+    ],
+)
+def test_a_size_is_read_as_people_write_it(text: str, size: tuple[int, int]) -> None:
+    assert parse_size(text, 256) == Resolution(*size)
+
+
+@pytest.mark.parametrize("ratio", ASPECT_RATIOS)
+def test_a_ratio_is_read_as_the_named_one(ratio: str) -> None:
+    assert parse_size(ratio, 300) == for_ratio(ratio, 300)
+    assert parse_size(f"{ratio} @ 300", 256) == for_ratio(ratio, 300)
+
+
+@pytest.mark.parametrize("text", ["", "big", "256", "256x", "x192", "-256x192", "256x192x1", "25.6x19", "3:2 @", "3:2 @ many", "@ 256", "256x192 @ 300", "3/2"])
+def test_what_is_no_size_is_refused_with_the_ways_to_write_one(text: str) -> None:
+    with pytest.raises(ValueError, match=r'is not a size. Write pixels as "256x192", a ratio as "3:2", or .* "3:2 @ 576"'):
+        parse_size(text, 256)
+
+
+@pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: Resolution(250, 256), "256 × 256 px is the nearest"),
         (lambda: for_ratio("5:4", 256), "No aspect ratio is called '5:4'.*1:1, 3:2"),
         (lambda: for_ratio("3:1", 2), "2 tokens are too few for 3:1: it needs 3"),
+        (lambda: parse_size("5:4", 256), "No aspect ratio is called '5:4'"),
+        (lambda: parse_size("3:1 @ 2", 256), "2 tokens are too few for 3:1"),
+        (lambda: parse_size("1:1 @ 0", 256), "0 tokens are too few for 1:1"),
         (lambda: flexible_resize(0, 10, 256), "not 0 × 10"),
     ],
 )

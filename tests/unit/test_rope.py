@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from comfyui_fitv2 import Extrapolation, FiT, patchify, unpatchify
-from comfyui_fitv2.extrapolation import ALL_METHODS
+from comfyui_fitv2.extrapolation import ALL_METHODS, ATTENTION_SCALES
 from comfyui_fitv2.rope import rope_table
 
 PUBLISHED = {
@@ -66,6 +66,69 @@ def test_within_the_trained_length_nothing_changes(method: str, scale: str) -> N
 def test_beyond_the_trained_length_every_method_says_that_it_acts(method: str) -> None:
     assert Extrapolation(method).changes(16, 17) == (method != "none")
     assert Extrapolation(method, attention_scale="paper").changes(17, 17)
+
+
+@pytest.mark.parametrize("method", ALL_METHODS)
+@pytest.mark.parametrize("scale", ATTENTION_SCALES)
+@pytest.mark.parametrize("decoupled", [True, False])
+def test_whether_anything_changes_is_what_the_table_shows(method: str, scale: str, decoupled: bool) -> None:
+    extrapolation = Extrapolation(method, decoupled, scale, train_length=16)
+    for grid in ((4, 4), (8, 8), (9, 5), (16, 16), (12, 14), (17, 3), (20, 20)):
+        plain, stretched = (rope_table(grid, 24, 10000.0, e, CPU, t=torch.tensor([0.5])) for e in (Extrapolation(), extrapolation))
+        same = all(torch.allclose(a, b.view_as(a), rtol=0, atol=1e-6) for a, b in zip(plain, stretched, strict=True))
+        assert extrapolation.changes(*grid) == (not same), grid
+
+
+@pytest.mark.parametrize(
+    ("extrapolation", "label"),
+    [
+        (Extrapolation(), "none"),
+        (Extrapolation("ntk"), "ntk"),
+        (Extrapolation("yarn", decoupled=False), "yarn coupled"),
+        (Extrapolation("ntk", attention_scale="pro2"), "ntk + pro2"),
+        (Extrapolation("ntk-by-parts", False, "paper"), "ntk-by-parts coupled + paper"),
+        (Extrapolation("none", attention_scale="pro1"), "none + pro1"),
+    ],
+)
+def test_an_extrapolation_has_a_readable_name(extrapolation: Extrapolation, label: str) -> None:
+    assert extrapolation.label == label
+
+
+@pytest.mark.parametrize("method", ALL_METHODS)
+@pytest.mark.parametrize("scale", ATTENTION_SCALES)
+@pytest.mark.parametrize("decoupled", [True, False])
+def test_a_name_is_read_back_as_what_it_names(method: str, scale: str, decoupled: bool) -> None:
+    # "none" stretches nothing, so that its name says nothing of how the axes go.
+    extrapolation = Extrapolation(method, decoupled or method == "none", scale, train_length=20)
+    assert Extrapolation.parse(extrapolation.label, 20) == extrapolation
+
+
+@pytest.mark.parametrize(
+    ("text", "extrapolation"),
+    [
+        ("  NTK  ", Extrapolation("ntk")),
+        ("ntk decoupled", Extrapolation("ntk")),
+        ("Yarn   Coupled+PRO2", Extrapolation("yarn", False, "pro2")),
+        ("+ paper", Extrapolation("none", attention_scale="paper")),
+        ("ntk +", Extrapolation("ntk")),
+    ],
+)
+def test_a_name_is_read_as_people_write_it(text: str, extrapolation: Extrapolation) -> None:
+    assert Extrapolation.parse(text, 16) == extrapolation
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ntkk", "method 'ntkk' is unknown.*none, linear, ntk"),
+        ("ntk sideways", "'ntk sideways' is not an extrapolation. Write a method, \"coupled\" behind it"),
+        ("ntk + pro3", "attention_scale 'pro3' is unknown.*none, pro1, pro2, paper"),
+        ("ntk + pro1 + pro2", "attention_scale 'pro1 \\+ pro2' is unknown"),
+    ],
+)
+def test_what_is_no_extrapolation_is_explained(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Extrapolation.parse(text, 16)
 
 
 def frequencies(method: str, s: float, t: float | None = None) -> Tensor:

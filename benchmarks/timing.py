@@ -1,0 +1,28 @@
+"""Times of several functions, measured in turn so that a noisy machine is as noisy for each."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+
+def interleaved(functions: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 2) -> dict[str, list[float]]:
+    """Seconds of every function in each of ``rounds`` rounds."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for turn in range(warm_up + rounds):
+        for name, function in functions.items():
+            started = time.perf_counter()
+            function()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if turn >= warm_up:
+                times[name].append(time.perf_counter() - started)
+    return times
+
+
+def ratio(times: Mapping[str, list[float]], above: str, below: str) -> float:
+    """The median over rounds of one function's time ÷ another's in the same round."""
+    return statistics.median(a / b for a, b in zip(times[above], times[below], strict=True))

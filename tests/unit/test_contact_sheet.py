@@ -1,0 +1,166 @@
+"""Pictures on a labelled sheet: how large each is, where it stands, and that no name breaks the sheet."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from comfyui_fitv2 import contact_sheet as module
+from comfyui_fitv2.contact_sheet import FITTED, PAPER, SCALES, TRUE_SCALE, SheetCell, contact_sheet
+
+RED, GREEN, BLUE, YELLOW = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)
+Colour = tuple[int, int, int]
+
+
+def cell(colour: Colour, width: int, height: int, row: str = "", column: str = "", caption: str | None = None) -> SheetCell:
+    return SheetCell(Image.new("RGB", (width, height), colour), row, column, caption)
+
+
+def box(sheet: Image.Image, colour: Colour) -> tuple[int, int, int, int]:
+    """Left, top, width and height of the picture of this colour, all of which is on the sheet."""
+    found = (np.asarray(sheet) == colour).all(-1)
+    rows, columns = np.flatnonzero(found.any(1)), np.flatnonzero(found.any(0))
+    width, height = int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)
+    assert found.sum() == width * height
+    return int(columns[0]), int(rows[0]), width, height
+
+
+def size(sheet: Image.Image, colour: Colour) -> tuple[int, int]:
+    return box(sheet, colour)[2:]
+
+
+THREE = [cell(RED, 256, 256, column="a"), cell(GREEN, 1024, 512, column="b"), cell(BLUE, 144, 432, column="c")]
+
+
+def test_fitted_pictures_have_equal_areas_and_keep_their_ratios() -> None:
+    sheet = contact_sheet(THREE, scale=FITTED, cell_side=200)
+    assert size(sheet, RED) == (200, 200)
+    assert size(sheet, GREEN) == (round(200 * 2**0.5), round(200 / 2**0.5))
+    assert size(sheet, BLUE) == (round(200 / 3**0.5), round(200 * 3**0.5))
+
+
+def test_true_scale_reduces_all_alike_and_the_largest_to_the_asked_area() -> None:
+    cells = [cell(RED, 256, 256), cell(GREEN, 512, 512), cell(BLUE, 768, 256), cell(YELLOW, 128, 512)]
+    sheet = contact_sheet(cells, scale=TRUE_SCALE, cell_side=128)
+    assert [size(sheet, colour) for colour in (RED, GREEN, BLUE, YELLOW)] == [(64, 64), (128, 128), (192, 64), (32, 128)]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_sheet_is_never_longer_than_allowed_and_loses_no_picture(scale: str) -> None:
+    sheet = contact_sheet(THREE, "All three", scale, max_side=500, cell_side=400)
+    assert max(sheet.size) <= 500
+    assert max(sheet.size) > 400  # no smaller than needed
+    red, green, blue = (size(sheet, colour) for colour in (RED, GREEN, BLUE))
+    assert green[0] / red[0] == pytest.approx(2**0.5 if scale == FITTED else 4, rel=0.05)
+    assert blue[1] / red[1] == pytest.approx(3**0.5 if scale == FITTED else 432 / 256, rel=0.05)
+
+
+def test_pictures_that_cannot_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="40 pictures with their names do not fit on 300 pixels: allow a larger sheet, or compare fewer"):
+        contact_sheet([cell(RED, 64, 64, column=str(i)) for i in range(40)], max_side=300)
+
+
+def test_rows_and_columns_come_in_order_of_first_appearance() -> None:
+    cells = [cell(RED, 64, 64, "z", "y"), cell(GREEN, 64, 64, "z", "x"), cell(BLUE, 64, 64, "a", "y"), cell(YELLOW, 64, 64, "a", "x")]
+    sheet = contact_sheet(cells, cell_side=64)
+    (red, top, *_), (green, green_top, *_), (blue, bottom, *_), (yellow, yellow_top, *_) = (box(sheet, c) for c in (RED, GREEN, BLUE, YELLOW))
+    assert red == blue < green == yellow
+    assert top == green_top < bottom == yellow_top
+
+
+def test_pictures_of_a_row_stand_on_one_line() -> None:
+    sheet = contact_sheet(THREE, scale=TRUE_SCALE)
+    bottoms = {top + height for _, top, _, height in (box(sheet, colour) for colour in (RED, GREEN, BLUE))}
+    assert len(bottoms) == 1
+
+
+def test_pictures_of_one_place_stand_side_by_side() -> None:
+    cells = [cell(colour, 64, 64, "row", "column") for colour in (RED, GREEN, BLUE)]
+    lefts = [box(contact_sheet(cells, cell_side=64), colour)[0] for colour in (RED, GREEN, BLUE)]
+    assert all(right - left >= 64 for left, right in pairwise(lefts))
+
+
+def test_a_place_may_stay_empty() -> None:
+    sheet = contact_sheet([cell(RED, 64, 64, "1", "a"), cell(GREEN, 64, 64, "2", "b")], cell_side=64)
+    (left, top, *_), (right, bottom, *_) = box(sheet, RED), box(sheet, GREEN)
+    assert left < right
+    assert top < bottom
+
+
+def test_a_caption_says_size_and_tokens_unless_another_is_given() -> None:
+    assert cell(RED, 432, 144).text == "432 × 144 px · 243 tokens"
+    assert cell(RED, 432, 144, caption="Finland").text == "Finland"
+
+
+def written(sheet: Image.Image, left: int, top: int, right: int, bottom: int) -> bool:
+    """Whether anything stands in this part of the sheet."""
+    return bool((np.asarray(sheet)[top:bottom, left:right] != PAPER).any())
+
+
+def test_names_captions_and_title_are_written_where_they_belong() -> None:
+    sheet = contact_sheet([cell(RED, 128, 128, "row", "column")], "Title", cell_side=128)
+    left, top, width, height = box(sheet, RED)
+    assert written(sheet, 0, top, left, top + height)  # row
+    assert written(sheet, left, top - 30, left + width, top)  # column
+    assert written(sheet, 0, 0, sheet.width, top - 40)  # title
+    assert written(sheet, left, top + height, left + width, sheet.height)  # caption
+
+
+def test_what_has_no_name_takes_no_space() -> None:
+    bare = contact_sheet([cell(RED, 128, 128, caption="")], cell_side=128)
+    spaces = contact_sheet([cell(RED, 128, 128, " ", "  ", caption="")], cell_side=128)
+    assert spaces.size == bare.size
+    left, top, *_ = box(bare, RED)
+    assert left == top  # the margin alone
+    assert not written(bare, 0, 0, left, bare.height)
+
+
+ODD_NAMES = {
+    "scripts": "Finlande é ñ ß · 日本 · Ελλάδα · हिन्दी · العربية · 🇫🇮🦩",
+    "one long word": "supercalifragilistic" * 100,
+    "many words": "long " * 500,
+    "line breaks": "first\nsecond\r\n\tthird",
+    "signs": "\x00\x1b[0m %s {0} <b> \\",
+}
+
+
+@pytest.mark.parametrize("name", ODD_NAMES.values(), ids=ODD_NAMES.keys())
+@pytest.mark.parametrize("where", ["title", "row", "column", "caption"])
+def test_no_name_breaks_the_sheet_or_runs_over_its_edge(where: str, name: str) -> None:
+    names = {"row": "a row", "column": "a column", "caption": "a caption", where: name}
+    title = names.pop("title", "A title")
+    sheet = contact_sheet([cell(RED, 64, 64, **names), cell(GREEN, 128, 64, "another", "other")], title, cell_side=100)
+    assert size(sheet, RED) == (100, 100)
+    assert size(sheet, GREEN) == (141, 71)
+    edge = np.asarray(sheet).copy()
+    edge[4:-4, 4:-4] = PAPER
+    assert (edge == PAPER).all()
+    assert sheet.height < 600
+
+
+def test_without_a_system_font_pillows_own_writes_the_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    module._font.cache_clear()
+    monkeypatch.setattr(module, "_SYSTEM_FONTS", ())
+    try:
+        for name in ODD_NAMES.values():
+            sheet = contact_sheet([cell(RED, 128, 128, name, name)], name, cell_side=128)
+            left, top, *_ = box(sheet, RED)
+            assert written(sheet, 0, top, left, sheet.height)
+    finally:
+        module._font.cache_clear()
+
+
+def test_any_mode_of_picture_is_taken() -> None:
+    sheet = contact_sheet([SheetCell(Image.new(mode, (64, 64), 255), column=mode) for mode in ("L", "P", "1", "RGBA")])
+    assert sheet.mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    ("cells", "scale", "message"), [([], FITTED, "needs at least one picture"), (THREE, "huge", "No scale is called 'huge'.*fitted, true relative scale")]
+)
+def test_what_makes_no_sheet_is_explained(cells: list[SheetCell], scale: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        contact_sheet(cells, scale=scale)
