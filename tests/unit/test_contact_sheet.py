@@ -153,6 +153,13 @@ def test_without_a_system_font_pillows_own_writes_the_names(monkeypatch: pytest.
         module._font.cache_clear()
 
 
+@pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 0)])
+def test_a_white_and_a_black_picture_have_edges(colour: Colour) -> None:
+    sheet = contact_sheet([cell(colour, 64, 64, caption="")], cell_side=64)
+    assert size(sheet, colour) == (64, 64)
+    assert min(abs(a - b) for a, b in zip(colour, PAPER, strict=True)) > 25
+
+
 def test_any_mode_of_picture_is_taken() -> None:
     sheet = contact_sheet([SheetCell(Image.new(mode, (64, 64), 255), column=mode) for mode in ("L", "P", "1", "RGBA")])
     assert sheet.mode == "RGB"

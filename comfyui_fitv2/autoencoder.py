@@ -1,0 +1,132 @@
+"""The tiny VAE: 8 × 8 pixels to a latent, by plain convolutions, without a posterior.
+
+Layers and keys are those of TAESD (github.com/madebyollin/taesd), which ComfyUI's VAELoader reads: an encoder to and a decoder from the
+scale that a model works in, and ``vae_scale`` and ``vae_shift``, by which the host's unscaled latents differ from it:
+unscaled = model / ``vae_scale`` + ``vae_shift``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+_WIDTH = 64
+_HALVINGS = 3
+_BLOCKS = 3
+"""Residual blocks between two changes of size."""
+_BOUND = 3.0
+"""The decoder squashes latents to −3..3, so that no outlier reaches its convolutions."""
+
+
+class AutoencoderError(ValueError):
+    """A file that is not a usable tiny VAE; the message names it, what it is, and what to do."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path}: {what}")
+
+
+class ResidualBlock(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(_conv(), nn.ReLU(), _conv(), nn.ReLU(), _conv())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.conv(x) + x)
+
+
+class SoftBound(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return _BOUND * torch.tanh(x / _BOUND)
+
+
+class TinyAutoencoder(nn.Module):
+    """A TAESD-shaped autoencoder whose sides are multiples of 8 pixels."""
+
+    vae_scale: Tensor
+    vae_shift: Tensor
+
+    def __init__(self, channels: int = 4) -> None:
+        super().__init__()
+        self.taesd_encoder = _encoder(channels)
+        self.taesd_decoder = _decoder(channels)
+        self.register_buffer("vae_scale", torch.tensor(1.0))
+        self.register_buffer("vae_shift", torch.tensor(0.0))
+
+    @property
+    def channels(self) -> int:
+        """Latent channels."""
+        return self.taesd_encoder[-1].out_channels  # type: ignore[return-value]
+
+    @property
+    def scale_factor(self) -> float:
+        """``LatentFormat.scale_factor`` of models that are trained on these latents."""
+        return self.vae_scale.item()
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images (batch, 3, H, W) in 0..1 to latents (batch, channels, H/8, W/8) in the model's scale: the host's unscaled ones times ``scale_factor``."""
+        return self.taesd_encoder(images) + self.vae_shift * self.vae_scale
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents in the model's scale to images in 0..1."""
+        return self.taesd_decoder(latents - self.vae_shift * self.vae_scale).clamp(0, 1)
+
+
+def load_autoencoder(path: str | os.PathLike[str]) -> TinyAutoencoder:
+    """Read a file of this layout, in eval mode. Raises ``AutoencoderError`` on any other, ``FileNotFoundError`` where there is none."""
+    path = Path(path)
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise AutoencoderError(path, f"not a readable safetensors file ({error}). Download or copy it again.") from None
+    if not is_tiny_autoencoder(tensors):
+        raise AutoencoderError(path, f"not a tiny VAE: its {len(tensors)} tensors begin with {', '.join(sorted(tensors)[:3])}; expected taesd_encoder.*.")
+    channels = len(tensors["taesd_encoder.14.bias"]) if "taesd_encoder.14.bias" in tensors else 4
+    with torch.device("meta"):
+        autoencoder = TinyAutoencoder(channels)
+    expected = autoencoder.state_dict()
+    if wrong := sorted(set(expected) ^ set(tensors)) or [key for key, tensor in expected.items() if tensors[key].shape != tensor.shape]:
+        raise AutoencoderError(path, f"not a whole tiny VAE: {len(wrong)} tensors are missing, unknown or of another shape, such as {wrong[0]}.")
+    autoencoder.load_state_dict(tensors, strict=True, assign=True)
+    return autoencoder.eval().requires_grad_(False)
+
+
+def save_autoencoder(path: str | os.PathLike[str], autoencoder: TinyAutoencoder, description: str = "") -> None:
+    """Write a file for ComfyUI's VAELoader, under a temporary name first, so that a crash leaves no half file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        metadata = {"format": "pt", "description": description}
+        save_file({key: tensor.contiguous() for key, tensor in autoencoder.state_dict().items()}, temporary, metadata)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def is_tiny_autoencoder(keys: Mapping[str, object]) -> bool:
+    return any(key.startswith("taesd_encoder.") for key in keys)
+
+
+def _encoder(channels: int) -> nn.Sequential:
+    halvings = (layer for _ in range(_HALVINGS) for layer in (_conv(stride=2, bias=False), *_blocks()))
+    return nn.Sequential(_conv(3), ResidualBlock(), *halvings, _conv(to=channels))
+
+
+def _decoder(channels: int) -> nn.Sequential:
+    doublings = (layer for _ in range(_HALVINGS) for layer in (*_blocks(), nn.Upsample(scale_factor=2), _conv(bias=False)))
+    return nn.Sequential(SoftBound(), _conv(channels), nn.ReLU(), *doublings, ResidualBlock(), _conv(to=3))
+
+
+def _blocks() -> list[ResidualBlock]:
+    return [ResidualBlock() for _ in range(_BLOCKS)]
+
+
+def _conv(channels: int = _WIDTH, to: int = _WIDTH, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+    return nn.Conv2d(channels, to, kernel_size=3, padding=1, stride=stride, bias=bias)

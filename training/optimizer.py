@@ -1,0 +1,90 @@
+"""AdamW with a learning rate of its own for some weights, the schedule, and when a step is thrown away."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import deque
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from statistics import median
+
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import AdamW, Optimizer
+
+from .config import ConfigError, GuardConfig, OptimizerConfig
+
+_FEW_NORMS = 20
+"""Norms to have seen before one can be called extreme."""
+
+
+class TrainingError(ValueError):
+    """A run that cannot go on well; the message says what happened and what to do."""
+
+
+def adamw(parameters: Mapping[str, Parameter], config: OptimizerConfig) -> AdamW:
+    """Fused AdamW of named ``parameters``, grouped by learning rate and weight decay. Raises ``ConfigError`` on a multiplier that finds no parameter."""
+    unused = set(config.multipliers)
+    groups: dict[tuple[float, float], list[Parameter]] = {}
+    for name, parameter in parameters.items():
+        found = next((pattern for pattern in config.multipliers if re.search(pattern, name)), None)
+        unused.discard(found or "")
+        decays = parameter.ndim > 1 and not name.startswith("y_embedder.")
+        key = config.multipliers[found] if found else 1.0, config.weight_decay if decays else 0.0
+        groups.setdefault(key, []).append(parameter)
+    if unused:
+        raise ConfigError(_unfound(sorted(unused)[0], parameters))
+    return AdamW(
+        [{"params": members, "multiplier": factor, "weight_decay": decay} for (factor, decay), members in groups.items()],
+        lr=config.learning_rate,
+        betas=config.betas,
+        eps=config.eps,
+        fused=True,
+    )
+
+
+def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:
+    """That of step ``step``, counted from 0, before multipliers: a rise over the warm-up, then as the schedule says."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return config.learning_rate
+    progress = (step - config.warmup_steps) / max(steps - config.warmup_steps, 1)
+    return config.learning_rate * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+
+
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["multiplier"]
+
+
+class StepGuard:
+    """Judges each step by its gradient norm, which every process knows alike."""
+
+    def __init__(self, config: GuardConfig, norms: Iterable[float | None] = ()) -> None:
+        self.config = config
+        self.norms: deque[float | None] = deque(norms, maxlen=config.window)
+        """Of the recent steps; None for a skipped one."""
+
+    def accepts(self, norm: Tensor | float) -> bool:
+        """Whether the step should be taken. Raises ``TrainingError`` where too many of the recent ones were not."""
+        norm = float(norm)
+        taken = [n for n in self.norms if n is not None]
+        usual = median(taken) if len(taken) >= min(_FEW_NORMS, self.config.window) else math.inf
+        good = math.isfinite(norm) and norm <= max(usual, 1e-12) * self.config.gradient_factor
+        self.norms.append(norm if good else None)
+        skipped = sum(n is None for n in self.norms)
+        if skipped >= self.config.limit:
+            raise TrainingError(
+                f"{skipped} of the last {len(self.norms)} steps had gradients that were not finite, or more than {self.config.gradient_factor:g} times the "
+                f"usual norm (the last: {norm:g}; usual: {usual:g}). Lower optimizer.learning_rate or lengthen optimizer.warmup_steps, look at the latent "
+                "set for values out of range, or try --precision fp32. Earlier checkpoints are untouched."
+            )
+        return good
+
+
+def _unfound(pattern: str, names: Iterable[str]) -> str:
+    parts = {".".join(name.split(".")[:length]) for name in names for length in (1, 2, 3)}
+    nearest = get_close_matches(pattern, sorted(parts), n=1)
+    return f"optimizer.multipliers: {pattern!r} is found in no trained weight's name.{f' Did you mean {nearest[0]}?' if nearest else ''}"
