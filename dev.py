@@ -38,9 +38,10 @@ def demo(arguments: argparse.Namespace) -> int:
                 node["inputs"]["text"] = label
         say(f"running {arguments.workflow.name}")
         run = client.run(prompt, _Progress(prompt))
-        for file in run.files():
+        files = [file for file in run.files() if file["type"] == "output"]  # previews are elsewhere
+        for file in files:
             say(f"  {OUTPUT / file['subfolder'] / file['filename']}")
-        say(f"{len(run.files())} pictures are in {OUTPUT}")
+        say(f"{len(files)} pictures are in {OUTPUT}")
     return 0
 
 

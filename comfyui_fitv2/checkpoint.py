@@ -23,6 +23,7 @@ from torch import Tensor
 from .config import METADATA_KEY, PRESETS, FiTConfig, LatentFormat, Metadata
 from .labels import IMAGENET_CLASSES, imagenet_class_names
 from .model import FiT
+from .page_cache import read_ahead
 
 METADATA_TENSOR = "fitv2_metadata"
 """A host that saves a model keeps tensors but drops file metadata; there the JSON travels as a uint8 tensor of this key."""
@@ -72,11 +73,10 @@ class LoadedModel:
 
 def load_checkpoint(path: str | os.PathLike[str], *, preset: str | None = None, dtype: torch.dtype | None = None) -> LoadedModel:
     """Build the model of a checkpoint; weights keep the file's dtype unless ``dtype`` is given. See ``read_checkpoint``."""
-    checkpoint = read_checkpoint(path, preset=preset)
-    # On the meta device first: the mapped weights are then the only copy in memory.
-    model = FiT(checkpoint.metadata.config, device="meta")
+    checkpoint, model = _read(Path(path), preset)
     state_dict = checkpoint.state_dict
     dtype = dtype or state_dict["x_embedder.proj.weight"].dtype
+    # Assigned, not copied: where the dtype is the file's, the mapped weights are the only copy in memory.
     model.load_state_dict({k: v.to(dtype) for k, v in state_dict.items()}, strict=True, assign=True)
     return LoadedModel(model.eval(), checkpoint.metadata)
 
@@ -87,7 +87,11 @@ def read_checkpoint(path: str | os.PathLike[str], *, preset: str | None = None) 
     The configuration comes from ``preset`` where given, else from our metadata, else from the shapes, against the presets.
     Raises ``CheckpointError`` on anything but a complete FiTv2 with finite weights, ``FileNotFoundError`` where there is no file.
     """
-    path = Path(path)
+    return _read(Path(path), preset)[0]
+
+
+def _read(path: Path, preset: str | None) -> tuple[Checkpoint, FiT]:
+    """The checkpoint, and its model on the meta device, against which it was checked."""
     tensors, metadata_json = _read_tensors(path)
     tensors = _strip_prefixes(tensors)
     embedded = tensors.pop(METADATA_TENSOR, None)
@@ -96,8 +100,9 @@ def read_checkpoint(path: str | os.PathLike[str], *, preset: str | None = None) 
     _require_fit(path, tensors)
     metadata = _metadata(path, tensors, metadata_json, preset)
     _drop_learned_sigma(tensors, metadata.config)
-    _check_tensors(path, tensors, metadata.config)
-    return Checkpoint(path, tensors, metadata)
+    model = FiT(metadata.config, device="meta")
+    _check_tensors(path, tensors, model)
+    return Checkpoint(path, tensors, metadata), model
 
 
 def save_checkpoint(path: str | os.PathLike[str], state_dict: Mapping[str, Tensor], metadata: Metadata) -> None:
@@ -142,6 +147,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
 def _read_safetensors(path: Path, size: int, header_size: int) -> tuple[dict[str, Tensor], str | None]:
     try:
         with safe_open(path, framework="pt") as file:
+            read_ahead(path)
             return {key: file.get_tensor(key) for key in file.keys()}, (file.metadata() or {}).get(METADATA_KEY)  # noqa: SIM118
     except SafetensorError as error:
         needed = _safetensors_size(path, size, header_size)
@@ -165,6 +171,8 @@ def _safetensors_size(path: Path, size: int, header_size: int) -> int:
 def _read_pickle(path: Path, is_zip: bool) -> dict[str, Tensor]:
     # torch.load opens a *path* that ends so as safetensors, whatever it holds; an open file it reads as what it is, but cannot map.
     by_path = is_zip and path.suffix != ".safetensors"
+    if by_path:
+        read_ahead(path)
     try:
         with path.open("rb") as file:
             content = torch.load(path if by_path else file, map_location="cpu", weights_only=True, mmap=by_path)
@@ -256,8 +264,8 @@ def _config_by_shape(path: Path, tensors: Mapping[str, Tensor], preset: str | No
     )
 
 
-def _check_tensors(path: Path, tensors: dict[str, Tensor], config: FiTConfig) -> None:
-    expected = FiT(config, device="meta").state_dict()
+def _check_tensors(path: Path, tensors: dict[str, Tensor], model: FiT) -> None:
+    config, expected = model.config, model.state_dict()
     problems = []
     if missing := [key for key in expected if key not in tensors]:
         problems.append(f"{len(missing)} tensors are missing ({_shorten(missing)})")

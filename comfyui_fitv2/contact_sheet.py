@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +15,8 @@ from .resolution import TOKEN_PIXELS
 FITTED, TRUE_SCALE = "fitted", "true relative scale"
 SCALES = (FITTED, TRUE_SCALE)
 
-PAPER, INK, FAINT = (250, 250, 248), (34, 34, 38), (112, 112, 118)
+# Grey, so that neither a white picture nor a black one loses its edges.
+PAPER, INK, FAINT = (224, 226, 228), (30, 30, 34), (88, 88, 94)
 # The size of the type decides that of all else, in parts of it.
 _TYPE = 15
 _PADDING, _GAP, _LINE = 1.6, 1.1, 1.35
@@ -82,17 +84,20 @@ class _Layout:
         self.gap, self.padding, self.line = (round(self.type * part) for part in (_GAP, _PADDING, _LINE))
         self.widths = [max(self._place_width(self.places.get((row, column), [])) for row in self.rows) for column in self.columns]
         self.heights = [max(self._place_height(self.places.get((row, column), [])) for column in self.columns) for row in self.rows]
-        named = any(self.rows)
-        widest = max(self.font.getlength(word) for row in self.rows for word in [*row.split(), ""])
-        self.name_width = round(min(max(self.font.getlength(row) for row in self.rows), max(widest, self.type * _NAME_WIDTH))) if named else 0
-        self.left = self.padding + (self.name_width + self.gap if named else 0)
-        heads = [len(self._lines(column, width)) for column, width in zip(self.columns, self.widths, strict=True) if column]
+        names = [_writable(row, self.font) for row in self.rows]
+        longest = max(self.font.getlength(name) for name in names)
+        longest_word = max(self.font.getlength(word) for name in names for word in name.split(" "))
+        usual, most = self.type * _NAME_WIDTH, self.type * _NAME_WIDTH * 2
+        self.name_width = round(min(longest, max(usual, longest_word), most))
+        self.left = self.padding + (self.name_width + self.gap if self.name_width else 0)
+        heads = [len(self._lines(column, width)) for column, width in zip(self.columns, self.widths, strict=True) if column.strip()]
         body = sum(self.widths) + self.gap * (len(self.widths) - 1)
         self.title_lines = _wrap(title, self.large, self.left + body - self.padding) if title else []
         self.head = self.padding + round(self.line * 1.6) * len(self.title_lines)
         self.top = self.head + (self.line * max(heads) + self.gap // 2 if heads else 0)
         self.heights = [
-            max(height, self.line * len(_wrap(row, self.font, self.name_width))) if row else height for row, height in zip(self.rows, self.heights, strict=True)
+            max(height, self.line * len(self._lines(row, self.name_width))) if row.strip() else height
+            for row, height in zip(self.rows, self.heights, strict=True)
         ]
         self.size = (self.left + body + self.padding, self.top + sum(self.heights) + self.gap * (len(self.heights) - 1) + self.padding)
 
@@ -100,9 +105,9 @@ class _Layout:
         return _wrap(text, self.font, width)
 
     def _cell_width(self, cell: SheetCell, size: tuple[int, int]) -> int:
-        """That of the picture, or of the longest part of its caption that stays together."""
-        parts = _writable(cell.text, self.small).split(" · ")
-        return max(size[0], *(round(self.small.getlength(part)) + 1 for part in parts))
+        """That of the picture, or of the longest part of its caption that stays together, within reason."""
+        longest_part = max(self.small.getlength(part) for part in _writable(cell.text, self.small).split(" · "))
+        return max(size[0], round(min(longest_part, self.type * _NAME_WIDTH)) + 1)
 
     def _captions(self, cell: SheetCell, width: float) -> list[str]:
         return _wrap(cell.text, self.small, width, " · ")
@@ -127,7 +132,7 @@ class _Layout:
             x += width + self.gap
         y = self.top
         for row, height in zip(self.rows, self.heights, strict=True):
-            lines = _wrap(row, self.font, self.name_width) if row else []
+            lines = self._lines(row, self.name_width)
             pictures = max((size[1] for column in self.columns for _, size in self.places.get((row, column), [])), default=0)
             for i, text in enumerate(lines):
                 start = y + max(0, (pictures - self.line * len(lines)) / 2)
@@ -165,7 +170,8 @@ def _font(size: float) -> Font:
 
 
 def _writable(text: str, font: Font) -> str:
-    """``text`` in letters that the font has: Pillow's own gets × as x and é as e."""
+    """``text`` on one line, in letters that the font has: Pillow's own gets × as x and é as e."""
+    text = " ".join(text.split())
     if not isinstance(font, ImageFont.FreeTypeFont) or font.getname()[0] != "Aileron":
         return text
     plain = text.translate({ord("×"): "x", ord("–"): "-", ord("—"): "-", ord("…"): "..."})
@@ -189,6 +195,5 @@ def _cut(line: str, font: Font, width: float) -> str:
     if font.getlength(line) <= width + 1:
         return line
     dots = _writable("…", font)
-    while line and font.getlength(line + dots) > width:
-        line = line[:-1]
-    return line + dots
+    fitting = bisect_right(range(len(line)), width, key=lambda length: font.getlength(line[:length] + dots)) - 1
+    return line[: max(fitting, 0)] + dots

@@ -62,15 +62,16 @@ class Client:
     def interrupt(self) -> None:
         self.post("/interrupt", {})
 
-    def run(self, prompt: dict[str, Any], on_event: Event | None = None) -> Run:
+    def run(self, prompt: dict[str, Any], on_event: Event | None = None, preview_method: str = "auto") -> Run:
         """Queue a prompt in API format and follow it to its end. Raises ``PromptError`` where it is refused or fails.
 
-        ``on_event`` gets each message's type and data as it comes, "preview" with the image's bytes among them.
+        ``on_event`` gets each message's type and data as it comes, "preview" with the image's bytes among them. ``preview_method``
+        is the host's: "none", "auto", "latent2rgb" or "taesd".
         """
         parts = urllib.parse.urlsplit(self.url)
         socket = WebSocket(str(parts.hostname), parts.port or 80, f"/ws?clientId={self.client_id}", SILENCE_SECONDS)
         try:
-            extra = {"preview_method": "auto"}
+            extra = {"preview_method": preview_method}
             try:
                 queued = self.post("/prompt", {"prompt": prompt, "client_id": self.client_id, "extra_data": extra})
             except urllib.error.HTTPError as error:

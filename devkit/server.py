@@ -57,6 +57,12 @@ class Server:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Of the process, which must have been started."""
+        assert self._process is not None
+        return self._process.pid
+
     def log(self) -> str:
         return self.log_path.read_text(encoding="utf-8", errors="replace")
 

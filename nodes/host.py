@@ -74,7 +74,10 @@ def load(path: str, weight_dtype: str = "auto", preset: str | None = None, disab
     patcher = patcher_class(model, load_device=load_device, offload_device=offload_device)
     if not model_management.is_device_cpu(offload_device):
         model.to(offload_device)
-    model.load_model_weights(state_dict, "", assign=patcher.is_dynamic())
+    if not patcher.is_dynamic():  # which casts as it goes
+        # Where the file has the dtype already, the mapped weights stay the only copy in memory.
+        state_dict = {key: value.to(offload_device, dtype, copy=comfy.utils.DISABLE_MMAP) for key, value in state_dict.items()}
+    model.load_model_weights(state_dict, "", assign=True)
     patcher.cached_patcher_init = (load, (path, weight_dtype, preset))
     patcher.set_model_sampler_post_cfg_function(_leave_last_channels_unguided)
     return patcher
@@ -267,11 +270,11 @@ def _positions(transformer_options: dict[str, Any]) -> tuple[Pair, Pair]:
     return (rope.get("scale_y", 1.0), rope.get("scale_x", 1.0)), (rope.get("shift_y", 0.0), rope.get("shift_x", 0.0))
 
 
-class HostBatch:
+class HostBatch(TokenBatch):
     """A batch that knows which blocks other nodes replace."""
 
     def __init__(self, tokens: TokenBatch, transformer_options: dict[str, Any]) -> None:
-        self.attend, self.per_token = tokens.attend, tokens.per_token
+        self.attend, self.per_token, self.modulated = tokens.attend, tokens.per_token, tokens.modulated
         self.transformer_options = transformer_options
         self.replaced_blocks = transformer_options.get("patches_replace", {}).get("dit", {})
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from host.reference import STEPS
+
 BUNDLED = "fitv2_flags42.safetensors"
 VAE = "fit_tiny_vae.safetensors"
 
@@ -41,11 +43,11 @@ class Graph:
         return self.add("FiTResolution", aspect_ratio="exact size", tokens=256, width=width, height=height, batch_size=batch_size)
 
     def fit_sampler(self, model: Output, label: Node, latent: Output, **changes: Any) -> Node:
-        settings = {"seed": 7, "steps": 10, "solver": "euler", "guidance": 2.0, "denoise": 1.0, **changes}
+        settings = {"seed": 7, "steps": STEPS, "solver": "euler", "guidance": 2.0, "denoise": 1.0, **changes}
         return self.add("FiTSampler", model=model, latent=latent, **{"positive": label[0], "negative": label[1], **settings})
 
     def ksampler(self, model: Output, label: Node, latent: Output, **changes: Any) -> Node:
-        settings = {"seed": 7, "steps": 10, "sampler_name": "euler", "scheduler": "simple", "cfg": 2.0, "denoise": 1.0, **changes}
+        settings = {"seed": 7, "steps": STEPS, "sampler_name": "euler", "scheduler": "simple", "cfg": 2.0, "denoise": 1.0, **changes}
         return self.add("KSampler", model=model, latent_image=latent, **{"positive": label[0], "negative": label[1], **settings})
 
     def extrapolation(self, model: Output, method: str = "ntk", **changes: Any) -> Node:
@@ -70,7 +72,7 @@ class Graph:
         return self.add("FiTResolutionSweep", model=model, classes=classes, sizes=sizes, tokens=tokens, methods=methods)
 
     def sweep_sampler(self, model: Output, sweep: Output, **changes: Any) -> Node:
-        settings = {"seed": 7, "steps": 10, "solver": "euler", "guidance": 2.0, "tokens_per_pass": 16384, **changes}
+        settings = {"seed": 7, "steps": STEPS, "solver": "euler", "guidance": 2.0, "tokens_per_pass": 16384, **changes}
         return self.add("FiTSweepSampler", model=model, sweep=sweep, **settings)
 
     def picture(self, samples: Output) -> Node:

@@ -10,6 +10,8 @@ from torch import Tensor
 from comfyui_fitv2 import FiT, sample
 
 TOLERANCE = 1e-4
+STEPS = 4
+"""Of the graphs, where a test asks for no others."""
 SCALE = 0.18215
 """From the bundled VAE's latents to the model's."""
 FRANCE, ITALY, FINLAND = 16, 22, 15
@@ -24,7 +26,7 @@ def noise(batch: int = 1, height: int = HEIGHT, width: int = WIDTH) -> Tensor:
 def drawn(model: FiT, *ids: int, **settings: Any) -> Tensor:
     """With the graphs' settings, and France where no class is asked for."""
     y = torch.tensor(ids or [FRANCE])
-    return sample(model, noise(len(y)), y, **{"method": "euler", "steps": 10, "cfg_scale": 2.0, **settings})
+    return sample(model, noise(len(y)), y, **{"method": "euler", "steps": STEPS, "cfg_scale": 2.0, **settings})
 
 
 def distance(a: Tensor, b: Tensor) -> float:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from host.graph import Graph
-from host.reference import FINLAND, FRANCE, HEIGHT, ITALY, TOLERANCE, WIDTH, distance, drawn, noise, relative
+from host.reference import FINLAND, FRANCE, HEIGHT, ITALY, STEPS, TOLERANCE, WIDTH, distance, drawn, noise, relative
 from PIL import Image
 
-from comfyui_fitv2 import FiT, Metadata, save_checkpoint
+from comfyui_fitv2 import FiT, sample
 from comfyui_fitv2.guidance import Guidance, guided_velocity
 from comfyui_fitv2.sampling import sampling_times
 from comfyui_fitv2.solvers import SOLVERS, STOCHASTIC
-from devkit.client import PromptError
 
 
 @pytest.mark.parametrize("sampler", ["fit_sampler", "ksampler"])
@@ -32,22 +30,12 @@ def test_euler_gives_the_same_latents_as_sample(graph: Graph, latents, model: Fi
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_every_solver_gives_the_same_latents_as_sample(graph: Graph, latents, model: FiT, solver: str) -> None:
     loader = graph.loader()
-    node = graph.fit_sampler(loader[0], graph.label(loader[0]), graph.size()[0], solver=solver, steps=6)
+    node = graph.fit_sampler(loader[0], graph.label(loader[0]), graph.size(96, 64)[0], solver=solver, steps=6)
     generator = torch.Generator().manual_seed(8)  # the seed after the starting noise's
     options = {"noise_source": lambda x: torch.randn(x.shape, generator=generator)} if solver in STOCHASTIC else {}
-    expected = drawn(model, FRANCE, method=solver, steps=6, **options)
+    expected = sample(model, noise(height=8, width=12), torch.tensor([FRANCE]), solver, 6, 2.0, **options)
     # The last evaluation of some is at t = 1 here, and just before it in the host.
     assert distance(latents(graph, node[0]), expected) <= (1e-3 if solver in ("heun", "rk4", "dopri5") else TOLERANCE)
-
-
-def test_a_version_1_is_sent_to_the_stock_sampler(graph: Graph, client, server, golden_config) -> None:
-    config = replace(golden_config, prediction="epsilon")
-    save_checkpoint(server.base / "models" / "fit" / "predicts_noise.safetensors", FiT(config).state_dict(), Metadata(config))
-    loader = graph.loader("predicts_noise.safetensors")
-    node = graph.fit_sampler(loader[0], graph.label(loader[0], "3"), graph.size()[0])
-    graph.add("SaveLatent", samples=node[0], filename_prefix="latents/test")
-    with pytest.raises(PromptError, match=r"predicts noise\. Use KSampler"):
-        client.run(graph.prompt)
 
 
 def test_a_batch_of_three_labels_draws_each(graph: Graph, latents, model: FiT) -> None:
@@ -72,14 +60,19 @@ def test_the_label_count_sets_the_batch(graph: Graph, latents) -> None:
     assert latents(graph, node[0]).shape == (4, 4, HEIGHT, WIDTH)
 
 
+@pytest.fixture(scope="module")
+def solution(model: FiT) -> torch.Tensor:
+    return drawn(model, method="heun", steps=40)
+
+
 @pytest.mark.parametrize(
     ("sampler_name", "scheduler", "off_by"),
     [("heun", "simple", 0.05), ("dpmpp_2m", "simple", 0.15), ("uni_pc", "simple", 0.15), ("deis", "normal", 0.15), ("res_multistep", "sgm_uniform", 0.15)],
 )
-def test_stock_ode_samplers_reach_the_solution(graph: Graph, latents, model: FiT, sampler_name: str, scheduler: str, off_by: float) -> None:
+def test_stock_ode_samplers_reach_the_solution(graph: Graph, latents, solution: torch.Tensor, sampler_name: str, scheduler: str, off_by: float) -> None:
     loader = graph.loader()
-    node = graph.ksampler(loader[0], graph.label(loader[0]), graph.size()[0], steps=40, sampler_name=sampler_name, scheduler=scheduler)
-    assert relative(latents(graph, node[0]), drawn(model, FRANCE, method="heun", steps=60)) < off_by
+    node = graph.ksampler(loader[0], graph.label(loader[0]), graph.size()[0], steps=20, sampler_name=sampler_name, scheduler=scheduler)
+    assert relative(latents(graph, node[0]), solution) < off_by
 
 
 @pytest.mark.parametrize("sampler_name", ["euler_ancestral", "dpmpp_2m_sde", "lcm", "ddim", "er_sde", "euler_cfg_pp"])
@@ -97,7 +90,7 @@ def test_custom_sampling_equals_ksampler(graph: Graph, latents) -> None:
         noise=graph.add("RandomNoise", noise_seed=7)[0],
         guider=graph.add("CFGGuider", model=loader[0], positive=label[0], negative=label[1], cfg=2.0)[0],
         sampler=graph.add("KSamplerSelect", sampler_name="euler")[0],
-        sigmas=graph.add("BasicScheduler", model=loader[0], scheduler="simple", steps=10, denoise=1.0)[0],
+        sigmas=graph.add("BasicScheduler", model=loader[0], scheduler="simple", steps=STEPS, denoise=1.0)[0],
         latent_image=size[0],
     )
     assert distance(latents(graph, node[0]), latents(graph, graph.ksampler(loader[0], label, size[0])[0])) == 0
@@ -110,7 +103,7 @@ def test_odd_latent_sizes_come_back_whole(graph: Graph, latents, model: FiT, sam
     got = latents(graph, getattr(graph, sampler)(loader[0], graph.label(loader[0]), odd[0])[0])
 
     # The same by hand: repeat the first row and column behind the last ones, and cut them off again.
-    y, times = torch.tensor([FRANCE]), sampling_times(10)
+    y, times = torch.tensor([FRANCE]), sampling_times(STEPS)
     velocity = guided_velocity(model, y, Guidance(2.0))
     x = noise(height=17, width=33)
     with torch.no_grad():
@@ -182,7 +175,7 @@ def test_a_shifted_schedule_reaches_the_model_as_its_own_time(graph: Graph, late
     loader = graph.loader()
     shifted = graph.add(node, model=loader[0], shift=shift)
     got = latents(graph, graph.ksampler(shifted[0], graph.label(loader[0]), graph.size()[0])[0])
-    sigmas = 1 - sampling_times(10)
+    sigmas = 1 - sampling_times(STEPS)
     times = 1 - shift * sigmas / (1 + (shift - 1) * sigmas)
     with torch.no_grad():
         expected = SOLVERS["euler"](guided_velocity(model, torch.tensor([FRANCE]), Guidance(2.0)), noise(), times)
