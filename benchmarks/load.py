@@ -115,7 +115,7 @@ def _load_in_host(host: Host, base: Path, small: Path, file: Path, cache: str) -
         client = Client(server.url)
         client.run(prompt(small.name))
         _settle(file, cache)
-        return _measured(server.pid, lambda: run_timed(client, prompt(file.name), "1"))
+        return _measured(server.pid, lambda: run_timed(client, prompt(file.name), "1")[1])
 
 
 def _settle(file: Path, cache: str) -> None:

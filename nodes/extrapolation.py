@@ -76,7 +76,10 @@ def report(extrapolation: Extrapolation, grid: tuple[int, int] | None, config: F
     rows, columns = grid
     size = f"{columns} × {rows} tokens"
     if not extrapolation.changes(rows, columns):
-        because = f"no side is longer than the trained {length} tokens ({pixels} px)" if extrapolation.method != "none" else "no method is chosen"
+        if extrapolation.method != "none":
+            because = f"no side is longer than the trained {length} tokens ({pixels} px)"
+        else:
+            because = "no method is chosen" if extrapolation.attention_scale == "none" else "the picture is too small for the attention scale"
         return f"{extrapolation.label}: INACTIVE on {size}, {because}. The picture is the same as without this node."
     height, width = extrapolation.factors(rows, columns)
     parts = [f"height ×{height:.3g}, width ×{width:.3g} of the trained {length} tokens"] if extrapolation.method != "none" else []

@@ -90,7 +90,7 @@ class FiTResolutionSweep(io.ComfyNode):
     def execute(cls, model: ModelPatcher, classes: str, sizes: str, tokens: int, methods: str) -> io.NodeOutput:
         metadata = host.require_fit(model).metadata
         config = metadata.config
-        labels = resolve_labels(classes, metadata.class_names, config.num_classes)
+        labels = list(dict.fromkeys(resolve_labels(classes, metadata.class_names, config.num_classes)))
         resolutions = [(text, parse_size(text, tokens)) for text in _entries("sizes", sizes)]
         asked = [(text, _extrapolation(text, model, config)) for text in _entries("methods", methods)]
 
@@ -105,7 +105,7 @@ class FiTResolutionSweep(io.ComfyNode):
             for column, resolution in resolutions
         )
         lines = [f"{column}: {resolution.report(config.train_tokens)}" for column, resolution in resolutions]
-        lines += [f"{column}: {report(e, resolution.grid, config)}" for _, e in asked if e.method != "none" for column, resolution in resolutions]
+        lines += [f"{column}: {report(e, resolution.grid, config)}" for _, e in asked if e.label != "none" for column, resolution in resolutions]
         return io.NodeOutput(Sweep(cells), len(cells), "\n".join(lines))
 
 

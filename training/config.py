@@ -168,8 +168,8 @@ class SamplesConfig:
 
     every: int = 5000
     """Steps between two sheets; 0 draws none."""
-    ratios: list[str] = field(default_factory=lambda: ["1:1", "3:2", "2:3"])
-    """Aspect ratios, width : height, or sizes such as 256x192 in pixels; a ratio has as many tokens as the latent set's resolution."""
+    sizes: str = "1:1, 3:2, 2:3"
+    """Aspect ratios, width : height, with as many tokens as the latent set's resolution, or sizes such as 256x192 in pixels."""
     classes: int = 4
     """Classes drawn, evenly spread over all."""
     steps: int = 20
@@ -246,14 +246,21 @@ class TrainingConfig:
     lora: LoRAConfig | None = None
     """Train low-rank adapters of the checkpoint in `init` instead of its weights."""
     batch: BatchConfig = field(default_factory=BatchConfig)
+    """What a step is made of."""
     flow: FlowConfig = field(default_factory=FlowConfig)
+    """What is learned at which times."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """AdamW and its schedule."""
     ema_decays: list[float] = field(default_factory=lambda: [0.9999])
     """Decays of the moving averages of the weights, kept in fp32; the first draws the sample sheets. Young averages decay faster."""
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
+    """When checkpoints are written, and which stay."""
     samples: SamplesConfig = field(default_factory=SamplesConfig)
+    """The sample sheet."""
     logging: LoggingConfig = field(default_factory=LoggingConfig)
+    """What is seen of a run."""
     guard: GuardConfig = field(default_factory=GuardConfig)
+    """When a step is thrown away."""
 
     def __post_init__(self) -> None:
         _require("", self, least={"steps": 1, "seed": 0})

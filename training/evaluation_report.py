@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from .latents import TEMPORARY_SUFFIX, write_json
+from .latents import temporary_file, write_json
 from .metrics import LOWER_IS_BETTER, METRICS
 
 matplotlib.use("Agg")
@@ -58,11 +57,10 @@ class Evaluation:
 def write_report(evaluation: Evaluation, folder: Path) -> None:
     """All three files, each whole or not at all."""
     write_json(folder / JSON_FILE, asdict(evaluation))
-    table, plotted = folder / TABLE_FILE, folder / PLOT_FILE
-    _temporary(table).write_text(markdown(evaluation) + "\n", encoding="utf-8", newline="\n")
-    _temporary(table).replace(table)
-    plot(evaluation).savefig(_temporary(plotted), format="png", dpi=120)
-    _temporary(plotted).replace(plotted)
+    with temporary_file(folder / TABLE_FILE) as file:
+        file.write(f"{markdown(evaluation)}\n".encode())
+    with temporary_file(folder / PLOT_FILE) as file:
+        plot(evaluation).savefig(file, format="png", dpi=120)
 
 
 def markdown(evaluation: Evaluation) -> str:
@@ -114,7 +112,3 @@ def _comparability(evaluation: Evaluation) -> str:
 
 def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")

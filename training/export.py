@@ -85,7 +85,7 @@ def target(output: Path, run: Path, kind: str = "fit") -> Path:
         if output.suffix != SUFFIX:
             raise ValueError(f"{output} is neither a folder that exists nor a file name that ends in {SUFFIX}, which ComfyUI lists.")
         return output
-    if (output / "models").is_dir() and (output / "comfy").is_dir():
+    if (output / "models").is_dir() and any((output / folder).is_dir() for folder in ("comfy", "custom_nodes")):
         output = output / "models"
     is_models = output.name == "models" or sum((output / folder).is_dir() for folder in _HOST_FOLDERS) > 1
     return (output / kind if is_models else output) / name

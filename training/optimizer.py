@@ -71,7 +71,7 @@ class StepGuard:
         """Whether the step should be taken. Raises ``TrainingError`` where too many of the recent ones were not."""
         norm = float(norm)
         taken = [n for n in self.norms if n is not None]
-        usual = median(taken) if len(taken) >= min(_FEW_NORMS, self.config.window) else math.inf
+        usual = median(taken) if taken and len(self.norms) >= min(_FEW_NORMS, self.config.window) else math.inf
         good = math.isfinite(norm) and norm <= max(usual, 1e-12) * self.config.gradient_factor
         self.norms.append(norm if good else None)
         skipped = sum(n is None for n in self.norms)

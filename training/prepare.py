@@ -17,9 +17,12 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from multiprocessing import parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -104,7 +107,8 @@ def prepare(options: PrepareOptions) -> None:
             print(f"{options.output} is complete: {count_pictures(options.output, plan.shards)} pictures.")
         return
     vae = open_vae(options.vae, options.device or str(state.device), DTYPES[options.precision], options.scale_factor)
-    _encode_shards(options, pictures, plan, vae, state)
+    with _shortage_explained():
+        _encode_shards(options, pictures, plan, vae, state)
     if state.is_main_process:
         _await_shards(options.output, plan)
         _finish(options, pictures, plan, vae)
@@ -135,7 +139,9 @@ def _encode_shards(options: PrepareOptions, pictures: Pictures, plan: Plan, vae:
     order = [index for number in left for index in plan.shard(number)]
     total = sum(len(plan.shard(number)) for number in own)
     workers = min(_MOST_WORKERS, max((os.cpu_count() or 1) // max(state.num_processes, 1), 1)) if options.workers is None else options.workers
-    loader = DataLoader(_Decoded(pictures, plan, options.resolution), batch_size=None, sampler=order, num_workers=workers, collate_fn=_as_it_is)
+    # Arrays and not tensors come from the workers: tensors would pass through /dev/shm, which is small in containers.
+    pictures_in_order = _Decoded(pictures, plan, options.resolution)
+    loader = DataLoader(pictures_in_order, batch_size=None, sampler=order, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=_leave_with_parent)
     who = f"encoding {state.process_index + 1}/{state.num_processes}" if state.num_processes > 1 else "encoding"
     with tqdm(total=total, initial=total - len(order), desc=who, unit="image", disable=not state.is_local_main_process, smoothing=0.05) as progress:
         decoded = iter(loader)
@@ -202,6 +208,30 @@ class _Decoded(Dataset[Versions | str]):
 
 def _as_it_is(item: Any) -> Any:
     return item
+
+
+def _leave_with_parent(_worker: int) -> None:
+    """A worker whose parent is killed would wait for ever to hand over its last array."""
+
+    def watch() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _shortage_explained() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise OSError("a batch of pictures does not fit in the memory of the device. Begin anew with a smaller --batch-size.") from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise OSError("a process that reads pictures was ended from outside, most often for want of memory. Go on with fewer --workers.") from None
 
 
 def _await_shards(output: Path, plan: Plan) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ from comfyui_fitv2.solvers import SOLVERS
 from .command_line import run_command
 from .drawing import Drawing, Picture, batches, draw, parse_classes, pictures_of, require_flow
 from .export import DTYPES
-from .latents import TEMPORARY_SUFFIX, write_json
+from .latents import TEMPORARY_SUFFIX, temporary_file, write_json
 from .vaes import TINY, VAE, fingerprint, open_vae
 
 SETTINGS_FILE = "sampling.json"
@@ -185,9 +184,8 @@ def _claim(options: SampleOptions, settings: dict[str, Any]) -> None:
 
 def _write_png(path: Path, image: torch.Tensor) -> None:
     pixels = (image * 255).round().to("cpu", torch.uint8).permute(1, 2, 0).numpy()
-    temporary = _temporary(path)
-    Image.fromarray(pixels).save(temporary, "PNG")
-    temporary.replace(path)
+    with temporary_file(path) as file:
+        Image.fromarray(pixels).save(file, "PNG")
 
 
 def _finish(options: SampleOptions, pictures: Sequence[Picture]) -> None:
@@ -202,18 +200,12 @@ def _finish(options: SampleOptions, pictures: Sequence[Picture]) -> None:
 
 def _write_npz(path: Path, files: Sequence[Path], size: Resolution) -> None:
     """``arr_0`` (pictures, height, width, 3) uint8, as ADM's evaluator reads it; written picture by picture, because 50,000 are 10 GB."""
-    temporary = _temporary(path)
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(files), size.height, size.width, 3)}
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive, archive.open("arr_0.npy", "w", force_zip64=True) as array:
+    with temporary_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive, archive.open("arr_0.npy", "w", force_zip64=True) as array:
         np.lib.format.write_array_header_1_0(array, header)
-        for file in tqdm(files, desc=path.name, unit="image", leave=False):
-            with Image.open(file) as image:
+        for picture in tqdm(files, desc=path.name, unit="image", leave=False):
+            with Image.open(picture) as image:
                 array.write(np.asarray(image.convert("RGB")).tobytes())
-    temporary.replace(path)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
 
 
 def add_drawing_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from comfyui_fitv2.config import LatentFormat
 from comfyui_fitv2.contact_sheet import SheetCell, contact_sheet
 from comfyui_fitv2.preview import preview_features
-from comfyui_fitv2.resolution import VAE_FACTOR, Resolution, parse_size
+from comfyui_fitv2.resolution import TOKEN_PIXELS, VAE_FACTOR, Resolution, parse_size
 from comfyui_fitv2.sampling import sample
 
 from .config import ConfigError, SamplesConfig
@@ -35,15 +35,15 @@ class SampleSheet:
         self.class_names = class_names
         self.classes = np.linspace(0, len(class_names) - 1, min(config.classes, len(class_names))).round().astype(int).tolist()
         try:
-            self.sizes = [parse_size(ratio, (info.resolution // 16) ** 2) for ratio in config.ratios]
+            self.sizes = {name.strip(): parse_size(name, (info.resolution // TOKEN_PIXELS) ** 2) for name in config.sizes.split(",")}
         except ValueError as error:
-            raise ConfigError(f"samples.ratios: {error}") from None
+            raise ConfigError(f"samples.sizes: {error}") from None
 
     def draw(self, model: TrainedFiT, title: str) -> Image.Image:
         """The sheet of ``model`` as it is, in eval mode or not. Where its weights are sharded every process must draw."""
         cells = [
             SheetCell(image, row=self.class_names[label], column=name)
-            for name, size in zip(self.config.ratios, self.sizes, strict=True)
+            for name, size in self.sizes.items()
             for label, image in zip(self.classes, self._images(model, size), strict=True)
         ]
         return contact_sheet(cells, title)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def test_every_solver_gives_the_same_latents_as_sample(graph: Graph, latents, mo
     loader = graph.loader()
     node = graph.fit_sampler(loader[0], graph.label(loader[0]), graph.size(96, 64)[0], solver=solver, steps=6)
     generator = torch.Generator().manual_seed(8)  # the seed after the starting noise's
-    options = {"noise_source": lambda x: torch.randn(x.shape, generator=generator)} if solver in STOCHASTIC else {}
+    options: dict[str, Any] = {"noise_source": lambda x: torch.randn(x.shape, generator=generator)} if solver in STOCHASTIC else {}
     expected = sample(model, noise(height=8, width=12), torch.tensor([FRANCE]), solver, 6, 2.0, **options)
     # The last evaluation of some is at t = 1 here, and just before it in the host.
     assert distance(latents(graph, node[0]), expected) <= (1e-3 if solver in ("heun", "rk4", "dopri5") else TOLERANCE)

@@ -81,6 +81,22 @@ def test_default_keeps_the_method_chosen_before(graph: Graph, all_latents, model
     assert distance(drawn, alone(model, "384x64")) > 0.1
 
 
+def test_a_sweep_reports_every_size_and_what_each_method_does_to_it(graph: Graph, client) -> None:
+    loader = graph.loader()
+    sweep = graph.sweep(loader[0], "3:2 @ 24; 384x192; 3:2 @ 24", "none\nntk coupled\nnone + paper", "France; Italy; france")
+    count, report = (graph.add("PreviewAny", source=sweep[slot]) for slot in (1, 2))
+    run = client.run(graph.prompt)
+    assert run.outputs[count.id]["text"] == ["12"]  # what is asked for twice is drawn once
+    assert run.outputs[report.id]["text"][0].splitlines() == [
+        "3:2 @ 24: 96 × 64 px · 6 × 4 = 24 tokens · 0.09× training length (256)",
+        "384x192: 384 × 192 px · 24 × 12 = 288 tokens · 1.12× training length (256), beyond it",
+        "3:2 @ 24: ntk coupled: INACTIVE on 6 × 4 tokens, no side is longer than the trained 16 tokens (256 px). The picture is the same as without this node.",
+        "384x192: ntk coupled on 24 × 12 tokens: height ×1.5, width ×1.5 of the trained 16 tokens.",
+        "3:2 @ 24: none + paper: INACTIVE on 6 × 4 tokens, the picture is too small for the attention scale. The picture is the same as without this node.",
+        "384x192: none + paper on 24 × 12 tokens: attention logits ×1.02.",
+    ]
+
+
 def sheet(graph: Graph, images: list, **changes) -> Node:
     settings = {"scale": "fitted", "title": "", "picture_size": 128, "rows": "", "columns": "", **changes}
     return graph.add("FiTCompareSheet", images=images, **settings)

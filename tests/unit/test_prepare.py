@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import torch.nn.functional as F
@@ -156,7 +157,7 @@ def test_a_complete_set_is_left_alone(run: Callable[..., Path], monkeypatch: pyt
 
 
 def _command(photos: Path, output: Path) -> list[str]:
-    sizes = ["--resolution", "64", "--batch-size", "2", "--shard-size", "2", "--workers", "0", "--device", "cpu"]
+    sizes = ["--resolution", "64", "--batch-size", "2", "--shard-size", "2", "--workers", "1", "--device", "cpu"]
     return ["-m", "training.prepare", "--images", str(photos), "--output", str(output), *sizes]
 
 
@@ -167,8 +168,11 @@ def test_a_killed_run_and_two_processes_end_as_one(run: Callable[..., Path], pho
         while killed.poll() is None and not (tmp_path / "latents" / "shard-000001.arrow").exists():
             time.sleep(0.001)
     finally:
+        workers = psutil.Process(killed.pid).children()
         killed.kill()
         killed.wait()
+    assert workers
+    assert psutil.wait_procs(workers, timeout=10)[1] == [], "workers end with the process that started them"
     begun = {path: path.stat().st_mtime_ns for path in (tmp_path / "latents").glob("shard-*.arrow")}
     assert len(begun) >= 2
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
@@ -197,7 +201,7 @@ def test_changed_pictures_are_refused_by_name(run: Callable[..., Path], photos: 
     draw(photos / "red" / "new.png", (20, 20), (0, 0, 0))
     (photos / "blue" / "0.png").unlink()
     draw(photos / "blue" / "1.png", (20, 20), (0, 0, 0))
-    with pytest.raises(PlanError, match=r"1 picture added \(red/new\.png\); 1 picture removed \(blue/0\.png\); 1 picture of another size \(blue/1\.png\)"):
+    with pytest.raises(PlanError, match=r"1 picture \(red/new\.png\) added; 1 picture \(blue/0\.png\) removed; 1 picture \(blue/1\.png\) of another size"):
         run("latents")
 
 
