@@ -79,7 +79,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         latents = make_latents(Path(scratch) / "latents")
         for name in arguments.configs:
-            config = parse_config(["--config", name, "--data", str(Path(scratch) / "latents"), "--output", str(Path(scratch) / name), "--logging.tracker", "none"])
+            config = parse_config(
+                ["--config", name, "--data", str(Path(scratch) / "latents"), "--output", str(Path(scratch) / name), "--logging.tracker", "none"]
+            )
             batch = replace(config.batch, token_budget=arguments.tokens, images=arguments.tokens // LONGEST, accumulation=1)
             runs = {packing: steps(replace(config, batch=replace(batch, packing=packing)), latents) for packing in ("packed", "padded")}
             functions: dict[str, Callable[[], object]] = {packing: run[0] for packing, run in runs.items()}

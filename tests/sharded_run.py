@@ -12,7 +12,8 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import nn
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 
 from comfyui_fitv2.layers import Block
@@ -50,7 +51,11 @@ def main() -> None:
     accelerator = ShardingAccelerator(cpu=True)
     accelerator.plugin = FullyShardedDataParallelPlugin(fsdp_version=2)
     configure_fsdp(accelerator.plugin, config)
-    Run(config, accelerator).train()
+    run = Run(config, accelerator)
+    groups = sum(isinstance(module, FSDPModule) for module in run.state.model.modules())
+    assert all(isinstance(value, DTensor) for value in (*run.state.model.parameters(), *run.state.ema.averages[config.ema_decays[0]].values()))
+    accelerator.print(f"{groups} groups of sharded weights")
+    run.train()
 
 
 if __name__ == "__main__":

@@ -35,9 +35,9 @@ def small_config(data: Path, output: Path, *options: str, model: Sequence[str] =
 def start_training(options: Sequence[str], *launcher: str, script: Sequence[str] = ("-m", "training.train")) -> subprocess.Popen[str]:
     """The command in a process of its own, which other processes of a launcher share."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1"}
-    new_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {"start_new_session": True}
     command = [sys.executable, *launcher, *script, *options]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **new_group)
+    # A session of its own, so that `kill` can end all of it; Windows has none, and ignores the argument.
+    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
 
 
 def finish(process: subprocess.Popen[str]) -> str:

@@ -2,6 +2,7 @@
 
 python -m training.prepare --images photos --output latents --resolution 256 --vae tiny
 accelerate launch -m training.prepare ...                                 on all GPUs, or machines that share the output folder
+torchrun --nproc_per_node 4 -m training.prepare ... --device cpu          on CPUs
 
 Every picture is encoded resized and, where both sides are longer than the resolution, as its middle square too; each also flipped.
 Work is cut into shards of pictures in a fixed order, and each process takes every n-th. A shard is one file that appears whole, so a run
@@ -19,7 +20,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from multiprocessing import parent_process
 from pathlib import Path
 from threading import Thread
@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
@@ -39,11 +38,10 @@ from .latents import INFO_FILE, TEMPORARY_SUFFIX, EncodedPicture, LatentSetInfo,
 from .pictures import Pictures, open_pictures
 from .prepare_plan import Plan, make_plan, open_plan
 from .preview_colours import fit_preview_colours
+from .processes import join_processes, on_main
 from .vaes import DTYPES, TINY, VAE, fingerprint, open_vae
 
 REPORT_FILE = "report.json"
-_WAIT = timedelta(days=7)
-"""Longer than any machine takes to list its pictures."""
 _MOST_WORKERS = 8
 _LISTED = 10
 
@@ -99,9 +97,10 @@ class PrepareOptions:
 
 def prepare(options: PrepareOptions) -> None:
     """Make a latent set, or what is left of it. Raises ``ValueError`` or ``OSError`` on what the person can put right."""
-    state = PartialState(cpu=options.device == "cpu", timeout=_WAIT)
+    state = join_processes(options.device)
     pictures = open_pictures(options.images, options.metadata)
-    plan = _agree_on_plan(options, pictures, state)
+    on_main(state, lambda: _make_plan(options, pictures))
+    plan = open_plan(options.output)
     if (options.output / INFO_FILE).is_file():
         if state.is_main_process:
             print(f"{options.output} is complete: {count_pictures(options.output, plan.shards)} pictures.")
@@ -114,23 +113,12 @@ def prepare(options: PrepareOptions) -> None:
         _finish(options, pictures, plan, vae)
 
 
-def _agree_on_plan(options: PrepareOptions, pictures: Pictures, state: PartialState) -> Plan:
-    """The main process makes or checks the plan, for all."""
-    error: Exception | None = None
-    if state.is_main_process:
-        try:
-            listing = pictures.listing()
-            _print_listed(f"left out of {options.images}", listing.left_out)
-            if not listing.files:
-                raise ValueError(f"{options.images}: no pictures with a class. Put them in a sub-folder for each class, or name a --metadata file.")
-            make_plan(options.output, listing, options.settings, options.shard_size)
-        except (ValueError, OSError) as failure:
-            error = failure
-    if state.num_processes > 1 and broadcast_object_list([error is not None])[0] and error is None:
-        raise SystemExit(1)  # the main process says why
-    if error is not None:
-        raise error
-    return open_plan(options.output)
+def _make_plan(options: PrepareOptions, pictures: Pictures) -> None:
+    listing = pictures.listing()
+    _print_listed(f"left out of {options.images}", listing.left_out)
+    if not listing.files:
+        raise ValueError(f"{options.images}: no pictures with a class. Put them in a sub-folder for each class, or name a --metadata file.")
+    make_plan(options.output, listing, options.settings, options.shard_size)
 
 
 def _encode_shards(options: PrepareOptions, pictures: Pictures, plan: Plan, vae: VAE, state: PartialState) -> None:

@@ -12,16 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -36,12 +34,11 @@ from .command_line import run_command
 from .drawing import Drawing, Picture, batches, draw, parse_classes, pictures_of, require_flow
 from .export import DTYPES
 from .latents import TEMPORARY_SUFFIX, temporary_file, write_json
+from .processes import join_processes, on_main
 from .vaes import TINY, VAE, fingerprint, open_vae
 
 SETTINGS_FILE = "sampling.json"
 _SD_SCALE = 0.18215
-_WAIT = timedelta(days=7)
-"""Longer than any process waits for the slowest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +93,7 @@ class SampleOptions:
 
 def sample(options: SampleOptions) -> list[Picture]:
     """Draw what is not drawn yet; all pictures, once every process is done. Raises ``ValueError`` or ``OSError`` on what the person can put right."""
-    # Without this, processes on machines that have CPUs only would not know of each other.
-    on_cpu = options.device == "cpu" or not torch.accelerator.is_available()
-    state = PartialState(cpu=on_cpu, timeout=_WAIT)
+    state = join_processes(options.device)
     device = torch.device(options.device or str(state.device))
     loaded = load_checkpoint(options.checkpoint, preset=options.preset, dtype=DTYPES[options.dtype])
     config = loaded.config
@@ -123,20 +118,6 @@ def sample(options: SampleOptions) -> list[Picture]:
     state.wait_for_everyone()
     on_main(state, lambda: _finish(options, pictures))
     return pictures
-
-
-def on_main(state: PartialState, action: Callable[[], None]) -> None:
-    """``action`` on the main process while the others wait; where it fails there, they end too."""
-    error: Exception | None = None
-    if state.is_main_process:
-        try:
-            action()
-        except (ValueError, OSError) as failure:
-            error = failure
-    if state.num_processes > 1 and broadcast_object_list([error is not None])[0] and error is None:
-        raise SystemExit(1)  # the main process says why
-    if error is not None:
-        raise error
 
 
 def _check_vae(loaded: LoadedModel, vae: VAE, options: SampleOptions) -> None:

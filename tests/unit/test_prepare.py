@@ -175,9 +175,9 @@ def test_a_killed_run_and_two_processes_end_as_one(run: Callable[..., Path], pho
     assert psutil.wait_procs(workers, timeout=10)[1] == [], "workers end with the process that started them"
     begun = {path: path.stat().st_mtime_ns for path in (tmp_path / "latents").glob("shard-*.arrow")}
     assert len(begun) >= 2
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
-    launch += ["--dynamo_backend", "no", "--main_process_port", "0", *_command(photos, tmp_path / "latents")]
-    subprocess.run(launch, cwd=ROOT, check=True, capture_output=True)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *_command(photos, tmp_path / "latents")]
+    launched = subprocess.run(launch, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert "encoding 1/2" in launched.stderr
     assert contents(tmp_path / "latents") == whole
     assert {path: path.stat().st_mtime_ns for path in begun} == begun, "a finished shard is not written again"
 

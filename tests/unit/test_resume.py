@@ -172,13 +172,13 @@ def test_a_full_disk_is_reported_and_the_last_good_checkpoint_stays(
     go_on = ["--steps=4", "--checkpoints.every=2", "--resume=latest"]
     train(small_config(data, tmp_path, "--steps=2"))
 
-    def full(path: Path, *rest: object) -> None:
-        if Path(path).name == fails_at:
+    def full(path: Path) -> None:
+        if path.name == fails_at:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    def save_until_full(tensors: dict, path: Path, *rest: object) -> None:
+    def save_until_full(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
         full(path)
-        save_file(tensors, path, *rest)
+        save_file(tensors, path, metadata)
 
     with monkeypatch.context() as patched:
         patched.setattr(checkpointing, "save_file", save_until_full)
