@@ -31,6 +31,8 @@ class Size:
     """Attention heads."""
     depth: int
     """Layers of FiTv2."""
+    steps: int
+    """Steps that it is trained; for models of all sizes to spend about as much compute, more of them the smaller it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +55,8 @@ class ScalingConfig:
     """By name, smallest first."""
     families: dict[str, list[str]]
     """Names of sizes that are trained of each of FAMILIES."""
-    steps: list[int]
-    """Steps at which every run is measured, the last of them its end."""
+    measured_at: list[int]
+    """Steps at which runs are measured, beside their end."""
     pictures: Pictures
     """Drawn where no data are given."""
     held_out_times: int = 8
@@ -68,8 +70,8 @@ class ScalingConfig:
                 raise ConfigError(f"families: there is none called {family!r}. There are: {', '.join(FAMILIES)}.")
             if unknown := [size for size in sizes if size not in self.sizes]:
                 raise ConfigError(f"families: {family} names the size {unknown[0]!r}; sizes has {', '.join(self.sizes)}.")
-        if len(self.steps) < 2 or sorted(set(self.steps)) != self.steps or self.steps[0] < 1:
-            raise ConfigError(f"steps must be two or more rising numbers, not {self.steps}.")
+        if sorted(set(self.measured_at)) != self.measured_at or any(size.steps <= min(self.measured_at, default=size.steps) for size in self.sizes.values()):
+            raise ConfigError(f"measured_at must be rising numbers that begin before the steps of every size, not {self.measured_at}.")
         if self.held_out_times < 1:
             raise ConfigError(f"held_out_times must be 1 or more, not {self.held_out_times}.")
 
@@ -80,14 +82,15 @@ class ScalingConfig:
 
     def run(self, family: str, size: str, data: Path, output: Path) -> TrainingConfig:
         """The configuration of one run. Raises ``ConfigError``."""
+        steps = self.sizes[size].steps
         values = {
             **self.training,
             "model": _architecture(family, self.sizes[size]),
             "data": str(data),
             "output": str(output),
-            "steps": self.steps[-1],
+            "steps": steps,
             "resume": "latest",
-            "checkpoints": {"every": _NEVER, "keep": 1, "milestones": self.steps},
+            "checkpoints": {"every": _NEVER, "keep": 1, "milestones": [*(at for at in self.measured_at if at < steps), steps]},
         }
         return config_from_dict(values)
 

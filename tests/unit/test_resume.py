@@ -191,11 +191,13 @@ def test_a_full_disk_is_reported_and_the_last_good_checkpoint_stays(
     assert step_of(latest(tmp_path)) == 4
 
 
-def test_a_second_process_begins_where_the_first_has_ended(data: Path, whole_run: Path, tmp_path: Path) -> None:
+def test_a_second_process_begins_where_the_first_has_ended(data: Path, tmp_path: Path) -> None:
     options = ["--steps=15", "--checkpoints.every=4", "--checkpoints.keep=9"]
-    finish(start_training(arguments(data, tmp_path, *options)))
-    for checkpoint in checkpoints(tmp_path)[1:]:
+    run, undisturbed = tmp_path / "run", tmp_path / "undisturbed"
+    finish(start_training(arguments(data, run, *options)))
+    shutil.copytree(run, undisturbed)
+    for checkpoint in checkpoints(run)[1:]:
         shutil.rmtree(checkpoint)
-    output = finish(start_training(arguments(data, tmp_path, *options, "--resume=latest", "--batch.workers=1")))
+    output = finish(start_training(arguments(data, run, *options, "--resume=latest", "--batch.workers=1")))
     assert "goes on at step 4" in output
-    assert same_end(whole_run, tmp_path)
+    assert same_end(undisturbed, run)
