@@ -79,12 +79,12 @@ class Images:
         return self.latents.grids.prod(axis=-1)
 
     def micro_batch(self, pack: Pack, step: StepTotals) -> MicroBatch:
-        points = [self._point(pack.epoch, index, cropped) for index, cropped in pack.images]
+        points = [self._point(*image) for image in pack.images]
         tokens, targets, t, y = zip(*points, strict=True)
         weights = [token_weights(len(x), self.flow.loss, step.images, step.tokens) for x in tokens]
         padded = self.batch.packing == "padded"
         x, target, weight = (pad_sequence(list(parts), batch_first=True) if padded else torch.cat(parts)[None] for parts in (tokens, targets, weights))
-        grids = tuple((int(rows), int(columns)) for rows, columns in (self.latents.grids[index, int(cropped)] for index, cropped in pack.images))
+        grids = tuple((int(rows), int(columns)) for rows, columns in (self.latents.grids[index, int(cropped)] for _, index, cropped in pack.images))
         return MicroBatch(x, target, weight, torch.stack(t), torch.tensor(y), grids, padded, step)
 
     def _point(self, epoch: int, index: int, cropped: bool) -> tuple[Tensor, Tensor, Tensor, int]:

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .config import LoggingConfig
 from .flops import TrainingCost, matmul_rate
 from .packing import StepTotals
 from .state import TrainingState
@@ -21,12 +22,13 @@ from .step import StepResult
 class Monitor:
     """Adds up steps, and every ``every`` of them says how they went. Throughput counts all processes, utilisation their mean."""
 
-    def __init__(self, accelerator: Accelerator, state: TrainingState, cost: TrainingCost, steps: int, every: int, utilisation: bool) -> None:
+    def __init__(self, accelerator: Accelerator, state: TrainingState, cost: TrainingCost, steps: int, images_per_epoch: int, config: LoggingConfig) -> None:
         self.accelerator = accelerator
         self.state = state
         self.cost = cost
-        self.every = every
-        self.rate = matmul_rate(accelerator.device) * accelerator.num_processes if utilisation else None
+        self.images_per_epoch = images_per_epoch
+        self.every = config.every
+        self.rate = matmul_rate(accelerator.device) * accelerator.num_processes if config.utilisation else None
         self.bar = tqdm(total=steps, initial=state.step, unit="step", disable=not accelerator.is_main_process, dynamic_ncols=True)
         self._loss: Tensor | None = None
         self._restart()
@@ -84,7 +86,7 @@ class Monitor:
             "images_per_second": self._images / seconds,
             "fill": self._tokens / self._slots,
             "data_wait": self._waited / seconds,
-            "epoch": self.state.position.epoch,
+            "epoch": self.state.images / self.images_per_epoch,
             "skipped_steps": self.state.skipped,
             **({} if self.state.loss is None else {"loss": self.state.loss}),
             **({} if self.rate is None else {"utilisation": self._flops / seconds / self.rate}),

@@ -1,29 +1,39 @@
 """Which images share a micro-batch, and in which order: decided by the seed, the epoch and the sizes, and by nothing else.
 
 Every process computes the same packs and takes its own from each step, so that none has to ask another, and the number of
-processes changes who computes a pack but not what is in it. A step may hold packs of two epochs; each image is in one pack of each epoch.
+processes changes who computes a pack but not what is in it. Each image is in one pack of each epoch. Epochs of a small set are packed
+several in a row, a round, so that the packs left part empty are few: where an epoch ends a pack may go on with the next.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import count, islice
+from dataclasses import dataclass, replace
+from itertools import chain, count, islice
+from math import ceil
+from typing import TypeVar
 
 import numpy as np
 
 from .config import BatchConfig, ConfigError
 
+T = TypeVar("T")
+
 _ORDER, _CROP = 0, 1
 """What a random stream of (seed, epoch) is for."""
+_ROUND = 64
+"""Packs that a round has at least."""
+
+Image = tuple[int, int, bool]
+"""Epoch, index in the latent set, and whether the cropped version is seen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
     """A place in the data: the pack that comes next."""
 
-    epoch: int = 0
+    round: int = 0
     pack: int = 0
 
 
@@ -31,11 +41,8 @@ class Position:
 class Pack:
     """A micro-batch of one process."""
 
-    epoch: int
-    number: int
-    """Place among the packs of its epoch."""
-    images: tuple[tuple[int, bool], ...]
-    """Index in the latent set, and whether the cropped version is seen."""
+    position: Position
+    images: tuple[Image, ...]
     tokens: int
     slots: int
     """Tokens that there is room for: the budget, or, padded, images × the longest."""
@@ -75,31 +82,33 @@ def steps_from(position: Position, lengths: np.ndarray, batch: BatchConfig, seed
     while True:
         taken = tuple(islice(packs, packs_per_step))
         images, tokens, slots, pairs = (sum(counts) for counts in zip(*((len(p.images), p.tokens, p.slots, p.pairs) for p in taken), strict=True))
-        yield Step(taken, StepTotals(images, tokens, slots, pairs, Position(taken[-1].epoch, taken[-1].number + 1)))
+        yield Step(taken, StepTotals(images, tokens, slots, pairs, replace(last := taken[-1].position, pack=last.pack + 1)))
 
 
-def epoch_packs(lengths: np.ndarray, batch: BatchConfig, seed: int, epoch: int) -> Iterator[Pack]:
-    """All packs of an epoch, every image in one of them."""
-    order = _random(seed, epoch, _ORDER).permutation(len(lengths))
-    cropped = _random(seed, epoch, _CROP).random(len(lengths)) < batch.crop
-    seen = lengths[np.arange(len(lengths)), cropped.astype(int)]
-    in_order = list(zip(order.tolist(), seen[order].tolist(), strict=True))
-    if batch.packing == "packed":
-        groups = best_fit(in_order, batch.token_budget, batch.open_packs, int(lengths.min()))
-    else:
-        groups = (in_order[start : start + batch.images] for start in range(0, len(in_order), batch.images))
+def round_packs(lengths: np.ndarray, batch: BatchConfig, seed: int, round: int) -> Iterator[Pack]:
+    """All packs of a round, every image in one of them for each of its epochs."""
+    epochs = epochs_per_round(lengths, batch)
+    images = chain.from_iterable(_epoch(lengths, batch, seed, epoch) for epoch in range(round * epochs, (round + 1) * epochs))
+    packed = batch.packing == "packed"
+    groups = best_fit(images, batch.token_budget, batch.open_packs, int(lengths.min())) if packed else _in_order(images, batch.images)
     for number, group in enumerate(groups):
         sizes = [length for _, length in group]
-        slots = batch.token_budget if batch.packing == "packed" else len(group) * max(sizes)
-        yield Pack(epoch, number, tuple((index, bool(cropped[index])) for index, _ in group), sum(sizes), slots, sum(size**2 for size in sizes))
+        slots = batch.token_budget if packed else len(group) * max(sizes)
+        yield Pack(Position(round, number), tuple(image for image, _ in group), sum(sizes), slots, sum(size**2 for size in sizes))
 
 
-def best_fit(items: Iterable[tuple[int, int]], budget: int, open_packs: int, smallest: int = 1) -> Iterator[list[tuple[int, int]]]:
+def epochs_per_round(lengths: np.ndarray, batch: BatchConfig) -> int:
+    """As few as make a round; 1 for all but small sets."""
+    filled = lengths.min(axis=1).sum() / batch.token_budget if batch.packing == "packed" else len(lengths) / batch.images
+    return ceil(_ROUND / filled)
+
+
+def best_fit(items: Iterable[tuple[T, int]], budget: int, open_packs: int, smallest: int = 1) -> Iterator[list[tuple[T, int]]]:
     """Pack (name, length) ``items`` as they come: each into the open pack that it leaves the least room in, else into a new one.
 
     A pack is closed when not even the ``smallest`` fits, or when more than ``open_packs`` are open and it is the fullest.
     """
-    opened: dict[int, list[tuple[int, int]]] = {}
+    opened: dict[int, list[tuple[T, int]]] = {}
     rooms: list[tuple[int, int]] = []  # (room left, number of the pack), ascending
     numbers = count()
     for item in items:
@@ -116,8 +125,21 @@ def best_fit(items: Iterable[tuple[int, int]], budget: int, open_packs: int, sma
 
 
 def _packs_from(position: Position, lengths: np.ndarray, batch: BatchConfig, seed: int) -> Iterator[Pack]:
-    for epoch in count(position.epoch):
-        yield from islice(epoch_packs(lengths, batch, seed, epoch), position.pack if epoch == position.epoch else 0, None)
+    for round in count(position.round):
+        yield from islice(round_packs(lengths, batch, seed, round), position.pack if round == position.round else 0, None)
+
+
+def _epoch(lengths: np.ndarray, batch: BatchConfig, seed: int, epoch: int) -> Iterator[tuple[Image, int]]:
+    """An epoch's images in their order, with their tokens."""
+    order = _random(seed, epoch, _ORDER).permutation(len(lengths))
+    cropped = _random(seed, epoch, _CROP).random(len(lengths)) < batch.crop
+    seen = lengths[np.arange(len(lengths)), cropped.astype(int)]
+    return (((epoch, index, crop), length) for index, crop, length in zip(order.tolist(), cropped[order].tolist(), seen[order].tolist(), strict=True))
+
+
+def _in_order(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    while group := list(islice(items, size)):
+        yield group
 
 
 def _random(seed: int, epoch: int, purpose: int) -> np.random.Generator:

@@ -9,6 +9,7 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
+from tqdm.auto import tqdm
 
 from .checkpointing import prune, read_summary, remove_unfinished
 from .config import TrainingConfig, flat
@@ -100,6 +101,7 @@ class Run:
         fit = self.start.model.config
         summary = {
             **self.state.counters(),
+            "epoch": self.state.images // len(self.latents),
             **self.start.summary(),
             "latent_format": info.latent_format,
             "packs_per_step": self.packs_per_step,
@@ -118,7 +120,10 @@ class Run:
             with self.state.ema.in_place(decay):
                 drawn = sheet.draw(self.state.model, f"step {step:,} · average of decay {decay} · guidance {self.config.samples.cfg_scale}")
             if accelerator.is_main_process:
-                save_sheet(drawn, self.folder / "samples" / f"step-{step:08d}.png", accelerator.trackers, step)
+                try:
+                    save_sheet(drawn, self.folder / "samples" / f"step-{step:08d}.png", accelerator.trackers, step)
+                except OSError as error:  # no reason to lose the run, or to keep the other processes waiting
+                    tqdm.write(f"the sample sheet of step {step} could not be written ({error}); training goes on")
         accelerator.wait_for_everyone()
 
     def _save_is_due(self) -> bool:
@@ -151,7 +156,7 @@ class Run:
     def _monitor(self) -> Monitor:
         logging, model = self.config.logging, self.state.model
         cost = TrainingCost.of(model, model.config.hidden_size, model.config.depth)
-        monitor = Monitor(self.accelerator, self.state, cost, self.config.steps, logging.every, logging.utilisation)
+        monitor = Monitor(self.accelerator, self.state, cost, self.config.steps, len(self.latents), logging)
         counts = f"{len(self.latents):,} images of {len(self.latents.info.class_names)} classes, {self.packs_per_step} packs a step"
         for line in (counts, *self.start.report, *([f"goes on at step {self.state.step}"] if self.state.step else [])):
             monitor.say(line)

@@ -69,7 +69,6 @@ class TrainingState:
             "step": self.step,
             "images": self.images,
             "tokens": self.tokens,
-            "epoch": self.position.epoch,
             "skipped": self.skipped,
             "loss": self.loss,
             "position": asdict(self.position),

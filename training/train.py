@@ -3,8 +3,8 @@
     accelerate launch -m training.train --config tiny --data latents --output runs/mine --steps 2000
 
 One process or many, by accelerate's own configuration: DDP, FSDP2, DeepSpeed (``training/configs/accelerate``). The run's folder gets
-config.yaml, checkpoints, sample sheets and logs. Ctrl-C and SIGTERM finish the step, save, and exit with 130 and 0; ``--resume latest``
-goes on, on the CPU bit for bit.
+config.yaml, checkpoints, sample sheets and logs. Ctrl-C and SIGTERM finish the step, save, and exit with 130 and 0 (a launcher of several
+processes exits with its own status); ``--resume latest`` goes on, on the CPU bit for bit.
 """
 
 from __future__ import annotations

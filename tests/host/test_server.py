@@ -75,12 +75,14 @@ def test_the_template_browser_finds_the_workflows_and_their_thumbnails(client: C
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
-def test_a_shared_workflow_runs_as_it_is_but_for_its_many_steps(client: Client, path: Path) -> None:
+def test_a_shared_workflow_runs_as_it_is_but_for_its_length(client: Client, path: Path) -> None:
     workflow = json.loads(path.read_text(encoding="utf-8"))
     prompt = to_prompt(workflow, client.get("/object_info"))
     for node in prompt.values():
         if "steps" in node["inputs"]:
             node["inputs"]["steps"] = 2
+        if "methods" in node["inputs"]:
+            node["inputs"]["methods"] = "\n".join(node["inputs"]["methods"].splitlines()[:2])
     run = client.run(prompt)
     saving = [str(node["id"]) for node in workflow["nodes"] if node["type"] == "SaveImage"]
     files = [file for id_ in saving for file in run.outputs[id_]["images"]]

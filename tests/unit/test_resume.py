@@ -55,8 +55,8 @@ def test_a_run_that_goes_on_ends_bit_for_bit_where_an_undisturbed_one_does(data:
         train(small_config(data, tmp_path, f"--steps={steps}", "--resume=latest"))
     assert same_end(whole_run, tmp_path)
     first, second = (read_summary(latest(run)) for run in (whole_run, tmp_path))
-    assert {key: first[key] for key in ("images", "tokens", "position", "ema_updates")} == {
-        key: second[key] for key in ("images", "tokens", "position", "ema_updates")
+    assert {key: first[key] for key in ("images", "tokens", "epoch", "position", "ema_updates")} == {
+        key: second[key] for key in ("images", "tokens", "epoch", "position", "ema_updates")
     }
 
 

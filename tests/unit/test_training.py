@@ -45,7 +45,7 @@ def batch_of(images: Images, *indices: int, epoch: int = 0) -> MicroBatch:
     """A step of these images, none cropped."""
     sizes = [int(images.lengths[index, 0]) for index in indices]
     totals = StepTotals(len(sizes), sum(sizes), 0, 0, Position())
-    return images.micro_batch(Pack(epoch, 0, tuple((index, False) for index in indices), sum(sizes), 0, 0), totals)
+    return images.micro_batch(Pack(Position(), tuple((epoch, index, False) for index in indices), sum(sizes), 0, 0), totals)
 
 
 def random_model(fit: FiTConfig = FIT, **options: Any) -> TrainedFiT:
@@ -238,6 +238,13 @@ def test_a_run_leaves_checkpoints_that_load_sample_sheets_and_logs(data: Path, t
     assert [sheet.name for sheet in sheets] == ["step-00000003.png", "step-00000006.png"]
     assert Image.open(sheets[0]).size == Image.open(sheets[1]).size
     assert list((tmp_path / "logs").rglob("events.*"))
+
+
+def test_a_sample_sheet_that_cannot_be_written_does_not_end_the_run(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "samples").write_text("a file where the folder should be", encoding="utf-8")
+    assert train(small_config(data, tmp_path, "--samples.every=6", "--samples.steps=1")) == 0
+    assert "the sample sheet of step 6 could not be written" in capsys.readouterr().out
+    assert read_summary(latest(tmp_path))["step"] == 6
 
 
 def test_learning_lowers_the_loss(data: Path, tmp_path: Path) -> None:
