@@ -20,7 +20,8 @@ from comfyui_fitv2.resolution import Resolution, for_ratio
 
 from .timing import interleaved, ratio
 
-SIZES = [*(for_ratio(name, 256) for name in ("1:1", "3:2", "2:3", "2:1", "1:3")), Resolution(192, 192), Resolution(256, 128), Resolution(128, 208)]
+# As long as training allows, and shorter ones as a folder of pictures has them.
+SIZES = [*(for_ratio(name, 256) for name in ("1:1", "3:2", "2:1", "1:3")), *(Resolution(*size) for size in ((192, 192), (256, 128), (128, 208), (160, 160)))]
 
 
 def padded(model: FiT, images: list[Tensor], t: Tensor, y: Tensor) -> Tensor:
