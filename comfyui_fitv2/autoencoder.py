@@ -79,7 +79,7 @@ class TinyAutoencoder(nn.Module):
 
 
 def load_autoencoder(path: str | os.PathLike[str]) -> TinyAutoencoder:
-    """Read a file of this layout, in eval mode. Raises ``AutoencoderError`` on any other, ``FileNotFoundError`` where there is none."""
+    """Read a file of this layout, in eval mode and fp32. Raises ``AutoencoderError`` on any other, ``FileNotFoundError`` where there is none."""
     path = Path(path)
     try:
         tensors = load_file(path)
@@ -93,7 +93,7 @@ def load_autoencoder(path: str | os.PathLike[str]) -> TinyAutoencoder:
     expected = autoencoder.state_dict()
     if wrong := sorted(set(expected) ^ set(tensors)) or [key for key, tensor in expected.items() if tensors[key].shape != tensor.shape]:
         raise AutoencoderError(path, f"not a whole tiny VAE: {len(wrong)} tensors are missing, unknown or of another shape, such as {wrong[0]}.")
-    autoencoder.load_state_dict(tensors, strict=True, assign=True)
+    autoencoder.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=True, assign=True)
     return autoencoder.eval().requires_grad_(False)
 
 

@@ -27,6 +27,7 @@ from comfyui_fitv2.checkpoint import LoadedModel, load_checkpoint
 from comfyui_fitv2.extrapolation import Extrapolation
 from comfyui_fitv2.guidance import Guidance
 from comfyui_fitv2.labels import Label
+from comfyui_fitv2.model import FiT
 from comfyui_fitv2.resolution import Resolution, parse_size
 from comfyui_fitv2.solvers import SOLVERS
 
@@ -102,30 +103,37 @@ def sample(options: SampleOptions) -> list[Picture]:
     labels = parse_classes(options.classes, loaded.class_names, config.num_classes)
     pictures = pictures_of(labels, sizes, options.count)
     vae = open_vae(options.vae, device)
-    _check_vae(loaded, vae, options)
+    check_vae(loaded, vae, options.vae)
     on_main(state, lambda: _claim(options, _settings(options, loaded, labels, sizes)))
 
     cut = batches(pictures, options.tokens, packed=options.packed, solver=drawing.solver)[state.process_index :: state.num_processes]
-    left = [batch for batch in cut if not all((options.output / p.file_name).is_file() for p in batch)]
-    done = sum(map(len, cut)) - sum(map(len, left))
-    model = loaded.model.to(device)
-    with tqdm(total=sum(map(len, cut)), initial=done, desc="drawing", unit="image", disable=not state.is_local_main_process) as progress:
-        for batch in left:
-            for picture, latents in zip(batch, draw(model, batch, drawing, packed=options.packed, device=device), strict=True):
-                # One at a time: no other picture has a part in it, and large ones fit.
-                _write_png(options.output / picture.file_name, vae.decode(latents[None])[0])
-                progress.update()
+    draw_missing(loaded.model.to(device), vae, cut, drawing, options.output, packed=options.packed, device=device, quiet=not state.is_local_main_process)
     state.wait_for_everyone()
     on_main(state, lambda: _finish(options, pictures))
     return pictures
 
 
-def _check_vae(loaded: LoadedModel, vae: VAE, options: SampleOptions) -> None:
+def draw_missing(
+    model: FiT, vae: VAE, cut: Sequence[Sequence[Picture]], drawing: Drawing, folder: Path, *, packed: bool, device: torch.device, quiet: bool = False
+) -> None:
+    """Draw those of the batches ``cut`` that are not whole in ``folder``, as PNGs."""
+    left = [batch for batch in cut if not all((folder / p.file_name).is_file() for p in batch)]
+    total = sum(map(len, cut))
+    with tqdm(total=total, initial=total - sum(map(len, left)), desc="drawing", unit="image", disable=quiet) as progress:
+        for batch in left:
+            for picture, latents in zip(batch, draw(model, batch, drawing, packed=packed, device=device), strict=True):
+                # One at a time: no other picture has a part in it, and large ones fit.
+                _write_png(folder / picture.file_name, vae.decode(latents[None])[0])
+                progress.update()
+
+
+def check_vae(loaded: LoadedModel, vae: VAE, name: str) -> None:
+    """Raise ``ValueError`` where ``vae``, opened by ``name``, is not the one that the model's latents are of."""
     if vae.channels != loaded.config.in_channels:
-        raise ValueError(f"--vae {options.vae} decodes latents of {vae.channels} channels, the checkpoint draws {loaded.config.in_channels}.")
+        raise ValueError(f"--vae {name} decodes latents of {vae.channels} channels, the checkpoint draws {loaded.config.in_channels}.")
     scale = loaded.latent_format.scale_factor if loaded.latent_format else _SD_SCALE
     if abs(vae.scale_factor / scale - 1) > 1e-3:
-        raise ValueError(f"--vae {options.vae} scales latents by {vae.scale_factor:g}, the checkpoint was trained on {scale:g}. Name the VAE it was made with.")
+        raise ValueError(f"--vae {name} scales latents by {vae.scale_factor:g}, the checkpoint was trained on {scale:g}. Name the VAE it was made with.")
 
 
 def _settings(options: SampleOptions, loaded: LoadedModel, labels: Sequence[Label], sizes: Sequence[Resolution]) -> dict[str, Any]:

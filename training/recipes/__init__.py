@@ -1,0 +1,1 @@
+"""Whole trainings that anyone can repeat, a folder each."""
