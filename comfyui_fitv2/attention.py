@@ -6,6 +6,7 @@ A block does not know which it is given: it asks its batch to attend, and to han
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Protocol, cast
 
 import torch
@@ -64,12 +65,15 @@ class UniformBatch(TokenBatch):
 
 
 class PackedBatch(TokenBatch):
-    """Images of any sizes: one row that holds all their tokens, image after image."""
+    """Images of any sizes: one row that holds all their tokens, image after image. Neighbours of one length are handled together."""
 
     def __init__(self, rotations: Sequence[Rotation], attention: Attention) -> None:
         self.rotation = (torch.cat([cos for cos, _ in rotations]), torch.cat([sin for _, sin in rotations]))
         self.lengths = [len(cos) for cos, _ in rotations]
         self.attention = attention
+        self.runs = [(length, len(list(images))) for length, images in groupby(self.lengths)]
+        self.tokens_of_runs = [length * count for length, count in self.runs]
+        self.images_of_runs = [count for _, count in self.runs]
         # Built on the host from known lengths, so that no block waits for the device.
         lengths = torch.tensor(self.lengths)
         device = self.rotation[0].device
@@ -80,8 +84,10 @@ class PackedBatch(TokenBatch):
         query, key = rotate(query, self.rotation), rotate(key, self.rotation)
         if self.attention is attention and _varlen_takes(query):
             return self._attend_at_once(query, key, value)
-        images = zip(*(x.split(self.lengths, dim=2) for x in (query, key, value)), strict=True)
-        return torch.cat([self.attention(q, k, v) for q, k, v in images], dim=2)
+        together = zip(self.runs, *(x[0].split(self.tokens_of_runs, dim=1) for x in (query, key, value)), strict=True)
+        # Tokens first, as the kernel leaves them and the next layer takes them: nothing is copied but by this.
+        attended = [self.attention(*(_apart(x, *run) for x in qkv)).transpose(1, 2).flatten(0, 1) for run, *qkv in together]
+        return torch.cat(attended).transpose(0, 1).unsqueeze(0)
 
     def _attend_at_once(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         assert varlen_attn is not None
@@ -97,5 +103,11 @@ class PackedBatch(TokenBatch):
         if tokens[0].is_cuda or torch.compiler.is_compiling():  # where few large steps are quicker
             return super().modulated(function, tokens, per_image)
         # On a CPU a copy of the modulation for every token would cost more than the rest of this.
-        images = zip(*(x.split(self.lengths, dim=1) for x in tokens), *(m[:, None].split(1) for m in per_image), strict=True)
-        return torch.cat([function(*image) for image in images], dim=1)
+        rows = ([part.view(count, length, -1) for part, (length, count) in zip(x[0].split(self.tokens_of_runs), self.runs, strict=True)] for x in tokens)
+        images = zip(*rows, *(m[:, None].split(self.images_of_runs) for m in per_image), strict=True)
+        return torch.cat([function(*run).flatten(0, 1) for run in images]).unsqueeze(0)
+
+
+def _apart(x: Tensor, length: int, count: int) -> Tensor:
+    """(heads, count · length, head_dim) to (count, heads, length, head_dim)."""
+    return x.unflatten(1, (count, length)).transpose(0, 1)

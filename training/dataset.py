@@ -10,6 +10,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
@@ -73,18 +74,20 @@ class Images:
     labels: np.ndarray
     """(classes of the set,): the model's id of each class of the set."""
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
         """(n, 2): tokens of the resized and of the cropped version of every image."""
         return self.latents.grids.prod(axis=-1)
 
     def micro_batch(self, pack: Pack, step: StepTotals) -> MicroBatch:
-        points = [self._point(*image) for image in pack.images]
+        # By length: neighbours of one length go through the model together.
+        images = sorted(pack.images, key=lambda image: self.lengths[image[1], int(image[2])])
+        points = [self._point(*image) for image in images]
         tokens, targets, t, y = zip(*points, strict=True)
         weights = [token_weights(len(x), self.flow.loss, step.images, step.tokens) for x in tokens]
         padded = self.batch.packing == "padded"
         x, target, weight = (pad_sequence(list(parts), batch_first=True) if padded else torch.cat(parts)[None] for parts in (tokens, targets, weights))
-        grids = tuple((int(rows), int(columns)) for rows, columns in (self.latents.grids[index, int(cropped)] for _, index, cropped in pack.images))
+        grids = tuple((int(rows), int(columns)) for rows, columns in (self.latents.grids[index, int(cropped)] for _, index, cropped in images))
         return MicroBatch(x, target, weight, torch.stack(t), torch.tensor(y), grids, padded, step)
 
     def _point(self, epoch: int, index: int, cropped: bool) -> tuple[Tensor, Tensor, Tensor, int]:

@@ -196,6 +196,9 @@ def train_vae(options: VAEOptions) -> bool:
     names, pictures = zip(*_read_pictures(options), strict=True)
     run = VAERun(options, pictures)
     run.restore()
+    if run.step >= options.steps and (options.output / PSNR_FILE).is_file():
+        print(f"{options.output} is complete.")
+        return True
     recent: list[float] = []
     with StopSignals() as stop, tqdm(total=options.steps, initial=run.step, desc="tiny VAE", unit="step", smoothing=0.05) as progress:
         while run.step < options.steps and not stop.received:

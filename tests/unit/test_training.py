@@ -14,13 +14,14 @@ from torch import Tensor
 from training_runs import arguments, farthest, small_config, weights
 
 from comfyui_fitv2 import FiTConfig, load_checkpoint, patchify
+from comfyui_fitv2.attention import attention
 from comfyui_fitv2.flow import token_errors
 from training.checkpointing import latest, read_summary
 from training.config import BatchConfig, ConfigError, FlowConfig, GuardConfig, OptimizerConfig
 from training.dataset import Images, MicroBatch, micro_batches
 from training.flops import TrainingCost
 from training.latents import LatentSet
-from training.model import TrainedFiT
+from training.model import TrainedFiT, attention_by_products
 from training.optimizer import StepGuard, TrainingError, adamw, learning_rate, set_learning_rate
 from training.packing import Pack, Position, StepTotals
 from training.step import training_loss
@@ -75,7 +76,7 @@ def test_the_loss_is_the_mean_over_an_images_tokens_then_over_images_or_over_all
     model = random_model()
     batches = {loss: batch_of(images_of(data, flow=FlowConfig(loss=loss)), 0, 1) for loss in ("image", "token")}  # type: ignore[arg-type]
     lengths = [rows * columns for rows, columns in batches["image"].grids]
-    assert lengths == [16, 12]
+    assert lengths == [12, 16]  # neighbours of one length go through the model together
     errors = token_errors(model(batches["image"]), batches["image"].target)[0]
     assert training_loss(model, batches["image"]).item() == pytest.approx(sum(part.mean().item() for part in errors.split(lengths)) / 2, rel=1e-5)
     assert training_loss(model, batches["token"]).item() == pytest.approx(errors.mean().item(), rel=1e-5)
@@ -260,3 +261,20 @@ def test_too_long_an_image_and_an_unknown_ratio_are_explained_before_anything_is
         with pytest.raises(ConfigError, match=message):
             train(small_config(data, tmp_path / "run", option, "--samples.every=1"))
         assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("tokens", [40, 1100])
+def test_attention_by_products_is_attention_and_as_exact_as_the_kernel_in_bf16(tokens: int) -> None:
+    whole = [torch.randn(2, 3, tokens, 32, requires_grad=True) for _ in range(3)]
+    exact = attention(*whole)
+    exact.sum().backward()
+    gradients = [x.grad for x in whole]
+
+    def errors(function: Any) -> list[float]:
+        halves = [x.detach().bfloat16().requires_grad_() for x in whole]
+        out = function(*halves)
+        out.float().sum().backward()
+        pairs = [(exact, out), *zip(gradients, (x.grad for x in halves), strict=True)]
+        return [((a - b.float()).norm() / a.norm()).item() for a, b in pairs]
+
+    assert all(own < 2 * kernel + 0.01 for own, kernel in zip(errors(attention_by_products), errors(attention), strict=True))

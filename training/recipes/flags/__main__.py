@@ -20,6 +20,7 @@ import torch
 
 from comfyui_fitv2.autoencoder import load_autoencoder, save_autoencoder
 
+from ...checkpointing import latest, read_summary
 from ...command_line import run_command
 from .pictures import METADATA, NATIVE, draw, fetch, read_flags
 
@@ -67,6 +68,9 @@ class Recipe:
         length = () if steps is None else ("--steps", steps)
         folders = ("--data", self.output / "latents" / name, "--output", self.output / "runs" / name, "--samples.vae", self.output / VAE_FILE)
         _command("train", "--config", HERE / f"{name}.yaml", *folders, "--resume", "latest", *length, *more, *self.options)
+        summary = read_summary(latest(self.output / "runs" / name))
+        if summary["step"] < summary["config"]["steps"]:  # a training that was told to stop ends well
+            raise ValueError(f"the training was stopped at step {summary['step']}. The same command goes on from there.")
 
     def _export(self, name: str, file: Path, dtype: str) -> None:
         if not file.is_file():
