@@ -11,7 +11,7 @@ from ..comfyui_fitv2.config import PRESETS
 from . import host
 
 BUNDLED = Path(__file__).resolve().parent.parent / "models"
-DEFAULT_CHECKPOINT = "fitv2_flags42.safetensors"
+DEFAULT_CHECKPOINT = "fitv2_flags256.safetensors"
 # Ours first: a name in both means the file that the user put into the folder made for it.
 CHECKPOINT_FOLDERS = ("fit", "diffusion_models")
 PRESET_AUTO = "auto"
@@ -53,7 +53,7 @@ class FiTLoader(io.ComfyNode):
                     "checkpoint",
                     options=_checkpoint_names(),
                     default=DEFAULT_CHECKPOINT,
-                    tooltip="Safetensors or torch file in models/fit or models/diffusion_models. The one that comes with the pack draws 42 country flags.",
+                    tooltip="Safetensors or torch file in models/fit or models/diffusion_models. The one that comes with the pack draws 256 flags.",
                 ),
                 io.Combo.Input(
                     "weight_dtype",

@@ -39,7 +39,7 @@ def golden_model(golden_config: FiTConfig, golden_state: dict[str, Tensor]) -> F
 
 @pytest.fixture(scope="session")
 def bundled_checkpoint() -> Path:
-    return MODELS / "fit" / "fitv2_flags42.safetensors"
+    return MODELS / "fit" / "fitv2_flags256.safetensors"
 
 
 @pytest.fixture(autouse=True)

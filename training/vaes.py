@@ -74,8 +74,9 @@ def open_vae(name: str, device: torch.device | str = "cpu", dtype: torch.dtype =
         if scale_factor is not None:
             raise VAEError(path, "a tiny VAE says its scale itself; leave --scale-factor away.")
         # Channels last, as pictures come: three quarters of the time on a CPU.
-        tiny = load_autoencoder(path).to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return _Tiny(tiny, device, dtype)
+        tiny = load_autoencoder(path)
+        scale = tiny.scale_factor  # before it is rounded with the weights
+        return _Tiny(tiny.to(device, dtype).to(memory_format=torch.channels_last), device, dtype, scale)  # type: ignore[call-overload]
     network = _load_kl(path)
     config: Any = network.config
     factor = 2 ** (len(config.block_out_channels) - 1)
@@ -104,9 +105,10 @@ class _Tiny(VAE):
     network: TinyAutoencoder
     device: torch.device | str
     dtype: torch.dtype
+    scale_factor: float
 
     def __post_init__(self) -> None:
-        self.channels, self.scale_factor, self.posterior = self.network.channels, self.network.scale_factor, False
+        self.channels, self.posterior = self.network.channels, False
 
     @torch.inference_mode()
     def moments(self, images: Tensor) -> Tensor:

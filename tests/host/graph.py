@@ -7,7 +7,7 @@ from typing import Any
 
 from host.reference import STEPS
 
-BUNDLED = "fitv2_flags42.safetensors"
+BUNDLED = "fitv2_flags256.safetensors"
 VAE = "fit_tiny_vae.safetensors"
 
 Output = list[Any]

@@ -41,7 +41,7 @@ def test_every_solver_gives_the_same_latents_as_sample(graph: Graph, latents, mo
 
 def test_a_batch_of_three_labels_draws_each(graph: Graph, latents, model: FiT) -> None:
     loader = graph.loader()
-    label = graph.label(loader[0], "France; Italy; 15")
+    label = graph.label(loader[0], "France; Italy; 75")
     size = graph.size(batch_size=3)
     expected = drawn(model, FRANCE, ITALY, FINLAND)
     for node in (graph.fit_sampler(loader[0], label, size[0]), graph.ksampler(loader[0], label, size[0])):

@@ -62,7 +62,7 @@ def test_the_pack_has_no_other_nodes(client: Client) -> None:
 
 
 def test_the_bundled_models_are_listed(client: Client) -> None:
-    assert "fitv2_flags42.safetensors" in client.get("/object_info/FiTLoader")["FiTLoader"]["input"]["required"]["checkpoint"][1]["options"]
+    assert "fitv2_flags256.safetensors" in client.get("/object_info/FiTLoader")["FiTLoader"]["input"]["required"]["checkpoint"][1]["options"]
     assert "fit_tiny_vae.safetensors" in client.get("/object_info/VAELoader")["VAELoader"]["input"]["required"]["vae_name"][0]
 
 
@@ -124,9 +124,9 @@ def test_sampling_can_be_interrupted_and_started_again(graph: Graph, client: Cli
 
 
 def test_the_label_node_tells_what_it_read(graph: Graph, client: Client) -> None:
-    label = graph.label(graph.loader()[0], "france;  15; KOREA")
+    label = graph.label(graph.loader()[0], "france;  75; MOLDOVA")
     shown = graph.add("PreviewAny", source=label[2])
-    assert client.run(graph.prompt).outputs[shown.id]["text"] == ["16 · France; 15 · Finland; 26 · Korea, Republic of"]
+    assert client.run(graph.prompt).outputs[shown.id]["text"] == ["76 · France; 75 · Finland; 147 · Moldova, Republic of"]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_broken_checkpoint_gets_a_clear_error_and_the_host_stays_up(graph: Gra
 def test_an_unknown_class_is_refused_before_sampling(graph: Graph, client: Client) -> None:
     loader = graph.loader()
     graph.fit_sampler(loader[0], graph.label(loader[0], "Filland"), graph.size()[0])
-    refuse(graph, client, "FiTClassLabel", 'No class is called "Filland". The nearest are "15 · Finland"')
+    refuse(graph, client, "FiTClassLabel", 'No class is called "Filland". The nearest are "75 · Finland"')
 
 
 def test_text_conditioning_is_refused_with_the_node_to_use(graph: Graph, client: Client) -> None:
@@ -181,7 +181,7 @@ def test_text_conditioning_is_refused_with_the_node_to_use(graph: Graph, client:
 def test_labels_of_another_model_are_refused(graph: Graph, client: Client) -> None:
     loader, other = graph.loader(), graph.loader("ten_classes.safetensors")
     graph.ksampler(loader[0], graph.label(other[0], "3"), graph.size()[0])
-    refuse(graph, client, "KSampler", "model of 10 classes, and this one has 42")
+    refuse(graph, client, "KSampler", "model of 10 classes, and this one has 256")
 
 
 def test_more_labels_than_pictures_are_refused(graph: Graph, client: Client) -> None:

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from comfyui_fitv2.autoencoder import AutoencoderError, TinyAutoencoder, load_autoencoder, save_autoencoder
 
-GREY_LATENT = (0.18672, 7.05247, 0.99868, -4.58218)
+GREY_LATENT = (0.94293, 0.67862, -1.25477, -0.99156)
 
 
 @pytest.fixture

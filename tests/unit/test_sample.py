@@ -143,7 +143,7 @@ def test_npz_holds_the_pictures_of_a_size_in_order(arguments: list[str], tmp_pat
     ("changed", "message"),
     [
         (["--classes", "Frence"], "France"),
-        (["--classes", "42"], "ids are 0 to 41"),
+        (["--classes", "256"], "ids are 0 to 255"),
         (["--sizes", "256"], "is not a size"),
         (["--sizes", " "], "--sizes"),
         (["--checkpoint", "none.safetensors"], "none.safetensors"),

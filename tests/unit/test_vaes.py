@@ -56,6 +56,7 @@ def test_the_tiny_vae_has_means_alone(images: torch.Tensor) -> None:
     torch.testing.assert_close(moments[:, 0], load_autoencoder(TINY_FILE).encode(images))
     torch.testing.assert_close(vae.decode(moments[:, 0]), load_autoencoder(TINY_FILE).decode(moments[:, 0]))
     assert torch.equal(open_vae(str(TINY_FILE)).moments(images), moments)
+    assert open_vae("tiny", dtype=torch.bfloat16).scale_factor == vae.scale_factor  # not rounded with the weights
 
 
 def test_moments_are_the_posterior_in_the_models_scale(network: AutoencoderKL, images: torch.Tensor, tmp_path: Path) -> None:

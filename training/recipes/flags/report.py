@@ -93,7 +93,7 @@ class ReportOptions:
     classes: int = 256
     """How many flags are drawn, evenly spread."""
     beyond: int = 256
-    """How many at sizes beyond the trained one."""
+    """How many at sizes beyond the trained one; 0 leaves these out."""
     guidance: float = 1.0
     methods: str = "; ".join([*ALL_METHODS, "none + pro2", "ntk + pro2"])
     """At sizes beyond the trained one."""
@@ -105,7 +105,7 @@ class ReportOptions:
     def cells(self) -> Iterator[Cell]:
         yield from (Cell(NATIVE, evaluations=evaluations) for evaluations in (10, _EVALUATIONS, 50))
         yield from (Cell(shape) for shape in ("1:1", "2:1", "1:2"))
-        for scale in _BEYOND:
+        for scale in _BEYOND if self.beyond else ():
             yield from (Cell(NATIVE, scale, Extrapolation.parse(method, 16).label) for method in self.methods.split(";"))
 
 
@@ -199,8 +199,9 @@ def _write(options: ReportOptions, scores: Sequence[Score], ratios: dict[str, fl
     for path in (options.output / "report.md", *([options.results] if options.results else [])):
         with temporary_file(path) as file:
             file.write(f"{text}\n".encode())
-    with temporary_file(options.output / "extrapolation.png") as file:
-        plot(scores).savefig(file, format="png", dpi=120)
+    if options.beyond:
+        with temporary_file(options.output / "extrapolation.png") as file:
+            plot(scores).savefig(file, format="png", dpi=120)
 
 
 def markdown(options: ReportOptions, scores: Sequence[Score], ratios: dict[str, float]) -> str:
@@ -240,7 +241,7 @@ def plot(scores: Sequence[Score]) -> Figure:
     panel.set_yticks(range(len(methods)), methods)
     panel.invert_yaxis()
     panel.set_xlim(0, 105)
-    panel.set_xlabel(f"flags drawn right, % of {beyond[0].flags}" if beyond else "")
+    panel.set_xlabel(f"flags drawn right, % of {beyond[0].flags}")
     panel.spines[["top", "right"]].set_visible(False)
     panel.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=9)
     return figure
@@ -290,7 +291,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--flags", type=Path, help="the unpacked package (default: fetched into the output)")
     for name, kind, what in (
         ("classes", int, "flags to draw, evenly spread"),
-        ("beyond", int, "flags to draw at 1.5 and 2 times the size"),
+        ("beyond", int, "flags to draw at 1.5 and 2 times the size, 0 for none"),
         ("guidance", float, "1 is none"),
         ("methods", str, "extrapolations at those sizes, with semicolons between"),
         ("seed", int, "of the noise"),
