@@ -31,10 +31,11 @@ class TiledPictures:
         """Numbers of ``count`` tiles, and a crop (count, 3, side, side) in 0..1 around each, shaken by half a tile."""
         chance = _EVEN_SHARE / len(self.errors) + (1 - _EVEN_SHARE) * self.errors / self.errors.sum()
         tiles = random.choice(len(self._tiles), count, p=chance)
-        crops = [self._crop(*self._tiles[tile], side, random) for tile in tiles]
+        crops = [self._crop(int(tile), side, random) for tile in tiles]
         return tiles, torch.stack(crops).float() / 255
 
-    def _crop(self, picture: int, y: int, x: int, side: int, random: np.random.Generator) -> Tensor:
+    def _crop(self, tile: int, side: int, random: np.random.Generator) -> Tensor:
+        picture, y, x = self._tiles[tile]
         pixels = self.pictures[picture]
         shift = (_STRIDE - side / 2) + random.uniform(-_STRIDE / 2, _STRIDE / 2, 2)
         top, left = (round(min(max(start, 0), size - side)) for start, size in zip((y + shift[0], x + shift[1]), pixels.shape[1:], strict=True))

@@ -18,7 +18,7 @@ from training.sample import main
 ROOT = Path(__file__).parent.parent.parent
 NAMES = ["Argentina", "Korea, Republic of", "France"]
 SIZES = [Resolution(32, 32), Resolution(16, 48)]
-FILES = ["000000_016-france_32x32.png", "000001_001-austria_32x32.png", "000002_016-france_16x48.png", "000003_001-austria_16x48.png"]
+FILES = ["000000_076-france_32x32.png", "000001_001-albania_32x32.png", "000002_076-france_16x48.png", "000003_001-albania_16x48.png"]
 
 
 @pytest.fixture

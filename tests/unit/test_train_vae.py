@@ -63,9 +63,9 @@ def test_a_run_that_goes_on_takes_the_steps_of_one_that_was_not_ended(images: Pa
 
 def test_steps_lower_the_error() -> None:
     flat = [torch.tensor([c, 255 - c, 90], dtype=torch.uint8).view(3, 1, 1).expand(3, 64, 64).contiguous() for c in (20, 230)]
-    run = VAERun(VAEOptions(images=Path(), output=Path(), steps=60, crop=32, batch=4), flat)
-    errors = [run.take_step() for _ in range(60)]
-    assert sum(errors[-5:]) < 0.2 * sum(errors[:5])
+    run = VAERun(VAEOptions(images=Path(), output=Path(), steps=150, crop=32, batch=4), flat)
+    errors = [run.take_step() for _ in range(150)]
+    assert sum(errors[-5:]) < 0.5 * sum(errors[:5])
 
 
 def test_other_settings_are_refused_by_name_and_a_run_may_become_longer_before_its_rate_falls(

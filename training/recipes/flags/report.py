@@ -119,15 +119,20 @@ class Judge:
 
     def distances(self, picture: Image.Image) -> np.ndarray:
         """(flags,): RMS of RGB in 0..1 to every flag."""
-        width = max(round(picture.width * _HEIGHT / picture.height), 1)
-        if width not in self._known:
-            self._known[width] = np.stack([_small(reference, width) for reference in self._pictures])
-        return _rms(self._known[width] - _small(picture.convert("RGB"), width))
+        references = self._at(picture)
+        return _rms(references - _small(picture.convert("RGB"), references.shape[2]))
 
     def nearest(self, picture: Image.Image, own: int) -> int:
         """The flag that ``picture`` shows, ``own`` where one of its other names is the nearest."""
-        nearest = int(self.distances(picture).argmin())
-        return own if self.distances(self._pictures[own].resize(picture.size, Image.Resampling.LANCZOS))[nearest] < _SAME else nearest
+        nearest, references = int(self.distances(picture).argmin()), self._at(picture)
+        return own if _rms(references[own : own + 1] - references[nearest])[0] < _SAME else nearest
+
+    def _at(self, picture: Image.Image) -> np.ndarray:
+        """(flags, 48, width, 3): all of them in the proportions of ``picture``."""
+        width = max(round(picture.width * _HEIGHT / picture.height), 1)
+        if width not in self._known:
+            self._known[width] = np.stack([_small(reference, width) for reference in self._pictures])
+        return self._known[width]
 
 
 def report(options: ReportOptions) -> list[Score]:
