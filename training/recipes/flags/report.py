@@ -34,7 +34,7 @@ from ...drawing import Drawing, Picture, batches
 from ...latents import temporary_file, write_json
 from ...sample import check_vae, draw_missing
 from ...train_vae import psnr
-from ...vaes import TINY_FILE, fingerprint, open_vae
+from ...vaes import TINY_FILE, VAE, fingerprint, open_vae
 from .pictures import NATIVE, Flag, fetch, read_flags
 
 T = TypeVar("T")
@@ -143,6 +143,8 @@ def report(options: ReportOptions) -> list[Score]:
     loaded = load_checkpoint(options.checkpoint, dtype=getattr(torch, options.dtype))
     if not loaded.class_names or not {flag.name for flag in flags}.issuperset(loaded.class_names):
         raise ValueError(f"{options.checkpoint} does not draw these flags: its classes are named {', '.join((loaded.class_names or ('nothing',))[:3])}, ….")
+    vae = open_vae(str(options.vae))
+    check_vae(loaded, vae, str(options.vae))
     judge = Judge(flags)
     known = {flag.name: flag for flag in flags}
     made_by = (fingerprint(str(options.checkpoint)), fingerprint(str(options.vae)), f"{options.guidance:g}", str(options.seed), options.dtype)
@@ -151,20 +153,18 @@ def report(options: ReportOptions) -> list[Score]:
     for cell in options.cells():
         labels = _even([Label(i, name) for i, name in enumerate(loaded.class_names)], options.beyond if cell.scale > 1 else options.classes)
         pictures = [Picture(label.id, label, cell.size(known[label.name or ""], loaded.config.train_tokens)) for label in labels]
-        _draw(options, loaded, cell, pictures, drawn / cell.folder)
+        _draw(options, loaded, vae, cell, pictures, drawn / cell.folder)
         files = [drawn / cell.folder / picture.file_name for picture in pictures]
         scores.append(_score(cell, files, [picture.label.name or "" for picture in pictures], judge))
         score = scores[-1]
         print(f"{cell.shape} {cell.scale:g}x {cell.method}, {cell.evaluations} evaluations: {score.top_1:.1%} of {score.flags}", flush=True)
-        cells += [(cell, picture, file) for picture, file in list(zip(pictures, files, strict=True))]
-    _write(options, scores, _reconstruction(options, _even(flags, options.classes)))
+        cells += [(cell, picture, file) for picture, file in zip(pictures, files, strict=True)]
+    _write(options, scores, _reconstruction(vae, _even(flags, options.classes)))
     _write_sheets(options.output, cells)
     return scores
 
 
-def _draw(options: ReportOptions, loaded: LoadedModel, cell: Cell, pictures: Sequence[Picture], folder: Path) -> None:
-    vae = open_vae(str(options.vae))
-    check_vae(loaded, vae, str(options.vae))
+def _draw(options: ReportOptions, loaded: LoadedModel, vae: VAE, cell: Cell, pictures: Sequence[Picture], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     extrapolation = Extrapolation.parse(cell.method, loaded.config.train_length)
     drawing = Drawing(_SOLVER, cell.evaluations, Guidance(options.guidance), extrapolation, options.seed)
@@ -187,9 +187,8 @@ def _score(cell: Cell, files: Sequence[Path], names: Sequence[str], judge: Judge
     return Score(cell, len(names), 1 - len(wrong) / len(names), float(np.mean(distances)), wrong)
 
 
-def _reconstruction(options: ReportOptions, flags: Sequence[Flag]) -> dict[str, float]:
+def _reconstruction(vae: VAE, flags: Sequence[Flag]) -> dict[str, float]:
     """PSNR in dB of each flag there and back through the VAE, at its native size."""
-    vae = open_vae(str(options.vae))
     ratios = {}
     for flag in flags:
         picture = torch.from_numpy(np.asarray(flag.picture(flag.native(256))).copy()).permute(2, 0, 1)[None] / 255
