@@ -25,7 +25,7 @@ from training.dataset import Images, MicroBatch, micro_batches
 from training.distribution import make_accelerator
 from training.flops import TrainingCost, matmul_rate
 from training.latents import PATCH, EncodedPicture, LatentSet, LatentSetInfo, finish, write_shard
-from training.optimizer import StepGuard, adamw
+from training.optimizer import StepGuard, make_optimizer
 from training.packing import Position
 from training.starting import start_of
 from training.step import training_step
@@ -54,7 +54,7 @@ def steps(config: TrainingConfig, latents: LatentSet) -> tuple[Callable[[], obje
     """A training step on prepared batches, one on loaded batches, and FLOPs and tokens of an average step."""
     accelerator = make_accelerator(config)
     start = start_of(config, latents.info)
-    model, optimizer = accelerator.prepare(start.model, adamw(dict(start.model.named_parameters()), config.optimizer))
+    model, optimizer = accelerator.prepare(start.model, make_optimizer(dict(start.model.named_parameters()), config.optimizer))
     fit = start.model.config
     images = Images(latents, fit, config.flow, config.batch, config.seed, start.labels)
     loaded = micro_batches(images, Position(), 0, 1, accelerator.device)

@@ -106,8 +106,11 @@ class FlowConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW (arXiv 1711.05101), fused."""
+    """AdamW (arXiv 1711.05101), fused, or Muon beside it."""
 
+    kind: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon (kellerjordan.github.io/posts/muon) for the matrices of the blocks, its steps scaled to AdamW's (arXiv 2502.16982), so that rates carry
+    over; AdamW for the rest. It needs whole matrices: one process or DDP."""
     learning_rate: float = 1e-4
     """Step size after the warm-up."""
     betas: tuple[float, float] = (0.9, 0.999)

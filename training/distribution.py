@@ -37,11 +37,18 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     )
     if tracker and not accelerator.log_with:
         raise ConfigError(f"logging.tracker: {tracker} is not installed. Install it, or set it to tensorboard or {NO_TRACKER}.")
+    check_optimizer(accelerator.distributed_type, config)
     if accelerator.distributed_type == DistributedType.FSDP:
         configure_fsdp(accelerator.state.fsdp_plugin, config)
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         configure_deepspeed(accelerator.state.deepspeed_plugin, config, accelerator.num_processes)
     return accelerator
+
+
+def check_optimizer(distributed: DistributedType, config: TrainingConfig) -> None:
+    """Raises ``ConfigError`` on Muon, which needs whole matrices, where they are cut up."""
+    if config.optimizer.kind == "muon" and distributed in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        raise ConfigError("optimizer.kind: muon needs whole matrices, which FSDP and DeepSpeed cut up. Set it to adamw, or use DDP.")
 
 
 def configure_fsdp(plugin: Any, config: TrainingConfig) -> None:

@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from comfyui_fitv2.resolution import Resolution
 
 from .images import SUFFIXES, read_middle
+from .pictures import evenly
 
 NEIGHBOURS = 3
 """Precision and recall (arXiv 1904.06991) take a picture's neighbourhood to reach to its third neighbour."""
@@ -73,7 +74,7 @@ def reference_features(folder: Path, size: Resolution, most: int, extractor: Fea
     files = sorted(path for path in below if not any(part.startswith(".") for part in path.relative_to(folder).parts))
     if not files:
         raise ValueError(f"{folder} holds no pictures to compare with.")
-    files = [files[i * len(files) // most] for i in range(most)] if len(files) > most else files
+    files = evenly(files, most)
 
     def read(path: Path) -> tuple[np.ndarray, bool]:
         return read_middle(path, size.width, size.height)

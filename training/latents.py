@@ -33,6 +33,8 @@ TEMPORARY_SUFFIX = ".tmp"
 FORMAT = 1
 PATCH = 2
 """Latent pixels a token covers on each side; grids are in tokens."""
+SD_SCALE = 0.18215
+"""Scale factor of Stable Diffusion's latents, and of such as do not say theirs."""
 
 _VERSIONS = ("resized", "cropped")
 _FEATURES = Features(

@@ -22,9 +22,8 @@ from tqdm.auto import tqdm
 from comfyui_fitv2.labels import IMAGENET_CLASSES, imagenet_class_names
 from comfyui_fitv2.resolution import TOKEN_PIXELS
 
-from .latents import PATCH, LatentSet, LatentSetError, LatentSetInfo
+from .latents import PATCH, SD_SCALE, LatentSet, LatentSetError, LatentSetInfo
 
-_SD_SCALE = 0.18215
 _READERS = 16
 
 
@@ -57,7 +56,7 @@ class OfficialLatentSet(LatentSet):
             class_names=tuple(imagenet_class_names() or map(str, range(IMAGENET_CLASSES))),
             channels=_read_feature(self._files[0][0]).shape[-1] // PATCH**2,
             resolution=isqrt(tokens) * TOKEN_PIXELS,
-            latent_format={"scale_factor": _SD_SCALE},
+            latent_format={"scale_factor": SD_SCALE},
             vae="Stable Diffusion's, by the official release",
         )
 

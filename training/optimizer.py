@@ -1,17 +1,18 @@
-"""AdamW with a learning rate of its own for some weights, the schedule, and when a step is thrown away."""
+"""AdamW, or Muon beside it, with a learning rate of its own for some weights; the schedule, and when a step is thrown away."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from statistics import median
 
+import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim import AdamW, Optimizer
+from torch.optim import AdamW, Muon, Optimizer
 
 from .config import ConfigError, GuardConfig, OptimizerConfig
 
@@ -23,25 +24,45 @@ class TrainingError(ValueError):
     """A run that cannot go on well; the message says what happened and what to do."""
 
 
-def adamw(parameters: Mapping[str, Parameter], config: OptimizerConfig) -> AdamW:
-    """Fused AdamW of named ``parameters``, grouped by learning rate and weight decay. Raises ``ConfigError`` on a multiplier that finds no parameter."""
+class MuonAdamW(Optimizer):
+    """One optimizer of two, each for its own parameters."""
+
+    def __init__(self, muon: Muon, adamw: AdamW) -> None:
+        self._parts: tuple[Optimizer, ...] = (muon, adamw)
+        super().__init__([{**group, "muon": part is muon} for part in self._parts for group in part.param_groups], {})  # pyright: ignore[reportArgumentType]
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        assert closure is None
+        for part in self._parts:
+            # Lent anew at each step: loading a state replaces them.
+            part.param_groups = [group for group in self.param_groups if group["muon"] == isinstance(part, Muon)]
+            part.state = self.state
+            part.step()
+
+
+def make_optimizer(parameters: Mapping[str, Parameter], config: OptimizerConfig) -> Optimizer:
+    """The optimizer of named ``parameters``, grouped by learning rate and weight decay. Raises ``ConfigError`` on a multiplier that finds no parameter, and
+    where Muon finds no matrix."""
     unused = set(config.multipliers)
-    groups: dict[tuple[float, float], list[Parameter]] = {}
+    groups: dict[tuple[float, float, bool], list[Parameter]] = {}
     for name, parameter in parameters.items():
         found = next((pattern for pattern in config.multipliers if re.search(pattern, name)), None)
         unused.discard(found or "")
         decays = parameter.ndim > 1 and not name.startswith("y_embedder.")
-        key = config.multipliers[found] if found else 1.0, config.weight_decay if decays else 0.0
+        by_muon = config.kind == "muon" and parameter.ndim == 2 and name.startswith("blocks.")
+        key = config.multipliers[found] if found else 1.0, config.weight_decay if decays else 0.0, by_muon
         groups.setdefault(key, []).append(parameter)
     if unused:
         raise ConfigError(_unfound(sorted(unused)[0], parameters))
-    return AdamW(
-        [{"params": members, "multiplier": factor, "weight_decay": decay} for (factor, decay), members in groups.items()],
-        lr=config.learning_rate,
-        betas=config.betas,
-        eps=config.eps,
-        fused=True,
+    matrices, others = (
+        [{"params": members, "multiplier": factor, "weight_decay": decay} for (factor, decay, by_muon), members in groups.items() if by_muon == wanted]
+        for wanted in (True, False)
     )
+    if config.kind == "muon" and not (matrices and others):
+        raise ConfigError("optimizer.kind: muon is for matrices of blocks beside other weights, and only one of the two is trained. Set it to adamw.")
+    adamw = AdamW(others, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
+    return MuonAdamW(Muon(matrices, lr=config.learning_rate, adjust_lr_fn="match_rms_adamw"), adamw) if matrices else adamw
 
 
 def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:

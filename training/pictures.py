@@ -6,19 +6,26 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from datasets import ClassLabel, Dataset, Image, load_from_disk
 
 from .images import SUFFIXES
 
+T = TypeVar("T")
+
 _FILE_COLUMNS = ("file", "file_name")
 _LABEL_COLUMN = "label"
 _NO_PICTURE = "not a picture by its suffix"
+
+
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """All of ``items``, or ``most`` of them, evenly spread."""
+    return list(items) if len(items) <= most else [items[i * len(items) // most] for i in range(most)]
 
 
 class PicturesError(ValueError):

@@ -17,7 +17,7 @@ from comfyui_fitv2.resolution import VAE_FACTOR
 
 from .images import read_versions
 from .latents import PATCH, read_shard
-from .pictures import Pictures
+from .pictures import Pictures, evenly
 
 _SHARDS = 16
 _PICTURES = 128
@@ -30,9 +30,9 @@ _DIGITS = 6
 def fit_preview_colours(folder: Path, shards: int, pictures: Pictures, resolution: int, channels: int, scale_factor: float) -> dict[str, Any]:
     """Fields of a ``LatentFormat`` by least squares over an even sample of the set; without colours where no picture can be read again."""
     latents, colours = [], []
-    for number in _even(range(shards), _SHARDS):
+    for number in evenly(range(shards), _SHARDS):
         shard = read_shard(folder, number).with_format("numpy")
-        for index in _even(range(len(shard)), _PICTURES // _SHARDS):
+        for index in evenly(range(len(shard)), _PICTURES // _SHARDS):
             row = shard[index]
             height, width = int(row["rows"]) * PATCH, int(row["columns"]) * PATCH
             with suppress(Exception):  # a picture that has gone since it was encoded; others are left
@@ -46,7 +46,3 @@ def fit_preview_colours(folder: Path, shards: int, pictures: Pictures, resolutio
     fitted = fit_latent_format(*(torch.cat(parts, dim=1)[None, :, None] for parts in (latents, colours)), scale_factor=scale_factor)
     factors, bias = fitted.latent_rgb_factors or [], fitted.latent_rgb_factors_bias or []
     return asdict(LatentFormat(scale_factor, [[round(v, _DIGITS) for v in row] for row in factors], [round(v, _DIGITS) for v in bias]))
-
-
-def _even(numbers: range, most: int) -> list[int]:
-    return list(numbers) if len(numbers) <= most else [numbers[i * len(numbers) // most] for i in range(most)]

@@ -19,7 +19,7 @@ from .ema import EMA
 from .flops import TrainingCost
 from .latents import LatentSet
 from .monitor import Monitor
-from .optimizer import StepGuard, adamw, learning_rate, set_learning_rate
+from .optimizer import StepGuard, learning_rate, make_optimizer, set_learning_rate
 from .packing import check_lengths
 from .run_folder import check_same_data, claim, fingerprint, store_config
 from .saving import ENGINE, write_checkpoint
@@ -48,7 +48,7 @@ class Run:
         self._open_folder()
 
         model = self.start.model
-        optimizer = adamw({name: p for name, p in model.named_parameters() if p.requires_grad}, config.optimizer)
+        optimizer = make_optimizer({name: p for name, p in model.named_parameters() if p.requires_grad}, config.optimizer)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.state = self._state()
         if checkpoint and summary:

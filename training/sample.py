@@ -34,12 +34,11 @@ from comfyui_fitv2.solvers import SOLVERS
 from .command_line import run_command
 from .drawing import Drawing, Picture, batches, draw, parse_classes, pictures_of, require_flow
 from .export import DTYPES
-from .latents import TEMPORARY_SUFFIX, temporary_file, write_json
+from .latents import SD_SCALE, TEMPORARY_SUFFIX, temporary_file, write_json
 from .processes import join_processes, on_main
 from .vaes import TINY, VAE, fingerprint, open_vae
 
 SETTINGS_FILE = "sampling.json"
-_SD_SCALE = 0.18215
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +130,7 @@ def check_vae(loaded: LoadedModel, vae: VAE, name: str) -> None:
     """Raise ``ValueError`` where ``vae``, opened by ``name``, is not the one that the model's latents are of."""
     if vae.channels != loaded.config.in_channels:
         raise ValueError(f"--vae {name} decodes latents of {vae.channels} channels, the checkpoint draws {loaded.config.in_channels}.")
-    scale = loaded.latent_format.scale_factor if loaded.latent_format else _SD_SCALE
+    scale = loaded.latent_format.scale_factor if loaded.latent_format else SD_SCALE
     if abs(vae.scale_factor / scale - 1) > 1e-3:
         raise ValueError(f"--vae {name} scales latents by {vae.scale_factor:g}, the checkpoint was trained on {scale:g}. Name the VAE it was made with.")
 

@@ -27,7 +27,8 @@ from .optimizer import StepGuard
 from .packing import Position, StepTotals
 from .sharding import copy_whole, whole
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+_KEPT = ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")
+"""By AdamW and, the last, by Muon."""
 _NORMS = "guard/norms"
 """Gradient norms of the recent steps, NaN for a skipped one."""
 
@@ -132,13 +133,14 @@ class TrainingState:
 
     def _restore_moments(self, checkpoint: Path, state: Mapping[str, Tensor]) -> None:
         assert self.optimizer is not None
-        known = {key.partition("/")[2] for key in state if key.startswith("step/")}
         for name, parameter in self._optimized():
-            if name not in known:  # no step has been taken yet
+            saved = {kind: state[f"{kind}/{name}"] for kind in _KEPT if f"{kind}/{name}" in state}
+            if not saved:  # no step has been taken yet
                 continue
-            moments = {kind: torch.zeros_like(parameter, memory_format=torch.preserve_format) for kind in _MOMENTS}
-            _copy(checkpoint / STATE, moments, {kind: state[f"{kind}/{name}"] for kind in _MOMENTS})
-            self.optimizer.state[parameter] = {"step": state[f"step/{name}"].to(parameter.device), **moments}
+            step = {"step": saved.pop("step").to(parameter.device)} if "step" in saved else {}
+            moments = {kind: torch.zeros_like(parameter, memory_format=torch.preserve_format) for kind in saved}
+            _copy(checkpoint / STATE, moments, saved)
+            self.optimizer.state[parameter] = {**step, **moments}
 
     def _optimized(self) -> Iterator[tuple[str, Parameter]]:
         return ((name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad)

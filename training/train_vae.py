@@ -25,19 +25,18 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 from tqdm.auto import tqdm
 
-from comfyui_fitv2.autoencoder import TinyAutoencoder, save_autoencoder
+from comfyui_fitv2.autoencoder import TinyAutoencoder, load_autoencoder, save_autoencoder
 from comfyui_fitv2.contact_sheet import SheetCell, contact_sheet
 
 from .command_line import run_command
 from .crops import TiledPictures
 from .images import read_versions
-from .latents import temporary_file, write_json
+from .latents import SD_SCALE, temporary_file, write_json
 from .pictures import open_pictures
 from .signals import StopSignals
+from .vaes import fingerprint
 
 STATE_FILE, VAE_FILE, PSNR_FILE, SHEET_FILE = "state.pt", "vae.safetensors", "psnr.json", "worst.png"
-SCALE = 0.18215
-"""``vae_scale``, Stable Diffusion's: hosts take it for latents that do not say theirs."""
 _WARMUP = 50
 _DECAY = 0.3
 """Part of the steps, the last, in which the rate falls to 0 and crops are larger, as whole pictures are."""
@@ -53,6 +52,8 @@ class VAEOptions:
     """Folder of the run."""
     metadata: Path | None = None
     """As prepare takes it."""
+    decoder_of: Path | None = None
+    """A tiny VAE to begin with, whose encoder stays; None trains both from nothing."""
     resolution: int = 256
     """S: pictures are resized to at most S² pixels."""
     steps: int = 6000
@@ -78,7 +79,8 @@ class VAEOptions:
     @property
     def settings(self) -> dict[str, Any]:
         """What a run that goes on must share."""
-        return {key: value for key, value in asdict(self).items() if key not in ("images", "output", "metadata", "save_every", "steps")}
+        kept = {key: value for key, value in asdict(self).items() if key not in ("images", "output", "metadata", "save_every", "steps")}
+        return kept | {"decoder_of": self.decoder_of and fingerprint(str(self.decoder_of))}
 
     def rate(self, step: int) -> float:
         """Factor on the learning rates."""
@@ -102,13 +104,15 @@ class VAERun:
         self.tiles = TiledPictures([_at_least(picture, options.crop * _GROWTH) for picture in pictures])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
-            network = TinyAutoencoder()
+            network = load_autoencoder(options.decoder_of) if options.decoder_of else TinyAutoencoder()
+        trained = network.taesd_decoder if options.decoder_of else network
+        trained.train().requires_grad_()
         # Channels last, as pictures come: three quarters of the time on a CPU.
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.hidden = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d) and m.in_channels == m.out_channels]
+        self.hidden = [m.weight for m in trained.modules() if isinstance(m, nn.Conv2d) and m.in_channels == m.out_channels]
         # Muon takes matrices: these share the memory of the convolutions' weights, output channels by all else.
         self.matrices = [nn.Parameter(_as_matrix(weight.data)) for weight in self.hidden]
-        ends = [p for p in network.parameters() if all(p is not weight for weight in self.hidden)]
+        ends = [p for p in trained.parameters() if all(p is not weight for weight in self.hidden)]
         self.optimizers: list[Optimizer] = [
             Muon(self.matrices, lr=options.learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
             AdamW(ends, lr=min(options.learning_rate, 1e-3), betas=(0.9, 0.99), weight_decay=0.0, fused=True),
@@ -125,7 +129,8 @@ class VAERun:
         crops = crops.to(memory_format=torch.channels_last)
         noise = torch.Generator().manual_seed(int(random.integers(2**62)))
         with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bf16"):
-            latents = self.network.taesd_encoder(crops)
+            with torch.set_grad_enabled(options.decoder_of is None):
+                latents = self.network.taesd_encoder(crops)
             noisy = latents + options.latent_noise * torch.randn(latents.shape, generator=noise)
             difference = self.network.taesd_decoder(noisy).float() - crops
         (reconstruction_loss(difference) + 0.05 * scale_loss(latents.float())).backward()
@@ -210,7 +215,8 @@ def train_vae(options: VAEOptions) -> bool:
     run.save()
     if run.step < options.steps:
         return False
-    run.network.vae_scale.fill_(SCALE)
+    if options.decoder_of is None:
+        run.network.vae_scale.fill_(SD_SCALE)
     save_autoencoder(options.output / VAE_FILE, run.network, f"trained on {options.images.name}")
     _report(options, run.network, names, pictures)
     return True
@@ -272,6 +278,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--images", type=Path, required=True, help="a folder with a sub-folder for each class, or as --metadata says")
     parser.add_argument("--metadata", type=Path, help="JSONL or CSV of file and label, as training.prepare takes it")
     parser.add_argument("--output", type=Path, required=True, help="folder of the run; the same command goes on where it ended")
+    parser.add_argument("--decoder-of", type=Path, metavar="VAE", help="a tiny VAE whose decoder to train on; its encoder stays")
     for name, kind, what in (
         ("resolution", int, "S: pictures are resized to at most S x S pixels"),
         ("steps", int, "optimizer steps in all"),

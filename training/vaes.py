@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from comfyui_fitv2.autoencoder import TinyAutoencoder, is_tiny_autoencoder, load_autoencoder
 from comfyui_fitv2.resolution import VAE_FACTOR
 
+from .latents import SD_SCALE
+
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
@@ -35,7 +37,7 @@ _SD_CONFIG = {
     "layers_per_block": 2,
     "norm_num_groups": 32,
     "sample_size": 512,
-    "scaling_factor": 0.18215,
+    "scaling_factor": SD_SCALE,
 }
 """Stable Diffusion's VAE; its single files hold weights only."""
 

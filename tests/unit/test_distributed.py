@@ -8,15 +8,15 @@ import pytest
 import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
-from accelerate.utils import DeepSpeedPlugin, FullyShardedDataParallelPlugin
+from accelerate.utils import DeepSpeedPlugin, DistributedType, FullyShardedDataParallelPlugin
 from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
 from latent_sets import make_latent_set
 from training_runs import ROOT, arguments, farthest, finish, small_config, start_training, torchrun, weights
 
 from comfyui_fitv2.layers import Block
 from training.config import ConfigError
-from training.config_parser import CONFIGS
-from training.distribution import configure_deepspeed, configure_fsdp
+from training.config_parser import CONFIGS, parse_config
+from training.distribution import check_optimizer, configure_deepspeed, configure_fsdp
 from training.latents import LatentSet
 from training.starting import start_of
 from training.train import train
@@ -98,6 +98,8 @@ def test_fsdp2_shards_block_by_block_and_keeps_times_and_sums_in_fp32(data: Path
     fsdp_plugin.set_auto_wrap_policy(model)
     wraps: Any = fsdp2_prepare_auto_wrap_policy(fsdp_plugin, model)
     assert [type(module) for module in model.modules() if wraps(module)] == [Block, Block]
+    with pytest.raises(ConfigError, match=r"muon needs whole matrices"):
+        check_optimizer(DistributedType.FSDP, parse_config(arguments(data, tmp_path, "--optimizer.kind=muon")))
     with pytest.raises(ConfigError, match="fsdp_version: 2"):
         configure_fsdp(FullyShardedDataParallelPlugin(fsdp_version=1), config)
 

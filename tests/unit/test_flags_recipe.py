@@ -56,22 +56,23 @@ def test_versions_are_drawn_once_each_with_their_label(flags: list[Flag], tmp_pa
 def test_a_flag_stretched_to_any_shape_is_told_to_be_itself(flags: list[Flag], size: tuple[int, int]) -> None:
     judge = report.Judge(flags)
     for own in (3, 77, 200):
-        assert judge.nearest(flags[own].picture(Resolution(*size)), own) == own
-        assert judge.distances(flags[own].picture(Resolution(*size)))[own] < 0.02
+        nearest, distance = judge.judge(flags[own].picture(Resolution(*size)), own)
+        assert nearest == own
+        assert distance < 0.02
 
 
 def test_another_flag_is_wrong_and_another_name_of_the_same_is_right(flags: list[Flag]) -> None:
     judge = report.Judge(flags)
     number = {flag.code: i for i, flag in enumerate(flags)}
     finland, united_states, outlying = (flags[number[code]].picture(Resolution(304, 208)) for code in ("fi", "us", "um"))
-    assert judge.nearest(finland, number["se"]) == number["fi"]
-    assert judge.nearest(united_states, number["um"]) == number["um"]
-    assert judge.nearest(outlying, number["us"]) == number["us"]
+    assert judge.judge(finland, number["se"])[0] == number["fi"]
+    assert judge.judge(united_states, number["um"])[0] == number["um"]
+    assert judge.judge(outlying, number["us"])[0] == number["us"]
 
 
 def test_a_small_budget_goes_from_the_registry_to_a_report(package: Path, tmp_path: Path) -> None:
     copytree(package, tmp_path / "package")
-    budget = ["--output", str(tmp_path), "--flags=2", "--vae-steps=2", "--small-steps=2", "--large-steps=2"]
+    budget = ["--output", str(tmp_path), "--flags=2", "--vae-steps=2", "--decoder-steps=2", "--small-steps=2", "--large-steps=2"]
     assert recipe.main([*budget, *SMALL_MODEL]) == 0
     checkpoint, vae = tmp_path / recipe.MODEL_FILE, tmp_path / recipe.VAE_FILE
     loaded = load_checkpoint(checkpoint)

@@ -60,6 +60,15 @@ def test_a_run_that_goes_on_ends_bit_for_bit_where_an_undisturbed_one_does(data:
     }
 
 
+def test_a_run_with_muon_goes_on_bit_for_bit(data: Path, tmp_path: Path) -> None:
+    muon = "--optimizer.kind=muon"
+    train(small_config(data, tmp_path / "whole", muon))
+    for steps in (2, 6):
+        train(small_config(data, tmp_path / "parts", muon, f"--steps={steps}", "--resume=latest"))
+    assert same_end(tmp_path / "whole", tmp_path / "parts")
+    assert any(key.startswith("momentum_buffer/blocks.") for key in weights(tmp_path / "parts", "state"))
+
+
 def test_two_kills_at_random_moments_change_nothing(data: Path, tmp_path: Path) -> None:
     training_survives(data, tmp_path, kills=2, chance=random.Random(0), say=lambda text: None)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from comfyui_fitv2.autoencoder import load_autoencoder
+from comfyui_fitv2.autoencoder import load_autoencoder, save_autoencoder
 from training.crops import TiledPictures
 from training.train_vae import PSNR_FILE, SHEET_FILE, VAE_FILE, VAEOptions, VAERun, main, psnr, reconstruction_loss, reconstructions, scale_loss
 
@@ -59,6 +59,21 @@ def test_a_run_that_goes_on_takes_the_steps_of_one_that_was_not_ended(images: Pa
         second.take_step()
     for key, value in whole.network.state_dict().items():
         assert torch.equal(second.network.state_dict()[key], value), key
+
+
+def test_a_decoder_is_trained_on_while_its_encoder_stays(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(images, tmp_path / "first") == 0
+    before = load_autoencoder(tmp_path / "first" / VAE_FILE)
+    before.vae_scale.fill_(0.5)
+    save_autoencoder(tmp_path / "vae.safetensors", before)
+    assert train(images, tmp_path / "second", f"--decoder-of={tmp_path / 'vae.safetensors'}") == 0
+    after = load_autoencoder(tmp_path / "second" / VAE_FILE)
+    assert after.scale_factor == 0.5
+    kept = {key for key, value in before.state_dict().items() if torch.equal(after.state_dict()[key], value)}
+    assert kept == {"vae_scale", "vae_shift"} | {key for key in kept if key.startswith("taesd_encoder.")}
+    assert len(kept) == 2 + len(before.taesd_encoder.state_dict())
+    assert train(images, tmp_path / "second") == 1
+    assert "decoder_of" in capsys.readouterr().err
 
 
 def test_steps_lower_the_error() -> None:

@@ -22,7 +22,7 @@ from training.dataset import Images, MicroBatch, micro_batches
 from training.flops import TrainingCost
 from training.latents import LatentSet
 from training.model import TrainedFiT, attention_by_products
-from training.optimizer import StepGuard, TrainingError, adamw, learning_rate, set_learning_rate
+from training.optimizer import StepGuard, TrainingError, learning_rate, make_optimizer, set_learning_rate
 from training.packing import Pack, Position, StepTotals
 from training.step import training_loss
 from training.train import main, train
@@ -180,7 +180,7 @@ def test_the_learning_rate_rises_over_the_warm_up_then_follows_the_schedule() ->
 def test_learning_rates_and_weight_decay_go_by_the_name_of_a_weight() -> None:
     model = TrainedFiT(FIT)
     config = OptimizerConfig(multipliers={"y_embedder": 10, r"blocks\.0\.": 0.5}, weight_decay=0.1)
-    optimizer = adamw(dict(model.named_parameters()), config)
+    optimizer = make_optimizer(dict(model.named_parameters()), config)
     set_learning_rate(optimizer, 1e-3)
     rates = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
     by_name = {name: rates[id(p)] for name, p in model.named_parameters()}
@@ -189,7 +189,29 @@ def test_learning_rates_and_weight_decay_go_by_the_name_of_a_weight() -> None:
     assert by_name["blocks.0.attn.qkv.bias"] == (5e-4, 0.0)
     assert by_name["blocks.1.attn.qkv.weight"] == (1e-3, 0.1)
     with pytest.raises(ConfigError, match=r"'y_embeder' is found in no trained weight's name. Did you mean y_embedder"):
-        adamw(dict(model.named_parameters()), OptimizerConfig(multipliers={"y_embeder": 10}))
+        make_optimizer(dict(model.named_parameters()), OptimizerConfig(multipliers={"y_embeder": 10}))
+
+
+def test_muon_has_the_matrices_of_blocks_and_adamw_the_rest() -> None:
+    model = TrainedFiT(FIT)
+    named = dict(model.named_parameters())
+    optimizer = make_optimizer(named, OptimizerConfig(kind="muon", multipliers={r"^blocks.*weight": 2}))
+    set_learning_rate(optimizer, 1e-3)
+    groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    assert {name for name, p in named.items() if groups[id(p)]["muon"]} == {name for name in named if name.startswith("blocks.") and name.endswith("weight")}
+    assert groups[id(named["blocks.0.mlp.fc2.weight"])]["lr"] == 2e-3
+    before = {name: p.detach().clone() for name, p in named.items()}
+    for p in named.values():
+        p.grad = torch.randn_like(p)
+    optimizer.step()
+    # A step of Muon is an orthogonal matrix: its singular values are alike, and its size is AdamW's, 0.2 in the root mean square.
+    change = (named["blocks.0.attn.qkv.weight"] - before["blocks.0.attn.qkv.weight"]) / 2e-3
+    values = torch.linalg.svdvals(change.detach())
+    assert values.min() > 0.5 * values.max()
+    assert change.square().mean().sqrt().item() == pytest.approx(0.2, rel=0.25)
+    assert (named["blocks.0.attn.qkv.bias"] - before["blocks.0.attn.qkv.bias"]).abs().mean().item() == pytest.approx(1e-3, rel=0.01)
+    with pytest.raises(ConfigError, match=r"only one of the two is trained. Set it to adamw"):
+        make_optimizer({"y_embedder.embedding_table.weight": named["y_embedder.embedding_table.weight"]}, OptimizerConfig(kind="muon"))
 
 
 def test_the_guard_skips_what_is_not_finite_or_extreme_and_gives_up_in_the_end() -> None:

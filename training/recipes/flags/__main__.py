@@ -2,8 +2,8 @@
 
     python -m training.recipes.flags --output runs/flags
 
-Fetches the flags, trains the tiny VAE on them, encodes them with it, trains a FiT on few tokens and then on 256, and exports. Each step is one of
-the trainer's own commands, printed as a person would type it.
+Fetches the flags, trains the tiny VAE on them and then its decoder alone, encodes them with it, trains a FiT on few tokens and then on 256, and exports.
+Each step is one of the trainer's own commands, printed as a person would type it.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ class Recipe:
     flags: int | None = None
     """How many of them, for a trial; None takes all."""
     vae_steps: int = 3300
+    decoder_steps: int = 4000
+    """Of the VAE's decoder alone, once the encoder is as it will be shipped."""
     small_steps: int | None = None
     large_steps: int | None = None
     """None is as the YAML files beside this one say."""
@@ -53,10 +55,11 @@ class Recipe:
         flags = read_flags(out / "package")[: self.flags]
         for name, versions in (("natives", NATIVES), ("small", SMALL), ("large", LARGE)):
             draw(flags, out / "pictures" / name, versions)
-        _command("train_vae", *_pictures(out, "natives"), "--output", out / "vae", "--steps", self.vae_steps)
-        vae = out / VAE_FILE
-        if not vae.is_file():
-            save_in_bf16(out / "vae" / "vae.safetensors", vae)
+        natives = _pictures(out, "natives")
+        _command("train_vae", *natives, "--output", out / "vae", "--steps", self.vae_steps)
+        encoder = in_bf16(out / "vae" / "vae.safetensors", out / "vae" / VAE_FILE)
+        _command("train_vae", *natives, "--output", out / "decoder", "--decoder-of", encoder, "--steps", self.decoder_steps, "--learning-rate", 1e-3)
+        vae = in_bf16(out / "decoder" / "vae.safetensors", out / VAE_FILE)
         for name in ("small", "large"):
             _command("prepare", *_pictures(out, name), "--output", out / "latents" / name, "--vae", vae, "--no-flip", "--precision", "bf16")
         self._train("small", self.small_steps)
@@ -77,12 +80,14 @@ class Recipe:
             _command("export", "--run", self.output / "runs" / name, "--output", file, "--dtype", dtype)
 
 
-def save_in_bf16(source: Path, target: Path) -> None:
+def in_bf16(source: Path, target: Path) -> Path:
     """Half the size of a VAE's file; its scale and shift, which are compared with those of checkpoints, stay as they are."""
-    autoencoder = load_autoencoder(source)
-    for parameter in autoencoder.parameters():
-        parameter.data = parameter.data.to(torch.bfloat16)
-    save_autoencoder(target, autoencoder, "tiny VAE of 256 flags, by training.recipes.flags")
+    if not target.is_file():
+        autoencoder = load_autoencoder(source)
+        for parameter in autoencoder.parameters():
+            parameter.data = parameter.data.to(torch.bfloat16)
+        save_autoencoder(target, autoencoder, "tiny VAE of 256 flags, by training.recipes.flags")
+    return target
 
 
 def _pictures(out: Path, name: str) -> tuple[object, ...]:
@@ -102,7 +107,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.recipes.flags", description="Train the bundled checkpoint and VAE.")
     parser.add_argument("--output", type=Path, default=Path("runs/flags"), help="folder of all that it makes (default: runs/flags)")
     parser.add_argument("--flags", type=int, help="how many flags, for a trial (default: all 256)")
-    parser.add_argument("--vae-steps", type=int, default=Recipe.__dataclass_fields__["vae_steps"].default, help="of the VAE (default: %(default)s)")
+    for name, what in (("vae_steps", "of the VAE"), ("decoder_steps", "of its decoder alone, afterwards")):
+        default = Recipe.__dataclass_fields__[name].default
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help=f"{what} (default: {default})")
     parser.add_argument("--small-steps", type=int, help="of the training on few tokens (default: as small.yaml says)")
     parser.add_argument("--large-steps", type=int, help="of the training on 256 tokens (default: as large.yaml says)")
     options, more = parser.parse_known_args(argv)

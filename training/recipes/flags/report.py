@@ -15,7 +15,6 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -32,12 +31,11 @@ from comfyui_fitv2.resolution import Resolution, for_ratio, snap
 from ...command_line import run_command
 from ...drawing import Drawing, Picture, batches
 from ...latents import temporary_file, write_json
+from ...pictures import evenly
 from ...sample import check_vae, draw_missing
 from ...train_vae import psnr
 from ...vaes import TINY_FILE, VAE, fingerprint, open_vae
 from .pictures import NATIVE, Flag, fetch, read_flags
-
-T = TypeVar("T")
 
 MODEL_FILE = TINY_FILE.parent.parent / "fit" / "fitv2_flags256.safetensors"
 _HEIGHT = 48
@@ -117,15 +115,13 @@ class Judge:
         self._pictures = [flag.picture(snap(512, 512)) for flag in flags]
         self._known: dict[int, np.ndarray] = {}
 
-    def distances(self, picture: Image.Image) -> np.ndarray:
-        """(flags,): RMS of RGB in 0..1 to every flag."""
+    def judge(self, picture: Image.Image, own: int) -> tuple[int, float]:
+        """The flag that ``picture`` shows, ``own`` where one of its other names is the nearest, and the RMS of RGB in 0..1 to ``own``."""
         references = self._at(picture)
-        return _rms(references - _small(picture.convert("RGB"), references.shape[2]))
-
-    def nearest(self, picture: Image.Image, own: int) -> int:
-        """The flag that ``picture`` shows, ``own`` where one of its other names is the nearest."""
-        nearest, references = int(self.distances(picture).argmin()), self._at(picture)
-        return own if _rms(references[own : own + 1] - references[nearest])[0] < _SAME else nearest
+        distances = _rms(references - _small(picture.convert("RGB"), references.shape[2]))
+        nearest = int(distances.argmin())
+        same = _rms(references[own : own + 1] - references[nearest])[0] < _SAME
+        return own if same else nearest, float(distances[own])
 
     def _at(self, picture: Image.Image) -> np.ndarray:
         """(flags, 48, width, 3): all of them in the proportions of ``picture``."""
@@ -151,7 +147,7 @@ def report(options: ReportOptions) -> list[Score]:
     drawn = options.output / "-".join(("pictures", *made_by))
     scores, cells = [], []
     for cell in options.cells():
-        labels = _even([Label(i, name) for i, name in enumerate(loaded.class_names)], options.beyond if cell.scale > 1 else options.classes)
+        labels = evenly([Label(i, name) for i, name in enumerate(loaded.class_names)], options.beyond if cell.scale > 1 else options.classes)
         pictures = [Picture(label.id, label, cell.size(known[label.name or ""], loaded.config.train_tokens)) for label in labels]
         _draw(options, loaded, vae, cell, pictures, drawn / cell.folder)
         files = [drawn / cell.folder / picture.file_name for picture in pictures]
@@ -159,7 +155,7 @@ def report(options: ReportOptions) -> list[Score]:
         score = scores[-1]
         print(f"{cell.shape} {cell.scale:g}x {cell.method}, {cell.evaluations} evaluations: {score.top_1:.1%} of {score.flags}", flush=True)
         cells += [(cell, picture, file) for picture, file in zip(pictures, files, strict=True)]
-    _write(options, scores, _reconstruction(vae, _even(flags, options.classes)))
+    _write(options, scores, _reconstruction(vae, evenly(flags, options.classes)))
     _write_sheets(options.output, cells)
     return scores
 
@@ -180,9 +176,9 @@ def _score(cell: Cell, files: Sequence[Path], names: Sequence[str], judge: Judge
     for file, name in zip(files, names, strict=True):
         own = judge.names.index(name)
         with Image.open(file) as image:
-            picture = image.convert("RGB")
-        distances.append(judge.distances(picture)[own])
-        if (nearest := judge.nearest(picture, own)) != own:
+            nearest, distance = judge.judge(image, own)
+        distances.append(distance)
+        if nearest != own:
             wrong[name] = judge.names[nearest]
     return Score(cell, len(names), 1 - len(wrong) / len(names), float(np.mean(distances)), wrong)
 
@@ -254,10 +250,10 @@ def plot(scores: Sequence[Score]) -> Figure:
 def _write_sheets(output: Path, cells: Sequence[tuple[Cell, Picture, Path]]) -> None:
     shapes = [(cell, picture, file) for cell, picture, file in cells if cell.scale == 1 and cell.evaluations == _EVALUATIONS]
     native = [picture.label.id for cell, picture, _ in shapes if cell.shape == NATIVE]
-    _write_sheet(output / "shapes.png", "20 evaluations", [(c.shape, p, f) for c, p, f in shapes if p.label.id in _even(native, _SHOWN)])
+    _write_sheet(output / "shapes.png", "20 evaluations", [(c.shape, p, f) for c, p, f in shapes if p.label.id in evenly(native, _SHOWN)])
     for scale in _BEYOND:
         drawn = [(cell, picture, file) for cell, picture, file in cells if cell.scale == scale]
-        shown = _even(list(dict.fromkeys(picture.label.id for _, picture, _ in drawn)), _SHOWN // 2)
+        shown = evenly(list(dict.fromkeys(picture.label.id for _, picture, _ in drawn)), _SHOWN // 2)
         _write_sheet(output / f"beyond-{scale:g}x.png", f"{scale:g} times the trained size", [(c.method, p, f) for c, p, f in drawn if p.label.id in shown])
     _write_sheet(output / "all.png", "", [("", p, f) for c, p, f in shapes if c.shape == NATIVE], cell_side=96)
 
@@ -272,10 +268,6 @@ def _write_sheet(path: Path, title: str, drawn: Sequence[tuple[str, Picture, Pat
     if cells:
         with temporary_file(path) as file:
             contact_sheet(cells, title, cell_side=cell_side).save(file, "PNG")
-
-
-def _even(items: Sequence[T], most: int) -> list[T]:
-    return list(items) if len(items) <= most else [items[i * len(items) // most] for i in range(most)]
 
 
 def _small(picture: Image.Image, width: int) -> np.ndarray:
