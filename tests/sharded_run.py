@@ -6,6 +6,7 @@ rest, and the optimizer gets the sharded weights.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -56,6 +57,10 @@ def main() -> None:
     assert all(isinstance(value, DTensor) for value in (*run.state.model.parameters(), *run.state.ema.averages[config.ema_decays[0]].values()))
     accelerator.print(f"{groups} groups of sharded weights")
     run.train()
+    # Threads of gloo's may still run when the interpreter takes itself apart, and then abort a process that has done its work.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
