@@ -27,8 +27,8 @@ from .optimizer import StepGuard
 from .packing import Position, StepTotals
 from .sharding import copy_whole, whole
 
-_KEPT = ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")
-"""By AdamW and, the last, by Muon."""
+_KEPT = (("step", "exp_avg", "exp_avg_sq"), ("momentum_buffer",))
+"""Of each weight, by AdamW and by Muon."""
 _NORMS = "guard/norms"
 """Gradient norms of the recent steps, NaN for a skipped one."""
 
@@ -134,9 +134,10 @@ class TrainingState:
     def _restore_moments(self, checkpoint: Path, state: Mapping[str, Tensor]) -> None:
         assert self.optimizer is not None
         for name, parameter in self._optimized():
-            saved = {kind: state[f"{kind}/{name}"] for kind in _KEPT if f"{kind}/{name}" in state}
-            if not saved:  # no step has been taken yet
+            kinds = next((kinds for kinds in _KEPT if f"{kinds[0]}/{name}" in state), None)
+            if kinds is None:  # no step has been taken yet
                 continue
+            saved = {kind: state[f"{kind}/{name}"] for kind in kinds}
             step = {"step": saved.pop("step").to(parameter.device)} if "step" in saved else {}
             moments = {kind: torch.zeros_like(parameter, memory_format=torch.preserve_format) for kind in saved}
             _copy(checkpoint / STATE, moments, saved)
