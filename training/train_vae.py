@@ -133,7 +133,10 @@ class VAERun:
                 latents = self.network.taesd_encoder(crops)
             noisy = latents + options.latent_noise * torch.randn(latents.shape, generator=noise)
             difference = self.network.taesd_decoder(noisy).float() - crops
-        (reconstruction_loss(difference) + 0.05 * scale_loss(latents.float())).backward()
+        loss = reconstruction_loss(difference)
+        if options.decoder_of is None:  # else the encoder does not learn
+            loss = loss + 0.05 * scale_loss(latents.float())
+        loss.backward()
         for matrix, weight in zip(self.matrices, self.hidden, strict=True):
             assert weight.grad is not None
             matrix.grad = _as_matrix(weight.grad)
