@@ -134,14 +134,14 @@ class TrainingState:
     def _restore_moments(self, checkpoint: Path, state: Mapping[str, Tensor]) -> None:
         assert self.optimizer is not None
         for name, parameter in self._optimized():
-            kinds = next((kinds for kinds in _KEPT if f"{kinds[0]}/{name}" in state), None)
+            kinds = next((kinds for kinds in _KEPT if any(f"{kind}/{name}" in state for kind in kinds)), None)
             if kinds is None:  # no step has been taken yet
                 continue
-            saved = {kind: state[f"{kind}/{name}"] for kind in kinds}
-            step = {"step": saved.pop("step").to(parameter.device)} if "step" in saved else {}
-            moments = {kind: torch.zeros_like(parameter, memory_format=torch.preserve_format) for kind in saved}
-            _copy(checkpoint / STATE, moments, saved)
-            self.optimizer.state[parameter] = {**step, **moments}
+            moments = {kind: torch.zeros_like(parameter, memory_format=torch.preserve_format) for kind in kinds if kind != "step"}
+            if "step" in kinds:
+                moments["step"] = torch.zeros((), device=parameter.device)
+            _copy(checkpoint / STATE, {f"{kind}/{name}": value for kind, value in moments.items()}, state)
+            self.optimizer.state[parameter] = moments
 
     def _optimized(self) -> Iterator[tuple[str, Parameter]]:
         return ((name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad)

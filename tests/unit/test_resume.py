@@ -139,6 +139,18 @@ def test_weights_of_another_shape_are_refused(data: Path, whole_run: Path, tmp_p
         Run(small_config(data, run, "--steps=16", "--resume=latest"))
 
 
+@pytest.mark.parametrize("kind", ["step", "exp_avg", "exp_avg_sq"])
+def test_an_optimizer_state_that_lacks_a_tensor_is_refused(data: Path, whole_run: Path, tmp_path: Path, kind: str) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole_run, run)
+    file = latest(run) / "state.safetensors"
+    state = load_file(file)
+    del state[f"{kind}/x_embedder.proj.bias"]
+    save_file(state, file)
+    with pytest.raises(CheckpointError, match=f"lacks {kind}/x_embedder.proj.bias"):
+        Run(small_config(data, run, "--steps=16", "--resume=latest"))
+
+
 def test_the_newest_and_milestones_stay(data: Path, tmp_path: Path) -> None:
     train(small_config(data, tmp_path, "--steps=11", "--checkpoints.every=2", "--checkpoints.keep=2", "--checkpoints.milestones=[3,4]"))
     assert [step_of(checkpoint) for checkpoint in checkpoints(tmp_path)] == [3, 4, 10, 11]
