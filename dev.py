@@ -29,7 +29,12 @@ OUTPUT = ROOT / "output"
 def demo(arguments: argparse.Namespace) -> int:
     workflow = json.loads(arguments.workflow.read_text(encoding="utf-8"))
     # Into our folder directly: the host numbers its pictures and never writes over one.
-    with Server(find_host(arguments.comfyui, arguments.python), DEV / "base", "--output-directory", str(OUTPUT)) as server:
+    with Server(
+        find_host(arguments.comfyui, arguments.python),
+        DEV / "base",
+        "--output-directory",
+        str(OUTPUT),
+    ) as server:
         client = Client(server.url)
         prompt = to_prompt(workflow, client.get("/object_info"))
         label = arguments.label or (DEMO_LABELS if arguments.workflow == DEMO_WORKFLOW else None)
@@ -59,7 +64,11 @@ def test(arguments: argparse.Namespace) -> int:
     ours = own_host()  # the tools and the types come from here, whichever host is under test
     python = install(group="dev")
     host = ours if arguments.comfyui is None else find_host(arguments.comfyui, arguments.python)
-    environment = {**os.environ, "FITV2_HOST": str(host.folder), "FITV2_HOST_PYTHON": str(host.python)}
+    environment = {
+        **os.environ,
+        "FITV2_HOST": str(host.folder),
+        "FITV2_HOST_PYTHON": str(host.python),
+    }
     # import-linter sees the pack as the host does: as one package.
     walls = {**environment, "PYTHONPATH": str(link_pack(DEV / "walls").parent)}
     checks = {
@@ -75,7 +84,9 @@ def test(arguments: argparse.Namespace) -> int:
         say(name)
         if subprocess.run(command, cwd=ROOT, env=variables).returncode:
             failed.append(name)
-        say(f"{name}: {'failed' if name in failed else 'passed'} after {time.monotonic() - started:.0f} s")
+        say(
+            f"{name}: {'failed' if name in failed else 'passed'} after {time.monotonic() - started:.0f} s"
+        )
     if failed:
         say(f"failed: {', '.join(failed)}")
     return 1 if failed else 0
@@ -97,20 +108,38 @@ class _Progress:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    for function, summary in ((demo, "draw pictures into output/"), (serve, "run ComfyUI with the pack"), (test, "run every check and test")):
+    for function, summary in (
+        (demo, "draw pictures into output/"),
+        (serve, "run ComfyUI with the pack"),
+        (test, "run every check and test"),
+    ):
         command = commands.add_parser(function.__name__, help=summary)
         command.set_defaults(function=function)
-        command.add_argument("--comfyui", type=Path, metavar="PATH", help="use this ComfyUI instead of fetching one")
-        command.add_argument("--python", type=Path, metavar="PATH", help="the Python that runs it, where it is not found by itself")
+        command.add_argument(
+            "--comfyui", type=Path, metavar="PATH", help="use this ComfyUI instead of fetching one"
+        )
+        command.add_argument(
+            "--python",
+            type=Path,
+            metavar="PATH",
+            help="the Python that runs it, where it is not found by itself",
+        )
         if function is demo:
-            command.add_argument("--workflow", type=Path, default=DEMO_WORKFLOW, help="a shared workflow JSON")
+            command.add_argument(
+                "--workflow", type=Path, default=DEMO_WORKFLOW, help="a shared workflow JSON"
+            )
             command.add_argument("--label", help='classes to draw, such as "Finland; France"')
         if function is test:
             command.add_argument("pytest", nargs="*", help="arguments for pytest, behind --")
     arguments = parser.parse_args()
-    for name in ("SIGTERM", "SIGHUP"):  # unless they unwind, a closed terminal leaves ComfyUI running
+    for name in (
+        "SIGTERM",
+        "SIGHUP",
+    ):  # unless they unwind, a closed terminal leaves ComfyUI running
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda *_: sys.exit(1))
     try:

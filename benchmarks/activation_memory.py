@@ -55,7 +55,9 @@ def _fused(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch
 
 
 def main() -> None:
-    print(f"{'model':10} {'dtype':6} {'batch':>5} {'tokens':>6} {'peak MiB':>9} {'factor':>7} {'factor / width':>15}")
+    print(
+        f"{'model':10} {'dtype':6} {'batch':>5} {'tokens':>6} {'peak MiB':>9} {'factor':>7} {'factor / width':>15}"
+    )
     for preset in ("fitv2-b", "fitv2-xl", "fitv2-3b"):
         config = FiTConfig.preset(preset)
         for dtype in (torch.bfloat16, torch.float32):
@@ -64,11 +66,17 @@ def main() -> None:
                 # On the meta device: sizes are real, arithmetic is not done.
                 x = torch.empty(batch, config.in_channels, side, side, device="meta", dtype=dtype)
                 with PeakMemory(model) as memory:
-                    model(x, torch.empty(batch, device="meta"), torch.empty(batch, device="meta", dtype=torch.long))
+                    model(
+                        x,
+                        torch.empty(batch, device="meta"),
+                        torch.empty(batch, device="meta", dtype=torch.long),
+                    )
                 pixels = batch * side * side
                 factor = memory.peak / MIB / (pixels * dtype.itemsize * 0.01)
                 name = str(dtype).removeprefix("torch.")[:6]
-                print(f"{preset:10} {name:6} {batch:5} {side * side // 4:6} {memory.peak / MIB:9.1f} {factor:7.3f} {factor / config.hidden_size:15.6f}")
+                print(
+                    f"{preset:10} {name:6} {batch:5} {side * side // 4:6} {memory.peak / MIB:9.1f} {factor:7.3f} {factor / config.hidden_size:15.6f}"
+                )
 
 
 if __name__ == "__main__":

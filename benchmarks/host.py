@@ -55,37 +55,60 @@ class Subject(NamedTuple):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--comfyui", type=Path, help="your own ComfyUI, in place of the one in .dev")
+    parser.add_argument(
+        "--comfyui", type=Path, help="your own ComfyUI, in place of the one in .dev"
+    )
     arguments = parser.parse_args()
     host = find_host(arguments.comfyui, None)
     DEV.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=DEV, prefix="host-") as folder, tqdm(total=2 * (WARM_UP + arguments.rounds), leave=False) as progress:
+    with (
+        tempfile.TemporaryDirectory(dir=DEV, prefix="host-") as folder,
+        tqdm(total=2 * (WARM_UP + arguments.rounds), leave=False) as progress,
+    ):
         base = Path(folder)
         large = base / "models" / "fit" / "fitv2-xl.safetensors"
         save_random(large, FiTConfig.preset("fitv2-xl"))
         rows = []
         with Server(host, base) as server:
             for subject in (Subject(large, 2, 207), Subject(BUNDLED, 20, 16)):
-                with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _load, (subject.checkpoint,)) as bare:
+                with ProcessPoolExecutor(
+                    1, multiprocessing.get_context("spawn"), _load, (subject.checkpoint,)
+                ) as bare:
                     rows.append(_compare(subject, server, bare, arguments.rounds, progress.update))
     print(f"{torch.get_num_threads()} threads, medians of {arguments.rounds}. Goals: 1.05 and 1.25")
-    print(f"{'model':18} {'steps':>5} {'sample() s':>11} {'KSampler s':>11} {'ratio':>6} {'difference':>11} {'with previews s':>16} {'ratio':>6}")
+    print(
+        f"{'model':18} {'steps':>5} {'sample() s':>11} {'KSampler s':>11} {'ratio':>6} {'difference':>11} {'with previews s':>16} {'ratio':>6}"
+    )
     print("\n".join(rows))
 
 
-def _compare(subject: Subject, server: Server, bare: ProcessPoolExecutor, rounds: int, progress: Callable[[], object]) -> str:
+def _compare(
+    subject: Subject,
+    server: Server,
+    bare: ProcessPoolExecutor,
+    rounds: int,
+    progress: Callable[[], object],
+) -> str:
     client = Client(server.url)
     times: dict[str, list[float]] = {"sample()": [], "KSampler": [], "with previews": []}
     difference = 0.0
     for turn in range(WARM_UP + rounds):
-        plain, seconds, scale = bare.submit(_draw, subject.steps, subject.class_id, 2 * turn).result()
+        plain, seconds, scale = bare.submit(
+            _draw, subject.steps, subject.class_id, 2 * turn
+        ).result()
         drawn, in_host = _draw_in_host(server, client, subject, 2 * turn, "none")
         _, with_previews = _draw_in_host(server, client, subject, 2 * turn + 1, "auto")
-        difference = max(difference, ((drawn * scale - plain).abs().max() / plain.square().mean().sqrt()).item())
+        difference = max(
+            difference, ((drawn * scale - plain).abs().max() / plain.square().mean().sqrt()).item()
+        )
         if turn >= WARM_UP:
-            for measured, value in zip(times.values(), (seconds, in_host, with_previews), strict=True):
+            for measured, value in zip(
+                times.values(), (seconds, in_host, with_previews), strict=True
+            ):
                 measured.append(value)
         progress()
     median = {name: statistics.median(values) for name, values in times.items()}
@@ -95,33 +118,62 @@ def _compare(subject: Subject, server: Server, bare: ProcessPoolExecutor, rounds
     )
 
 
-def _draw_in_host(server: Server, client: Client, subject: Subject, seed: int, preview_method: str) -> tuple[Tensor, float]:
+def _draw_in_host(
+    server: Server, client: Client, subject: Subject, seed: int, preview_method: str
+) -> tuple[Tensor, float]:
     """Latents in the host's scale, and the seconds that KSampler took."""
-    sampler = {"seed": seed, "steps": subject.steps, "cfg": GUIDANCE, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
+    sampler = {
+        "seed": seed,
+        "steps": subject.steps,
+        "cfg": GUIDANCE,
+        "sampler_name": "euler",
+        "scheduler": "simple",
+        "denoise": 1.0,
+    }
     nodes: dict[str, tuple[str, dict[str, Any]]] = {
         "model": ("FiTLoader", {"checkpoint": subject.checkpoint.name, "weight_dtype": "auto"}),
         "label": ("FiTClassLabel", {"model": ["model", 0], "text": str(subject.class_id)}),
-        "size": ("FiTResolution", {"aspect_ratio": "1:1", "tokens": 256, "width": 256, "height": 256, "batch_size": 1}),
-        "sampler": ("KSampler", {"model": ["model", 0], "positive": ["label", 0], "negative": ["label", 1], "latent_image": ["size", 0], **sampler}),
+        "size": (
+            "FiTResolution",
+            {"aspect_ratio": "1:1", "tokens": 256, "width": 256, "height": 256, "batch_size": 1},
+        ),
+        "sampler": (
+            "KSampler",
+            {
+                "model": ["model", 0],
+                "positive": ["label", 0],
+                "negative": ["label", 1],
+                "latent_image": ["size", 0],
+                **sampler,
+            },
+        ),
         "saved": ("SaveLatent", {"samples": ["sampler", 0], "filename_prefix": "benchmark"}),
     }
-    prompt = {name: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in nodes.items()}
+    prompt = {
+        name: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in nodes.items()
+    }
     run, seconds = run_timed(client, prompt, "sampler", preview_method)
     (file,) = run.outputs["saved"]["latents"]
-    return load_file(server.base / "output" / file["subfolder"] / file["filename"])["latent_tensor"], seconds
+    return load_file(server.base / "output" / file["subfolder"] / file["filename"])[
+        "latent_tensor"
+    ], seconds
 
 
 def _load(checkpoint: Path) -> None:
     """The bare process's model, in the precision that the host chooses."""
     global _loaded
-    _loaded = load_checkpoint(checkpoint, dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32)
+    _loaded = load_checkpoint(
+        checkpoint, dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    )
     _loaded.model.requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _draw(steps: int, class_id: int, seed: int) -> tuple[Tensor, float, float]:
     """Latents in the model's scale, the seconds they took, and that scale."""
     started = time.perf_counter()
-    noise = torch.randn(1, _loaded.config.in_channels, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(
+        1, _loaded.config.in_channels, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)
+    )
     noise = noise.to(_loaded.model.x_embedder.proj.weight.device)
     drawn = sample(_loaded.model, noise, torch.tensor([class_id]), "euler", steps, GUIDANCE).cpu()
     seconds = time.perf_counter() - started

@@ -49,41 +49,65 @@ class Loading(NamedTuple):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--preset", default="fitv2-xl", help="a name of FiTConfig.preset")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--comfyui", type=Path, help="your own ComfyUI, in place of the one in .dev")
+    parser.add_argument(
+        "--comfyui", type=Path, help="your own ComfyUI, in place of the one in .dev"
+    )
     arguments = parser.parse_args()
     host = find_host(arguments.comfyui, None)
     caches = ["warm", "cold"] if FORGETS_FILES else ["warm"]
     DEV.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=DEV, prefix="load-") as folder:
         base = Path(folder)
-        file, small = (base / "models" / "fit" / f"{name}.safetensors" for name in ("large", "small"))
+        file, small = (
+            base / "models" / "fit" / f"{name}.safetensors" for name in ("large", "small")
+        )
         save_random(file, FiTConfig.preset(arguments.preset))
         save_random(small, SMALL)
-        found: dict[str, dict[str, list[Loading]]] = {cache: {"read": [], "load_checkpoint": [], "FiT Loader": []} for cache in caches}
+        found: dict[str, dict[str, list[Loading]]] = {
+            cache: {"read": [], "load_checkpoint": [], "FiT Loader": []} for cache in caches
+        }
         with tqdm(total=arguments.rounds * len(caches) * 3, leave=False) as progress:
             for _ in range(arguments.rounds):
                 for cache, loadings in found.items():
                     for name, measured in loadings.items():
                         progress.set_description(f"{name}, {cache}")
-                        measured.append(_load_in_host(host, base, small, file, cache) if name == "FiT Loader" else _load_in_process(name, small, file, cache))
+                        measured.append(
+                            _load_in_host(host, base, small, file, cache)
+                            if name == "FiT Loader"
+                            else _load_in_process(name, small, file, cache)
+                        )
                         progress.update()
         _report(found, file.stat().st_size, arguments.preset)
 
 
 def _report(found: dict[str, dict[str, list[Loading]]], size: int, preset: str) -> None:
-    print(f"{preset}, fp32, a file of {size / 1e9:.2f} GB; medians. Goals: ÷ read ≤ 1.3, peak ≤ 1.1")
-    print(f"{'':5} {'':16} {'seconds':>8} {'÷ read':>7} {'peak ÷ file':>12} {'resident ÷ file':>16}")
+    print(
+        f"{preset}, fp32, a file of {size / 1e9:.2f} GB; medians. Goals: ÷ read ≤ 1.3, peak ≤ 1.1"
+    )
+    print(
+        f"{'':5} {'':16} {'seconds':>8} {'÷ read':>7} {'peak ÷ file':>12} {'resident ÷ file':>16}"
+    )
     for cache, loadings in found.items():
-        seconds = {name: [loading.seconds for loading in measured] for name, measured in loadings.items()}
+        seconds = {
+            name: [loading.seconds for loading in measured] for name, measured in loadings.items()
+        }
         for name, measured in loadings.items():
-            peak, resident = (statistics.median(values) / size for values in list(zip(*measured, strict=True))[1:])
+            peak, resident = (
+                statistics.median(values) / size for values in list(zip(*measured, strict=True))[1:]
+            )
             memory = f"{peak:12.2f} {resident:16.2f}" if COUNTS_MEMORY else f"{'-':>12} {'-':>16}"
-            print(f"{cache:5} {name:16} {statistics.median(seconds[name]):8.2f} {ratio(seconds, name, 'read'):7.2f} {memory}")
+            print(
+                f"{cache:5} {name:16} {statistics.median(seconds[name]):8.2f} {ratio(seconds, name, 'read'):7.2f} {memory}"
+            )
     if not FORGETS_FILES:
-        print("This system has no way to make its page cache forget a file: nothing was measured cold.")
+        print(
+            "This system has no way to make its page cache forget a file: nothing was measured cold."
+        )
     if not COUNTS_MEMORY:
         print("This system has no /proc/PID/clear_refs: memory was not measured.")
 
@@ -108,7 +132,10 @@ def _load_here(name: str, small: Path, file: Path, cache: str) -> Loading:
 
 def _load_in_host(host: Host, base: Path, small: Path, file: Path, cache: str) -> Loading:
     def prompt(checkpoint: str) -> dict[str, dict[str, object]]:
-        loader = {"class_type": "FiTLoader", "inputs": {"checkpoint": checkpoint, "weight_dtype": "fp32"}}
+        loader = {
+            "class_type": "FiTLoader",
+            "inputs": {"checkpoint": checkpoint, "weight_dtype": "fp32"},
+        }
         return {"1": loader, "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}}
 
     with Server(host, base) as server:
@@ -151,7 +178,11 @@ def _measured(pid: int, seconds: Callable[[], float]) -> Loading:
 
 
 def _memory(process: Path, field: str) -> int:
-    line = next(line for line in (process / "status").read_text().splitlines() if line.startswith(f"{field}:"))
+    line = next(
+        line
+        for line in (process / "status").read_text().splitlines()
+        if line.startswith(f"{field}:")
+    )
     return int(line.split()[1]) * 1024
 
 

@@ -69,17 +69,32 @@ class Pictures:
         self.noise, self.velocities = [], []
         for i, ratio in enumerate(RATIOS):
             size = for_ratio(ratio, model.config.train_tokens).latent_size
-            y = torch.tensor(ids[i * CLASSES : (i + 1) * CLASSES], device=device).repeat_interleave(SEEDS)
-            self.noise.append(torch.randn(len(y), model.config.in_channels, *size, generator=generator).to(device))
+            y = torch.tensor(ids[i * CLASSES : (i + 1) * CLASSES], device=device).repeat_interleave(
+                SEEDS
+            )
+            self.noise.append(
+                torch.randn(len(y), model.config.in_channels, *size, generator=generator).to(device)
+            )
             self.velocities.append(guided_velocity(model, y, Guidance(GUIDANCE)))
         self.exact, _ = self._draw("dopri5", 1, EXACT)
 
     def result(self, solver: str, setting: str, steps: int, options: dict[str, Any]) -> Result:
         drawn, evaluations = self._draw(solver, steps, options)
         pairs = list(zip(drawn, self.exact, strict=True))
-        errors = torch.cat([(one - exact).flatten(1).square().mean(1).sqrt() for one, exact in pairs])
-        spread = sum(_to_others(one, exact) for one, exact in pairs) / sum(_to_others(exact, exact) for exact in self.exact)
-        return Result(solver, setting, evaluations, errors.median().item(), errors.square().mean().sqrt().item(), spread)
+        errors = torch.cat(
+            [(one - exact).flatten(1).square().mean(1).sqrt() for one, exact in pairs]
+        )
+        spread = sum(_to_others(one, exact) for one, exact in pairs) / sum(
+            _to_others(exact, exact) for exact in self.exact
+        )
+        return Result(
+            solver,
+            setting,
+            evaluations,
+            errors.median().item(),
+            errors.square().mean().sqrt().item(),
+            spread,
+        )
 
     def _draw(self, solver: str, steps: int, options: dict[str, Any]) -> tuple[list[Tensor], float]:
         evaluations = 0
@@ -95,7 +110,10 @@ class Pictures:
         torch.manual_seed(1)  # of the stochastic ones
         times = sampling_times(steps, last_step_size=published_last_step(solver, steps, 1.0))
         integrate = solver_named(solver, **options)
-        drawn = [integrate(counted(velocity), noise, times) for velocity, noise in zip(self.velocities, self.noise, strict=True)]
+        drawn = [
+            integrate(counted(velocity), noise, times)
+            for velocity, noise in zip(self.velocities, self.noise, strict=True)
+        ]
         return drawn, evaluations / len(drawn)
 
 
@@ -108,7 +126,9 @@ def _to_others(drawn: Tensor, exact: Tensor) -> float:
 
 @torch.no_grad()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--checkpoint", type=Path, default=BUNDLED)
     parser.add_argument("--plot", type=Path, default=PLOT)
     arguments = parser.parse_args()
@@ -119,7 +139,9 @@ def main() -> None:
         if solver == "dopri5":
             runs += [(solver, f"rtol {rtol:g}", 1, {"rtol": rtol}) for rtol in TOLERANCES]
         else:
-            counts = [evaluations // EVALUATIONS_A_STEP.get(solver, 1) for evaluations in EVALUATIONS]
+            counts = [
+                evaluations // EVALUATIONS_A_STEP.get(solver, 1) for evaluations in EVALUATIONS
+            ]
             runs += [(solver, f"{steps} steps", steps, {}) for steps in counts]
     with tqdm(total=1 + len(runs), leave=False) as progress:
         progress.set_description("exact")
@@ -135,29 +157,59 @@ def main() -> None:
 
 def _table(results: list[Result], checkpoint: Path) -> None:
     count = len(RATIOS) * CLASSES * SEEDS
-    print(f"{checkpoint.stem}, guidance {GUIDANCE:g}, {count} pictures of ratios {', '.join(RATIOS)}")
-    print(f"{'solver':10} {'setting':12} {'evaluations':>11} {'error (median)':>15} {'error (RMS)':>12} {'spread':>7}")
+    print(
+        f"{checkpoint.stem}, guidance {GUIDANCE:g}, {count} pictures of ratios {', '.join(RATIOS)}"
+    )
+    print(
+        f"{'solver':10} {'setting':12} {'evaluations':>11} {'error (median)':>15} {'error (RMS)':>12} {'spread':>7}"
+    )
     for result in results:
-        error = f"{'-':>15} {'-':>12}" if result.solver in STOCHASTIC else f"{result.error:15.5f} {result.rms:12.5f}"
-        print(f"{result.solver:10} {result.setting:12} {result.evaluations:11.0f} {error} {result.spread:7.3f}")
+        error = (
+            f"{'-':>15} {'-':>12}"
+            if result.solver in STOCHASTIC
+            else f"{result.error:15.5f} {result.rms:12.5f}"
+        )
+        print(
+            f"{result.solver:10} {result.setting:12} {result.evaluations:11.0f} {error} {result.spread:7.3f}"
+        )
     for budget in BUDGETS:
-        within = [result for result in results if result.solver not in STOCHASTIC and result.evaluations <= budget]
+        within = [
+            result
+            for result in results
+            if result.solver not in STOCHASTIC and result.evaluations <= budget
+        ]
         best = min(within, key=lambda result: result.error)
-        print(f"Least error with at most {budget} evaluations: {best.solver}, {best.setting} ({best.error:.5f})")
+        print(
+            f"Least error with at most {budget} evaluations: {best.solver}, {best.setting} ({best.error:.5f})"
+        )
 
 
 def _plot(results: list[Result], path: Path) -> None:
     figure, (errors, spreads) = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
     for solver in SOLVERS:
-        mine = sorted((result for result in results if result.solver == solver), key=lambda result: result.evaluations)
+        mine = sorted(
+            (result for result in results if result.solver == solver),
+            key=lambda result: result.evaluations,
+        )
         x = [result.evaluations for result in mine]
         stochastic = solver in STOCHASTIC
-        style = {"label": solver, "marker": "s" if stochastic else "o", "markersize": 4, "linestyle": "--" if stochastic else "-"}
+        style = {
+            "label": solver,
+            "marker": "s" if stochastic else "o",
+            "markersize": 4,
+            "linestyle": "--" if stochastic else "-",
+        }
         (line,) = spreads.plot(x, [result.spread for result in mine], **style)
         if not stochastic:
             errors.plot(x, [result.error for result in mine], color=line.get_color(), **style)
-    errors.set(yscale="log", ylabel="RMS error of the latents, median", title="Distance from the exact solution")
-    spreads.set(ylabel="spread ÷ that of exact draws", title="Distribution of the draws: 1 is right")
+    errors.set(
+        yscale="log",
+        ylabel="RMS error of the latents, median",
+        title="Distance from the exact solution",
+    )
+    spreads.set(
+        ylabel="spread ÷ that of exact draws", title="Distribution of the draws: 1 is right"
+    )
     spreads.axhline(1, color="0.6", linewidth=1)
     for axes in (errors, spreads):
         axes.set(xscale="log", xlabel="model evaluations a picture")

@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 import torch
 
 
-def interleaved(functions: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 2) -> dict[str, list[float]]:
+def interleaved(
+    functions: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 2
+) -> dict[str, list[float]]:
     """Seconds of every function in each of ``rounds`` rounds."""
     times: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(warm_up + rounds):

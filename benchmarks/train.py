@@ -41,20 +41,33 @@ def make_latents(folder: Path) -> LatentSet:
     """A set of random moments."""
     generator = torch.Generator().manual_seed(0)
     shard = [
-        EncodedPicture(f"{i}.png", i % 3, torch.randn(2, 2, 4, rows * PATCH, columns * PATCH, generator=generator).abs(), None)
+        EncodedPicture(
+            f"{i}.png",
+            i % 3,
+            torch.randn(2, 2, 4, rows * PATCH, columns * PATCH, generator=generator).abs(),
+            None,
+        )
         for i, (rows, columns) in enumerate(islice(cycle(GRIDS), IMAGES))
     ]
     folder.mkdir()
     write_shard(folder, 0, shard)
-    finish(folder, LatentSetInfo(("a", "b", "c"), 4, LONGEST, {"scale_factor": 1.0}, "random", True, True), 1)
+    finish(
+        folder,
+        LatentSetInfo(("a", "b", "c"), 4, LONGEST, {"scale_factor": 1.0}, "random", True, True),
+        1,
+    )
     return LatentSet.open(folder)
 
 
-def steps(config: TrainingConfig, latents: LatentSet) -> tuple[Callable[[], object], Callable[[], object], float, int]:
+def steps(
+    config: TrainingConfig, latents: LatentSet
+) -> tuple[Callable[[], object], Callable[[], object], float, int]:
     """A training step on prepared batches, one on loaded batches, and FLOPs and tokens of an average step."""
     accelerator = make_accelerator(config)
     start = start_of(config, latents.info)
-    model, optimizer = accelerator.prepare(start.model, make_optimizer(dict(start.model.named_parameters()), config.optimizer))
+    model, optimizer = accelerator.prepare(
+        start.model, make_optimizer(dict(start.model.named_parameters()), config.optimizer)
+    )
     fit = start.model.config
     images = Images(latents, fit, config.flow, config.batch, config.seed, start.labels)
     loaded = micro_batches(images, Position(), 0, 1, accelerator.device)
@@ -63,28 +76,65 @@ def steps(config: TrainingConfig, latents: LatentSet) -> tuple[Callable[[], obje
     cost = TrainingCost.of(start.model, fit.hidden_size, fit.depth)
 
     def step(batches: Iterator[MicroBatch]) -> Callable[[], object]:
-        return lambda: training_step(accelerator, model, optimizer, [next(batches)], config.optimizer.gradient_clip, StepGuard(config.guard))
+        return lambda: training_step(
+            accelerator,
+            model,
+            optimizer,
+            [next(batches)],
+            config.optimizer.gradient_clip,
+            StepGuard(config.guard),
+        )
 
-    return step(cycle(kept)), step(loaded), sum(map(cost.flops, totals)) / len(kept), sum(t.tokens for t in totals) // len(kept)
+    return (
+        step(cycle(kept)),
+        step(loaded),
+        sum(map(cost.flops, totals)) / len(kept),
+        sum(t.tokens for t in totals) // len(kept),
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--configs", nargs="+", default=["tiny", "fitv2-b"], help="names of training/configs")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--configs", nargs="+", default=["tiny", "fitv2-b"], help="names of training/configs"
+    )
     parser.add_argument("--tokens", type=int, default=4096, help="token budget of a step")
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     print(f"{arguments.tokens} tokens a step, bf16, {torch.get_num_threads()} threads")
-    print(f"{'config':10} {'packing':8} {'tokens/s':>9} {'utilisation':>12} {'÷ padded':>9} {'loaded':>7}")
+    print(
+        f"{'config':10} {'packing':8} {'tokens/s':>9} {'utilisation':>12} {'÷ padded':>9} {'loaded':>7}"
+    )
     with tempfile.TemporaryDirectory() as scratch:
         latents = make_latents(Path(scratch) / "latents")
         for name in arguments.configs:
             config = parse_config(
-                ["--config", name, "--data", str(Path(scratch) / "latents"), "--output", str(Path(scratch) / name), "--logging.tracker", "none"]
+                [
+                    "--config",
+                    name,
+                    "--data",
+                    str(Path(scratch) / "latents"),
+                    "--output",
+                    str(Path(scratch) / name),
+                    "--logging.tracker",
+                    "none",
+                ]
             )
-            batch = replace(config.batch, token_budget=arguments.tokens, images=arguments.tokens // LONGEST, accumulation=1)
-            runs = {packing: steps(replace(config, batch=replace(batch, packing=packing)), latents) for packing in ("packed", "padded")}
-            functions: dict[str, Callable[[], object]] = {packing: run[0] for packing, run in runs.items()}
+            batch = replace(
+                config.batch,
+                token_budget=arguments.tokens,
+                images=arguments.tokens // LONGEST,
+                accumulation=1,
+            )
+            runs = {
+                packing: steps(replace(config, batch=replace(batch, packing=packing)), latents)
+                for packing in ("packed", "padded")
+            }
+            functions: dict[str, Callable[[], object]] = {
+                packing: run[0] for packing, run in runs.items()
+            }
             functions["loaded"] = runs["packed"][1]
             times = interleaved(functions, arguments.rounds)
             rate = matmul_rate(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
@@ -94,7 +144,10 @@ def main() -> None:
                 if packing == "packed":
                     gain = ratio(times, "padded", "packed") * tokens / runs["padded"][3]
                     more = f"{gain:9.2f} {ratio(times, 'packed', 'loaded'):7.2f}"
-                print(f"{name:10} {packing:8} {tokens / best:9.0f} {flops / best / rate:12.2f} {more}", flush=True)
+                print(
+                    f"{name:10} {packing:8} {tokens / best:9.0f} {flops / best / rate:12.2f} {more}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,13 @@
 """FiTv2, the Flexible Vision Transformer for any resolution (arXiv 2410.13925), in pure PyTorch."""
 
-from .checkpoint import Checkpoint, CheckpointError, LoadedModel, load_checkpoint, read_checkpoint, save_checkpoint
+from .checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    LoadedModel,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
 from .config import PRESETS, FiTConfig, LatentFormat, Metadata
 from .extrapolation import Extrapolation
 from .labels import Label, LabelError, resolve_labels

@@ -31,7 +31,12 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 def _varlen_takes(query: Tensor) -> bool:
     """Whether PyTorch's variable-length flash attention can run on this."""
-    return varlen_attn is not None and query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and query.shape[-1] % 8 == 0
+    return (
+        varlen_attn is not None
+        and query.is_cuda
+        and query.dtype in (torch.float16, torch.bfloat16)
+        and query.shape[-1] % 8 == 0
+    )
 
 
 class TokenBatch(Protocol):
@@ -45,7 +50,9 @@ class TokenBatch(Protocol):
         """(images, n) to a shape that broadcasts over (rows, tokens, n)."""
         ...
 
-    def modulated(self, function: Callable[..., Tensor], tokens: Sequence[Tensor], per_image: Sequence[Tensor]) -> Tensor:
+    def modulated(
+        self, function: Callable[..., Tensor], tokens: Sequence[Tensor], per_image: Sequence[Tensor]
+    ) -> Tensor:
         """``function`` of (rows, tokens, n) ``tokens`` and of ``per_image`` (images, n), each token with its own image's."""
         return function(*tokens, *map(self.per_token, per_image))
 
@@ -68,7 +75,10 @@ class PackedBatch(TokenBatch):
     """Images of any sizes: one row that holds all their tokens, image after image. Neighbours of one length are handled together."""
 
     def __init__(self, rotations: Sequence[Rotation], attention: Attention) -> None:
-        self.rotation = (torch.cat([cos for cos, _ in rotations]), torch.cat([sin for _, sin in rotations]))
+        self.rotation = (
+            torch.cat([cos for cos, _ in rotations]),
+            torch.cat([sin for _, sin in rotations]),
+        )
         self.lengths = [len(cos) for cos, _ in rotations]
         self.attention = attention
         self.runs = [(length, len(list(images))) for length, images in groupby(self.lengths)]
@@ -84,9 +94,16 @@ class PackedBatch(TokenBatch):
         query, key = rotate(query, self.rotation), rotate(key, self.rotation)
         if self.attention is attention and _varlen_takes(query):
             return self._attend_at_once(query, key, value)
-        together = zip(self.runs, *(x[0].split(self.tokens_of_runs, dim=1) for x in (query, key, value)), strict=True)
+        together = zip(
+            self.runs,
+            *(x[0].split(self.tokens_of_runs, dim=1) for x in (query, key, value)),
+            strict=True,
+        )
         # Tokens first, as the kernel leaves them and the next layer takes them: nothing is copied but by this.
-        attended = [self.attention(*(_apart(x, *run) for x in qkv)).transpose(1, 2).flatten(0, 1) for run, *qkv in together]
+        attended = [
+            self.attention(*(_apart(x, *run) for x in qkv)).transpose(1, 2).flatten(0, 1)
+            for run, *qkv in together
+        ]
         return torch.cat(attended).transpose(0, 1).unsqueeze(0)
 
     def _attend_at_once(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -99,12 +116,24 @@ class PackedBatch(TokenBatch):
     def per_token(self, per_image: Tensor) -> Tensor:
         return per_image[self.image_of_token].unsqueeze(0)
 
-    def modulated(self, function: Callable[..., Tensor], tokens: Sequence[Tensor], per_image: Sequence[Tensor]) -> Tensor:
+    def modulated(
+        self, function: Callable[..., Tensor], tokens: Sequence[Tensor], per_image: Sequence[Tensor]
+    ) -> Tensor:
         if tokens[0].is_cuda or torch.compiler.is_compiling():  # where few large steps are quicker
             return super().modulated(function, tokens, per_image)
         # On a CPU a copy of the modulation for every token would cost more than the rest of this.
-        rows = ([part.view(count, length, -1) for part, (length, count) in zip(x[0].split(self.tokens_of_runs), self.runs, strict=True)] for x in tokens)
-        images = zip(*rows, *(m[:, None].split(self.images_of_runs) for m in per_image), strict=True)
+        rows = (
+            [
+                part.view(count, length, -1)
+                for part, (length, count) in zip(
+                    x[0].split(self.tokens_of_runs), self.runs, strict=True
+                )
+            ]
+            for x in tokens
+        )
+        images = zip(
+            *rows, *(m[:, None].split(self.images_of_runs) for m in per_image), strict=True
+        )
         return torch.cat([function(*run).flatten(0, 1) for run in images]).unsqueeze(0)
 
 

@@ -84,27 +84,45 @@ def load_autoencoder(path: str | os.PathLike[str]) -> TinyAutoencoder:
     try:
         tensors = load_file(path)
     except SafetensorError as error:
-        raise AutoencoderError(path, f"not a readable safetensors file ({error}). Download or copy it again.") from None
+        raise AutoencoderError(
+            path, f"not a readable safetensors file ({error}). Download or copy it again."
+        ) from None
     if not is_tiny_autoencoder(tensors):
-        raise AutoencoderError(path, f"not a tiny VAE: its {len(tensors)} tensors begin with {', '.join(sorted(tensors)[:3])}; expected taesd_encoder.*.")
+        raise AutoencoderError(
+            path,
+            f"not a tiny VAE: its {len(tensors)} tensors begin with {', '.join(sorted(tensors)[:3])}; expected taesd_encoder.*.",
+        )
     channels = len(tensors["taesd_encoder.14.bias"]) if "taesd_encoder.14.bias" in tensors else 4
     with torch.device("meta"):
         autoencoder = TinyAutoencoder(channels)
     expected = autoencoder.state_dict()
-    if wrong := sorted(set(expected) ^ set(tensors)) or [key for key, tensor in expected.items() if tensors[key].shape != tensor.shape]:
-        raise AutoencoderError(path, f"not a whole tiny VAE: {len(wrong)} tensors are missing, unknown or of another shape, such as {wrong[0]}.")
-    autoencoder.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=True, assign=True)
+    if wrong := sorted(set(expected) ^ set(tensors)) or [
+        key for key, tensor in expected.items() if tensors[key].shape != tensor.shape
+    ]:
+        raise AutoencoderError(
+            path,
+            f"not a whole tiny VAE: {len(wrong)} tensors are missing, unknown or of another shape, such as {wrong[0]}.",
+        )
+    autoencoder.load_state_dict(
+        {key: tensor.float() for key, tensor in tensors.items()}, strict=True, assign=True
+    )
     return autoencoder.eval().requires_grad_(False)
 
 
-def save_autoencoder(path: str | os.PathLike[str], autoencoder: TinyAutoencoder, description: str = "") -> None:
+def save_autoencoder(
+    path: str | os.PathLike[str], autoencoder: TinyAutoencoder, description: str = ""
+) -> None:
     """Write a file for ComfyUI's VAELoader, under a temporary name first, so that a crash leaves no half file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         metadata = {"format": "pt", "description": description}
-        save_file({key: tensor.contiguous() for key, tensor in autoencoder.state_dict().items()}, temporary, metadata)
+        save_file(
+            {key: tensor.contiguous() for key, tensor in autoencoder.state_dict().items()},
+            temporary,
+            metadata,
+        )
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -115,18 +133,28 @@ def is_tiny_autoencoder(keys: Mapping[str, object]) -> bool:
 
 
 def _encoder(channels: int) -> nn.Sequential:
-    halvings = (layer for _ in range(_HALVINGS) for layer in (_conv(stride=2, bias=False), *_blocks()))
+    halvings = (
+        layer for _ in range(_HALVINGS) for layer in (_conv(stride=2, bias=False), *_blocks())
+    )
     return nn.Sequential(_conv(3), ResidualBlock(), *halvings, _conv(to=channels))
 
 
 def _decoder(channels: int) -> nn.Sequential:
-    doublings = (layer for _ in range(_HALVINGS) for layer in (*_blocks(), nn.Upsample(scale_factor=2), _conv(bias=False)))
-    return nn.Sequential(SoftBound(), _conv(channels), nn.ReLU(), *doublings, ResidualBlock(), _conv(to=3))
+    doublings = (
+        layer
+        for _ in range(_HALVINGS)
+        for layer in (*_blocks(), nn.Upsample(scale_factor=2), _conv(bias=False))
+    )
+    return nn.Sequential(
+        SoftBound(), _conv(channels), nn.ReLU(), *doublings, ResidualBlock(), _conv(to=3)
+    )
 
 
 def _blocks() -> list[ResidualBlock]:
     return [ResidualBlock() for _ in range(_BLOCKS)]
 
 
-def _conv(channels: int = _WIDTH, to: int = _WIDTH, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+def _conv(
+    channels: int = _WIDTH, to: int = _WIDTH, stride: int = 1, bias: bool = True
+) -> nn.Conv2d:
     return nn.Conv2d(channels, to, kernel_size=3, padding=1, stride=stride, bias=bias)

@@ -71,7 +71,9 @@ class LoadedModel:
         return self.metadata.latent_format
 
 
-def load_checkpoint(path: str | os.PathLike[str], *, preset: str | None = None, dtype: torch.dtype | None = None) -> LoadedModel:
+def load_checkpoint(
+    path: str | os.PathLike[str], *, preset: str | None = None, dtype: torch.dtype | None = None
+) -> LoadedModel:
     """Build the model of a checkpoint; weights keep the file's dtype unless ``dtype`` is given. See ``read_checkpoint``."""
     checkpoint, model = _read(Path(path), preset)
     state_dict = checkpoint.state_dict
@@ -105,13 +107,19 @@ def _read(path: Path, preset: str | None) -> tuple[Checkpoint, FiT]:
     return Checkpoint(path, tensors, metadata), model
 
 
-def save_checkpoint(path: str | os.PathLike[str], state_dict: Mapping[str, Tensor], metadata: Metadata) -> None:
+def save_checkpoint(
+    path: str | os.PathLike[str], state_dict: Mapping[str, Tensor], metadata: Metadata
+) -> None:
     """Write a safetensors checkpoint under a temporary name, then rename it, so that a crash leaves no half file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file({k: v.contiguous() for k, v in state_dict.items()}, temporary, {"format": "pt", METADATA_KEY: metadata.to_json()})
+        save_file(
+            {k: v.contiguous() for k, v in state_dict.items()},
+            temporary,
+            {"format": "pt", METADATA_KEY: metadata.to_json()},
+        )
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -132,27 +140,46 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
     if not size:
         raise CheckpointError(path, f"an empty file. {_AGAIN}")
     if head.startswith(b"version https://git-lfs"):
-        raise CheckpointError(path, "a Git LFS pointer, not the weights it points to. Run `git lfs pull`, or download the file itself.")
+        raise CheckpointError(
+            path,
+            "a Git LFS pointer, not the weights it points to. Run `git lfs pull`, or download the file itself.",
+        )
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        raise CheckpointError(path, "a web page (HTML), not weights. Download the file behind the page's download link.")
+        raise CheckpointError(
+            path,
+            "a web page (HTML), not weights. Download the file behind the page's download link.",
+        )
     if head[8:9] == b"{":
         return _read_safetensors(path, size, header_size=int.from_bytes(head[:8], "little"))
     if head.startswith((b"PK\x03\x04", b"\x80")):
         return _read_pickle(path, is_zip=head.startswith(b"PK")), None
     if head.startswith(b"GGUF"):
-        raise CheckpointError(path, "a GGUF file, which FiTv2 does not use. Expected safetensors or a torch pickle (.bin, .pt).")
-    raise CheckpointError(path, f"neither safetensors nor a torch pickle: {size} bytes that begin {head[:16]!r}. Expected a FiTv2 checkpoint. {_AGAIN}")
+        raise CheckpointError(
+            path,
+            "a GGUF file, which FiTv2 does not use. Expected safetensors or a torch pickle (.bin, .pt).",
+        )
+    raise CheckpointError(
+        path,
+        f"neither safetensors nor a torch pickle: {size} bytes that begin {head[:16]!r}. Expected a FiTv2 checkpoint. {_AGAIN}",
+    )
 
 
-def _read_safetensors(path: Path, size: int, header_size: int) -> tuple[dict[str, Tensor], str | None]:
+def _read_safetensors(
+    path: Path, size: int, header_size: int
+) -> tuple[dict[str, Tensor], str | None]:
     try:
         with safe_open(path, framework="pt") as file:
             read_ahead(path)
-            return {key: file.get_tensor(key) for key in file.keys()}, (file.metadata() or {}).get(METADATA_KEY)  # noqa: SIM118
+            return {key: file.get_tensor(key) for key in file.keys()}, (file.metadata() or {}).get(
+                METADATA_KEY
+            )  # noqa: SIM118
     except SafetensorError as error:
         needed = _safetensors_size(path, size, header_size)
         if needed > size:
-            raise CheckpointError(path, f"a truncated safetensors file: it has {size} of its {needed} or more bytes. {_AGAIN}") from None
+            raise CheckpointError(
+                path,
+                f"a truncated safetensors file: it has {size} of its {needed} or more bytes. {_AGAIN}",
+            ) from None
         raise CheckpointError(path, f"a damaged safetensors file ({error}). {_AGAIN}") from None
 
 
@@ -162,7 +189,14 @@ def _safetensors_size(path: Path, size: int, header_size: int) -> int:
         file.seek(8)
         try:
             header = json.loads(file.read(min(header_size, size)))
-            data = max((tensor["data_offsets"][1] for key, tensor in header.items() if key != "__metadata__"), default=0)
+            data = max(
+                (
+                    tensor["data_offsets"][1]
+                    for key, tensor in header.items()
+                    if key != "__metadata__"
+                ),
+                default=0,
+            )
         except (ValueError, TypeError, KeyError, IndexError, AttributeError):
             data = 0
     return 8 + header_size + data
@@ -175,29 +209,43 @@ def _read_pickle(path: Path, is_zip: bool) -> dict[str, Tensor]:
         read_ahead(path)
     try:
         with path.open("rb") as file:
-            content = torch.load(path if by_path else file, map_location="cpu", weights_only=True, mmap=by_path)
+            content = torch.load(
+                path if by_path else file, map_location="cpu", weights_only=True, mmap=by_path
+            )
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         code = f" ({named[1]})" if named else ", or is damaged"
         raise CheckpointError(
-            path, f"a pickle that holds more than weights{code}. Unpickling that can run code, so it was refused. Ask its author for a safetensors file."
+            path,
+            f"a pickle that holds more than weights{code}. Unpickling that can run code, so it was refused. Ask its author for a safetensors file.",
         ) from None
     except Exception as error:  # a pickle cut or overwritten at any byte fails in any way
         reason = str(error).partition(". ")[0] or type(error).__name__
-        raise CheckpointError(path, f"a truncated or damaged torch pickle ({reason}). {_AGAIN}") from None
+        raise CheckpointError(
+            path, f"a truncated or damaged torch pickle ({reason}). {_AGAIN}"
+        ) from None
     return _unwrap(path, content)
 
 
 def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
     """The state dict of a pickle that may hold it among other training state."""
     while isinstance(content, Mapping):
-        inner = next((content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)), None)
+        inner = next(
+            (content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)), None
+        )
         if inner is None:
             break
         content = inner
-    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    tensors = (
+        {k: v for k, v in content.items() if isinstance(v, Tensor)}
+        if isinstance(content, Mapping)
+        else {}
+    )
     if not tensors:
-        raise CheckpointError(path, f"a torch pickle of {type(content).__name__} without weights. Expected a state dict.")
+        raise CheckpointError(
+            path,
+            f"a torch pickle of {type(content).__name__} without weights. Expected a state dict.",
+        )
     return tensors
 
 
@@ -212,19 +260,27 @@ def _require_fit(path: Path, tensors: Mapping[str, Tensor]) -> None:
     if "x_embedder.proj.weight" not in tensors or "blocks.0.attn.qkv.weight" not in tensors:
         sample = ", ".join(sorted(tensors)[:_LISTED])
         raise CheckpointError(
-            path, f"not a FiTv2: its {len(tensors)} tensors begin with {sample}, and x_embedder.proj.weight or blocks.0.attn.qkv.weight is missing."
+            path,
+            f"not a FiTv2: its {len(tensors)} tensors begin with {sample}, and x_embedder.proj.weight or blocks.0.attn.qkv.weight is missing.",
         )
     if "blocks.0.mlp.fc1_g.weight" not in tensors:
-        raise CheckpointError(path, "a transformer without SwiGLU, such as DiT or SiT. Only FiT checkpoints can be loaded.")
+        raise CheckpointError(
+            path,
+            "a transformer without SwiGLU, such as DiT or SiT. Only FiT checkpoints can be loaded.",
+        )
 
 
-def _metadata(path: Path, tensors: Mapping[str, Tensor], metadata_json: str | None, preset: str | None) -> Metadata:
+def _metadata(
+    path: Path, tensors: Mapping[str, Tensor], metadata_json: str | None, preset: str | None
+) -> Metadata:
     metadata = None
     if metadata_json is not None:
         try:
             metadata = Metadata.from_json(metadata_json)
         except ValueError as error:
-            raise CheckpointError(path, f"a FiTv2 checkpoint whose metadata cannot be used: {error}.") from None
+            raise CheckpointError(
+                path, f"a FiTv2 checkpoint whose metadata cannot be used: {error}."
+            ) from None
     if preset is not None or metadata is None:
         config = _config_by_shape(path, tensors, preset)
         metadata = Metadata(config) if metadata is None else replace(metadata, config=config)
@@ -246,17 +302,25 @@ def _config_by_shape(path: Path, tensors: Mapping[str, Tensor], preset: str | No
     try:
         hidden = tensors["x_embedder.proj.weight"].shape[0]
         # Version 1 has no LoRA here: one layer makes the whole modulation.
-        rank = tensors["blocks.0.adaLN_modulation.1.weight"].shape[0] if "blocks.0.adaLN_modulation.2.weight" in tensors else 0
+        rank = (
+            tensors["blocks.0.adaLN_modulation.1.weight"].shape[0]
+            if "blocks.0.adaLN_modulation.2.weight" in tensors
+            else 0
+        )
         num_classes = tensors["y_embedder.embedding_table.weight"].shape[0] - 1
     except KeyError as error:
-        raise CheckpointError(path, f"an incomplete FiTv2 checkpoint: {error.args[0]} is missing.") from None
+        raise CheckpointError(
+            path, f"an incomplete FiTv2 checkpoint: {error.args[0]} is missing."
+        ) from None
     depth = len({key.split(".")[1] for key in tensors if key.startswith("blocks.")})
     shape = (hidden, depth, rank)
     candidates = {preset: FiTConfig.preset(preset)} if preset else PRESETS
     for config in candidates.values():
         if shape == (config.hidden_size, config.depth, config.adaln_lora_dim):
             return replace(config, num_classes=num_classes)
-    expected = "; ".join(f"{name}: {c.hidden_size}, {c.depth}, {c.adaln_lora_dim}" for name, c in candidates.items())
+    expected = "; ".join(
+        f"{name}: {c.hidden_size}, {c.depth}, {c.adaln_lora_dim}" for name, c in candidates.items()
+    )
     raise CheckpointError(
         path,
         f"a FiTv2 of hidden size {hidden}, {depth} blocks and LoRA rank {rank}, without {METADATA_KEY!r} metadata, and no preset has that "
@@ -271,12 +335,20 @@ def _check_tensors(path: Path, tensors: dict[str, Tensor], model: FiT) -> None:
         problems.append(f"{len(missing)} tensors are missing ({_shorten(missing)})")
     if unexpected := [key for key in tensors if key not in expected]:
         problems.append(f"{len(unexpected)} tensors do not belong to it ({_shorten(unexpected)})")
-    misshapen = [key for key in expected if key in tensors and tensors[key].shape != expected[key].shape]
+    misshapen = [
+        key for key in expected if key in tensors and tensors[key].shape != expected[key].shape
+    ]
     if misshapen:
-        shapes = [f"{key} is {tuple(tensors[key].shape)}, expected {tuple(expected[key].shape)}" for key in misshapen]
+        shapes = [
+            f"{key} is {tuple(tensors[key].shape)}, expected {tuple(expected[key].shape)}"
+            for key in misshapen
+        ]
         problems.append(f"{len(misshapen)} tensors have the wrong shape ({_shorten(shapes)})")
     if problems:
-        raise CheckpointError(path, f"not a FiTv2 of {config.depth} blocks and hidden size {config.hidden_size}: {'; '.join(problems)}.")
+        raise CheckpointError(
+            path,
+            f"not a FiTv2 of {config.depth} blocks and hidden size {config.hidden_size}: {'; '.join(problems)}.",
+        )
     if bad := [key for key, value in tensors.items() if not _is_finite(value)]:
         what = f"a FiTv2 with NaN, infinite or non-float weights in {len(bad)} tensors ({_shorten(bad)})"
         raise CheckpointError(path, f"{what}. Its training or its copy went wrong.")

@@ -54,16 +54,33 @@ class FiTConfig:
     """What the output is: "velocity" of the rectified flow, or "epsilon", the noise of a DDPM with linear betas (version 1)."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden_size", "depth", "num_heads", "num_classes", "adaln_lora_dim", "patch_size", "in_channels", "train_length"):
+        for name in (
+            "hidden_size",
+            "depth",
+            "num_heads",
+            "num_classes",
+            "adaln_lora_dim",
+            "patch_size",
+            "in_channels",
+            "train_length",
+        ):
             value, least = getattr(self, name), int(name != "adaln_lora_dim")
             if not isinstance(value, int) or value < least:
-                raise ValueError(f"FiTConfig.{name} must be a whole number of {least} or more, not {value!r}.")
+                raise ValueError(
+                    f"FiTConfig.{name} must be a whole number of {least} or more, not {value!r}."
+                )
         if self.prediction not in PREDICTIONS:
-            raise ValueError(f"FiTConfig.prediction must be one of {', '.join(PREDICTIONS)}, not {self.prediction!r}.")
+            raise ValueError(
+                f"FiTConfig.prediction must be one of {', '.join(PREDICTIONS)}, not {self.prediction!r}."
+            )
         if self.hidden_size % self.num_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} is not divisible by num_heads {self.num_heads}.")
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not divisible by num_heads {self.num_heads}."
+            )
         if self.head_dim % 4:
-            raise ValueError(f"hidden_size {self.hidden_size} over num_heads {self.num_heads} is a head of {self.head_dim}; 2-D RoPE needs a multiple of 4.")
+            raise ValueError(
+                f"hidden_size {self.hidden_size} over num_heads {self.num_heads} is a head of {self.head_dim}; 2-D RoPE needs a multiple of 4."
+            )
         _ = self.default_extrapolation  # raises on an unknown method
 
     @property
@@ -85,7 +102,9 @@ class FiTConfig:
 
     @property
     def default_extrapolation(self) -> Extrapolation:
-        return Extrapolation(method=self.extrapolation, decoupled=self.decoupled, train_length=self.train_length)
+        return Extrapolation(
+            method=self.extrapolation, decoupled=self.decoupled, train_length=self.train_length
+        )
 
     @classmethod
     def preset(cls, name: str) -> FiTConfig:
@@ -93,7 +112,9 @@ class FiTConfig:
         try:
             return PRESETS[name]
         except KeyError:
-            raise ValueError(f"No preset is called {name!r}. There are: {', '.join(PRESETS)}.") from None
+            raise ValueError(
+                f"No preset is called {name!r}. There are: {', '.join(PRESETS)}."
+            ) from None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FiTConfig:
@@ -101,7 +122,9 @@ class FiTConfig:
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise ValueError(f"unknown configuration fields {', '.join(unknown)}; a newer version of this pack may have written them")
+            raise ValueError(
+                f"unknown configuration fields {', '.join(unknown)}; a newer version of this pack may have written them"
+            )
         try:
             return cls(**values)
         except TypeError as error:
@@ -112,14 +135,25 @@ _XL = FiTConfig(hidden_size=1152, depth=36, num_heads=16, num_classes=1000, adal
 _3B = FiTConfig(hidden_size=2304, depth=40, num_heads=24, num_classes=1000, adaln_lora_dim=576)
 
 PRESETS: dict[str, FiTConfig] = {
-    "fitv2-b": FiTConfig(hidden_size=768, depth=15, num_heads=12, num_classes=1000, adaln_lora_dim=192),
+    "fitv2-b": FiTConfig(
+        hidden_size=768, depth=15, num_heads=12, num_classes=1000, adaln_lora_dim=192
+    ),
     "fitv2-xl": _XL,
     "fitv2-3b": _3B,
     # The high-resolution post-training: same shapes, but NTK rotary frequencies during training.
     "fitv2-xl-hr": replace(_XL, extrapolation="ntk"),
     "fitv2-3b-hr": replace(_3B, extrapolation="ntk"),
     # Version 1. Its SwiGLU is four times as wide as a token, which is ⅔ of 6.
-    "fit-xl": FiTConfig(hidden_size=1152, depth=28, num_heads=16, num_classes=1000, adaln_lora_dim=0, mlp_ratio=6.0, qk_norm=False, prediction="epsilon"),
+    "fit-xl": FiTConfig(
+        hidden_size=1152,
+        depth=28,
+        num_heads=16,
+        num_classes=1000,
+        adaln_lora_dim=0,
+        mlp_ratio=6.0,
+        qk_norm=False,
+        prediction="epsilon",
+    ),
 }
 
 
@@ -150,14 +184,18 @@ class Metadata:
 
     def __post_init__(self) -> None:
         if self.class_names is not None and len(self.class_names) != self.config.num_classes:
-            raise ValueError(f"{len(self.class_names)} class names for {self.config.num_classes} classes")
+            raise ValueError(
+                f"{len(self.class_names)} class names for {self.config.num_classes} classes"
+            )
 
     def to_json(self) -> str:
         parts: dict[str, Any] = {"config": asdict(self.config)}
         if self.class_names is not None:
             parts["class_names"] = list(self.class_names)
         if self.latent_format is not None:
-            parts["latent_format"] = {k: v for k, v in asdict(self.latent_format).items() if v is not None}
+            parts["latent_format"] = {
+                k: v for k, v in asdict(self.latent_format).items() if v is not None
+            }
         if self.training:
             parts["training"] = dict(self.training)
         return json.dumps(parts, ensure_ascii=False)

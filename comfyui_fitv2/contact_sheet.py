@@ -25,7 +25,14 @@ _MOST_LINES = 4
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 # Those of Linux, Windows and macOS that know most scripts; Pillow's own knows little beyond ASCII.
-_SYSTEM_FONTS = ("NotoSans-Regular.ttf", "DejaVuSans.ttf", "segoeui.ttf", "Arial Unicode.ttf", "arial.ttf", "Arial.ttf")
+_SYSTEM_FONTS = (
+    "NotoSans-Regular.ttf",
+    "DejaVuSans.ttf",
+    "segoeui.ttf",
+    "Arial Unicode.ttf",
+    "arial.ttf",
+    "Arial.ttf",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +49,18 @@ class SheetCell:
         if self.caption is not None:
             return self.caption
         width, height = self.image.size
-        return f"{width} × {height} px · {(width // TOKEN_PIXELS) * (height // TOKEN_PIXELS)} tokens"
+        return (
+            f"{width} × {height} px · {(width // TOKEN_PIXELS) * (height // TOKEN_PIXELS)} tokens"
+        )
 
 
-def contact_sheet(cells: Sequence[SheetCell], title: str = "", scale: str = FITTED, max_side: int = 4096, cell_side: int = 256) -> Image.Image:
+def contact_sheet(
+    cells: Sequence[SheetCell],
+    title: str = "",
+    scale: str = FITTED,
+    max_side: int = 4096,
+    cell_side: int = 256,
+) -> Image.Image:
     """One RGB image of all ``cells``, rows and columns in order of first appearance; several cells in one place stand side by side.
 
     "fitted" gives each picture the area of a ``cell_side``² square, "true relative scale" enlarges or reduces all alike, the largest
@@ -63,7 +78,9 @@ def contact_sheet(cells: Sequence[SheetCell], title: str = "", scale: str = FITT
             return layout.draw()
         side *= min(0.97, max_side / max(layout.size))
         if side < 8:
-            raise ValueError(f"{len(cells)} pictures with their names do not fit on {max_side} pixels: allow a larger sheet, or compare fewer.")
+            raise ValueError(
+                f"{len(cells)} pictures with their names do not fit on {max_side} pixels: allow a larger sheet, or compare fewer."
+            )
 
 
 class _Layout:
@@ -81,32 +98,53 @@ class _Layout:
             size = max(round(width * factor), 1), max(round(height * factor), 1)
             self.places.setdefault((cell.row, cell.column), []).append((cell, size))
 
-        self.gap, self.padding, self.line = (round(self.type * part) for part in (_GAP, _PADDING, _LINE))
-        self.widths = [max(self._place_width(self.places.get((row, column), [])) for row in self.rows) for column in self.columns]
-        self.heights = [max(self._place_height(self.places.get((row, column), [])) for column in self.columns) for row in self.rows]
+        self.gap, self.padding, self.line = (
+            round(self.type * part) for part in (_GAP, _PADDING, _LINE)
+        )
+        self.widths = [
+            max(self._place_width(self.places.get((row, column), [])) for row in self.rows)
+            for column in self.columns
+        ]
+        self.heights = [
+            max(self._place_height(self.places.get((row, column), [])) for column in self.columns)
+            for row in self.rows
+        ]
         names = [_writable(row, self.font) for row in self.rows]
         longest = max(self.font.getlength(name) for name in names)
         longest_word = max(self.font.getlength(word) for name in names for word in name.split(" "))
         usual, most = self.type * _NAME_WIDTH, self.type * _NAME_WIDTH * 2
         self.name_width = round(min(longest, max(usual, longest_word), most))
         self.left = self.padding + (self.name_width + self.gap if self.name_width else 0)
-        heads = [len(self._lines(column, width)) for column, width in zip(self.columns, self.widths, strict=True) if column.strip()]
+        heads = [
+            len(self._lines(column, width))
+            for column, width in zip(self.columns, self.widths, strict=True)
+            if column.strip()
+        ]
         body = sum(self.widths) + self.gap * (len(self.widths) - 1)
-        self.title_lines = _wrap(title, self.large, self.left + body - self.padding) if title else []
+        self.title_lines = (
+            _wrap(title, self.large, self.left + body - self.padding) if title else []
+        )
         self.head = self.padding + round(self.line * 1.6) * len(self.title_lines)
         self.top = self.head + (self.line * max(heads) + self.gap // 2 if heads else 0)
         self.heights = [
-            max(height, self.line * len(self._lines(row, self.name_width))) if row.strip() else height
+            max(height, self.line * len(self._lines(row, self.name_width)))
+            if row.strip()
+            else height
             for row, height in zip(self.rows, self.heights, strict=True)
         ]
-        self.size = (self.left + body + self.padding, self.top + sum(self.heights) + self.gap * (len(self.heights) - 1) + self.padding)
+        self.size = (
+            self.left + body + self.padding,
+            self.top + sum(self.heights) + self.gap * (len(self.heights) - 1) + self.padding,
+        )
 
     def _lines(self, text: str, width: float) -> list[str]:
         return _wrap(text, self.font, width)
 
     def _cell_width(self, cell: SheetCell, size: tuple[int, int]) -> int:
         """That of the picture, or of the longest part of its caption that stays together, within reason."""
-        longest_part = max(self.small.getlength(part) for part in _writable(cell.text, self.small).split(" · "))
+        longest_part = max(
+            self.small.getlength(part) for part in _writable(cell.text, self.small).split(" · ")
+        )
         return max(size[0], round(min(longest_part, self.type * _NAME_WIDTH)) + 1)
 
     def _captions(self, cell: SheetCell, width: float) -> list[str]:
@@ -116,46 +154,89 @@ class _Layout:
         return sum(self._cell_width(*item) for item in place) + self.gap * max(len(place) - 1, 0)
 
     def _place_height(self, place: list[tuple[SheetCell, tuple[int, int]]]) -> int:
-        lines = max((len(self._captions(cell, self._cell_width(cell, size))) for cell, size in place), default=0)
+        lines = max(
+            (len(self._captions(cell, self._cell_width(cell, size))) for cell, size in place),
+            default=0,
+        )
         return max((size[1] for _, size in place), default=0) + self.line * lines
 
     def draw(self) -> Image.Image:
         sheet = Image.new("RGB", self.size, PAPER)
         pen = ImageDraw.Draw(sheet)
         for i, text in enumerate(self.title_lines):
-            pen.text((self.padding, self.padding * 0.7 + i * self.line * 1.6), text, INK, self.large)
+            pen.text(
+                (self.padding, self.padding * 0.7 + i * self.line * 1.6), text, INK, self.large
+            )
         x = self.left
         for column, width in zip(self.columns, self.widths, strict=True):
             lines = self._lines(column, width)
             for i, text in enumerate(lines):
-                pen.text((x + width / 2, self.top - self.gap // 2 - self.line * (len(lines) - i)), text, INK, self.font, anchor="ma")
+                pen.text(
+                    (x + width / 2, self.top - self.gap // 2 - self.line * (len(lines) - i)),
+                    text,
+                    INK,
+                    self.font,
+                    anchor="ma",
+                )
             x += width + self.gap
         y = self.top
         for row, height in zip(self.rows, self.heights, strict=True):
             lines = self._lines(row, self.name_width)
-            pictures = max((size[1] for column in self.columns for _, size in self.places.get((row, column), [])), default=0)
+            pictures = max(
+                (
+                    size[1]
+                    for column in self.columns
+                    for _, size in self.places.get((row, column), [])
+                ),
+                default=0,
+            )
             for i, text in enumerate(lines):
                 start = y + max(0, (pictures - self.line * len(lines)) / 2)
-                pen.text((self.padding + self.name_width, start + i * self.line), text, INK, self.font, anchor="ra")
+                pen.text(
+                    (self.padding + self.name_width, start + i * self.line),
+                    text,
+                    INK,
+                    self.font,
+                    anchor="ra",
+                )
             x = self.left
             for column, width in zip(self.columns, self.widths, strict=True):
-                self._draw_place(sheet, pen, self.places.get((row, column), []), x, y, width, pictures)
+                self._draw_place(
+                    sheet, pen, self.places.get((row, column), []), x, y, width, pictures
+                )
                 x += width + self.gap
             y += height + self.gap
         return sheet
 
-    def _draw_place(self, sheet: Image.Image, pen: ImageDraw.ImageDraw, place: list, x: int, y: int, width: int, pictures: int) -> None:
+    def _draw_place(
+        self,
+        sheet: Image.Image,
+        pen: ImageDraw.ImageDraw,
+        place: list,
+        x: int,
+        y: int,
+        width: int,
+        pictures: int,
+    ) -> None:
         """Pictures of a row stand on one line, captions under it."""
         x += (width - self._place_width(place)) // 2
         for cell, size in place:
             own = self._cell_width(cell, size)
             # A picture drawn pixel by pixel stays so when enlarged; a reduced one is averaged.
-            how = Image.Resampling.LANCZOS if size[0] < cell.image.width else Image.Resampling.BICUBIC
+            how = (
+                Image.Resampling.LANCZOS if size[0] < cell.image.width else Image.Resampling.BICUBIC
+            )
             picture = cell.image.convert("RGB")
             picture = picture if picture.size == size else picture.resize(size, how)
             sheet.paste(picture, (x + (own - size[0]) // 2, y + pictures - size[1]))
             for i, text in enumerate(self._captions(cell, own)):
-                pen.text((x + own / 2, y + pictures + self.line * (i + 0.2)), text, FAINT, self.small, anchor="ma")
+                pen.text(
+                    (x + own / 2, y + pictures + self.line * (i + 0.2)),
+                    text,
+                    FAINT,
+                    self.small,
+                    anchor="ma",
+                )
             x += own + self.gap
 
 
@@ -195,5 +276,10 @@ def _cut(line: str, font: Font, width: float) -> str:
     if font.getlength(line) <= width + 1:
         return line
     dots = _writable("…", font)
-    fitting = bisect_right(range(len(line)), width, key=lambda length: font.getlength(line[:length] + dots)) - 1
+    fitting = (
+        bisect_right(
+            range(len(line)), width, key=lambda length: font.getlength(line[:length] + dots)
+        )
+        - 1
+    )
     return line[: max(fitting, 0)] + dots

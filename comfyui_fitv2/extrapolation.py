@@ -30,11 +30,18 @@ class Extrapolation:
     train_length: int = 16
 
     def __post_init__(self) -> None:
-        for what, value, known in (("method", self.method, ALL_METHODS), ("attention_scale", self.attention_scale, ATTENTION_SCALES)):
+        for what, value, known in (
+            ("method", self.method, ALL_METHODS),
+            ("attention_scale", self.attention_scale, ATTENTION_SCALES),
+        ):
             if value not in known:
-                raise ValueError(f"Extrapolation {what} {value!r} is unknown. There are: {', '.join(known)}.")
+                raise ValueError(
+                    f"Extrapolation {what} {value!r} is unknown. There are: {', '.join(known)}."
+                )
         if self.train_length < 2:
-            raise ValueError(f"Extrapolation train_length must be 2 tokens or more, not {self.train_length}.")
+            raise ValueError(
+                f"Extrapolation train_length must be 2 tokens or more, not {self.train_length}."
+            )
 
     @property
     def label(self) -> str:
@@ -68,7 +75,9 @@ class Extrapolation:
         stretches = self.method != "none" and max(self.factors(height, width)) > 1.0
         return stretches or self.magnitude(height, width) != 1.0
 
-    def frequencies(self, height: int, width: int, axis_dim: int, base: float, t: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def frequencies(
+        self, height: int, width: int, axis_dim: int, base: float, t: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Rotary frequencies for the rows and the columns of a ``height`` × ``width`` token grid, (axis_dim / 2,) fp32 each.
 
         Methods that follow time need ``t`` (batch,) in [0, 1], 1 = data, and give (batch, axis_dim / 2) on its device.
@@ -76,17 +85,23 @@ class Extrapolation:
         factors = self.factors(height, width)
         if self.follows_time:
             if t is None:
-                raise ValueError(f"The extrapolation method {self.method!r} follows time and needs t.")
+                raise ValueError(
+                    f"The extrapolation method {self.method!r} follows time and needs t."
+                )
             rows, columns = (TIME_AWARE[self.method](s, axis_dim, base, t) for s in factors)
         else:
-            rows, columns = (METHODS[self.method](s, axis_dim, base, self.train_length) for s in factors)
+            rows, columns = (
+                METHODS[self.method](s, axis_dim, base, self.train_length) for s in factors
+            )
         return rows, columns
 
     def magnitude(self, height: int, width: int) -> float:
         """Factor on both cos and sin; attention logits get its square."""
         factor = ATTENTION_SCALES[self.attention_scale](height, width, self.train_length)
         if self.method == "yarn":
-            factor *= 0.1 * math.log(max(height, width, self.train_length) / self.train_length) + 1.0
+            factor *= (
+                0.1 * math.log(max(height, width, self.train_length) / self.train_length) + 1.0
+            )
         return factor
 
 
@@ -110,14 +125,20 @@ def ntk(s: float, axis_dim: int, base: float, train_length: int) -> Tensor:
 def ntk_by_parts(s: float, axis_dim: int, base: float, train_length: int) -> Tensor:
     """NTK-by-parts: unscaled where a wave turns often within the trained length, PI where it turns less than once, NTK between."""
     slow = _ramp(axis_dim, base, train_length, 1.25, 0.75)
-    mixed = torch.lerp(ntk(s, axis_dim, base, train_length), linear(s, axis_dim, base, train_length), slow)
-    return torch.lerp(unscaled(s, axis_dim, base, train_length), mixed, _ramp(axis_dim, base, train_length, 16, 2))
+    mixed = torch.lerp(
+        ntk(s, axis_dim, base, train_length), linear(s, axis_dim, base, train_length), slow
+    )
+    return torch.lerp(
+        unscaled(s, axis_dim, base, train_length), mixed, _ramp(axis_dim, base, train_length, 16, 2)
+    )
 
 
 def yarn(s: float, axis_dim: int, base: float, train_length: int) -> Tensor:
     """YaRN (arXiv 2309.00071): unscaled for fast waves, PI for slow ones; its temperature is in ``Extrapolation.magnitude``."""
     slow = _ramp(axis_dim, base, train_length, 32, 1)
-    return torch.lerp(unscaled(s, axis_dim, base, train_length), linear(s, axis_dim, base, train_length), slow)
+    return torch.lerp(
+        unscaled(s, axis_dim, base, train_length), linear(s, axis_dim, base, train_length), slow
+    )
 
 
 def _ramp(axis_dim: int, base: float, train_length: int, fast: float, slow: float) -> Tensor:
@@ -174,7 +195,11 @@ def _pro1(height: int, width: int, train_length: int) -> float:
 
 def _pro2(height: int, width: int, train_length: int) -> float:
     tokens = 2 * height * width
-    return 1.0 if tokens <= train_length**2 else math.sqrt(math.log(tokens) / math.log(train_length**2))
+    return (
+        1.0
+        if tokens <= train_length**2
+        else math.sqrt(math.log(tokens) / math.log(train_length**2))
+    )
 
 
 def _paper(height: int, width: int, train_length: int) -> float:
@@ -182,4 +207,9 @@ def _paper(height: int, width: int, train_length: int) -> float:
     return math.sqrt(max(1.0, math.log(height * width) / math.log(train_length**2)))
 
 
-ATTENTION_SCALES: dict[str, Callable[[int, int, int], float]] = {"none": _no_scale, "pro1": _pro1, "pro2": _pro2, "paper": _paper}
+ATTENTION_SCALES: dict[str, Callable[[int, int, int], float]] = {
+    "none": _no_scale,
+    "pro1": _pro1,
+    "pro2": _pro2,
+    "paper": _paper,
+}

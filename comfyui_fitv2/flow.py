@@ -27,7 +27,13 @@ def velocity_from_denoised(denoised: Tensor, x: Tensor, t: Tensor | float) -> Te
 
 
 def sample_timesteps(
-    count: int, distribution: str = "logit-normal", *, mean: float = 0.0, std: float = 1.0, shift: float = 1.0, generator: torch.Generator | None = None
+    count: int,
+    distribution: str = "logit-normal",
+    *,
+    mean: float = 0.0,
+    std: float = 1.0,
+    shift: float = 1.0,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """``count`` times in [0, 1], 1 = data, fp32: "uniform", or "logit-normal", the sigmoid of N(``mean``, ``std``²) (arXiv 2403.03206).
 
@@ -41,11 +47,15 @@ def sample_timesteps(
     elif distribution == "uniform":
         t = torch.rand(count, generator=generator)
     else:
-        raise ValueError(f"No distribution of timesteps is called {distribution!r}. There are: {', '.join(TIMESTEPS)}.")
+        raise ValueError(
+            f"No distribution of timesteps is called {distribution!r}. There are: {', '.join(TIMESTEPS)}."
+        )
     return t / (1 + (shift - 1) * (1 - t))
 
 
-def training_point(prediction: str, data: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+def training_point(
+    prediction: str, data: Tensor, noise: Tensor, t: Tensor
+) -> tuple[Tensor, Tensor]:
     """What a model sees at time ``t``, a scalar, and what it should answer. ``prediction`` is that of ``FiTConfig``.
 
     For "velocity" ``t`` is in [0, 1], 1 = data; for "epsilon" a DDPM timestep of 0 to 999, 0 = data.

@@ -36,7 +36,9 @@ class Guidance:
             raise ValueError(f"Guidance power must be 0 or more, not {self.power}.")
         start, end = self.interval
         if not 0 <= start < end <= 1:
-            raise ValueError(f"A guidance interval must rise within [0, 1] (0 = noise, 1 = data), not go from {start} to {end}.")
+            raise ValueError(
+                f"A guidance interval must rise within [0, 1] (0 = noise, 1 = data), not go from {start} to {end}."
+            )
 
     def acts_at(self, t: float) -> bool:
         start, end = self.interval
@@ -46,15 +48,28 @@ class Guidance:
         """1 + (scale − 1)·(1 − cos(π·(1−t)^power)) / 2."""
         if not self.power:
             return self.scale
-        return 1 + (self.scale - 1) * (1 - math.cos(math.pi * (1 - min(max(t, 0.0), 1.0)) ** self.power)) / 2
+        return (
+            1
+            + (self.scale - 1)
+            * (1 - math.cos(math.pi * (1 - min(max(t, 0.0), 1.0)) ** self.power))
+            / 2
+        )
 
     def combine(self, conditional: Tensor, unconditional: Tensor, t: float) -> Tensor:
         """(batch, C, …) predictions of the class and of the null class to the guided one; any prediction that is linear in the velocity."""
-        guided = torch.lerp(unconditional[:, : self.channels], conditional[:, : self.channels], self.scale_at(t))
-        return guided if self.channels is None else torch.cat([guided, conditional[:, self.channels :]], dim=1)
+        guided = torch.lerp(
+            unconditional[:, : self.channels], conditional[:, : self.channels], self.scale_at(t)
+        )
+        return (
+            guided
+            if self.channels is None
+            else torch.cat([guided, conditional[:, self.channels :]], dim=1)
+        )
 
 
-def guided_velocity(model: FiT, y: Tensor, guidance: Guidance, extrapolation: Extrapolation | None = None) -> Velocity:
+def guided_velocity(
+    model: FiT, y: Tensor, guidance: Guidance, extrapolation: Extrapolation | None = None
+) -> Velocity:
     """A velocity of (x, t) for class ids ``y`` (batch,). The null class is not evaluated where it has no part."""
     null = torch.full_like(y, model.config.null_class)
 
@@ -63,7 +78,9 @@ def guided_velocity(model: FiT, y: Tensor, guidance: Guidance, extrapolation: Ex
         t = t.to(x.device)
         if not guidance.acts_at(time):
             return model(x, t.expand(len(x)), y, extrapolation)
-        conditional, unconditional = model(torch.cat([x, x]), t.expand(2 * len(x)), torch.cat([y, null]), extrapolation).chunk(2)
+        conditional, unconditional = model(
+            torch.cat([x, x]), t.expand(2 * len(x)), torch.cat([y, null]), extrapolation
+        ).chunk(2)
         return guidance.combine(conditional, unconditional, time)
 
     return velocity

@@ -34,7 +34,10 @@ def imagenet_class_names() -> list[str] | None:
         from torchvision.models import ResNet50_Weights
     except ImportError:
         return None
-    return [_IMAGENET_SYNONYMS.get(i, name) for i, name in enumerate(map(str, ResNet50_Weights.DEFAULT.meta["categories"]))]
+    return [
+        _IMAGENET_SYNONYMS.get(i, name)
+        for i, name in enumerate(map(str, ResNet50_Weights.DEFAULT.meta["categories"]))
+    ]
 
 
 def resolve_labels(text: str, class_names: Sequence[str] | None, num_classes: int) -> list[Label]:
@@ -45,7 +48,9 @@ def resolve_labels(text: str, class_names: Sequence[str] | None, num_classes: in
     """
     entries = [entry.strip() for entry in re.split(r"[;\n]", text) if entry.strip()]
     if not entries:
-        raise LabelError(f"No class was given. Type a name, an id of 0 to {num_classes - 1}, or several with semicolons between.")
+        raise LabelError(
+            f"No class was given. Type a name, an id of 0 to {num_classes - 1}, or several with semicolons between."
+        )
     return [_resolve(entry, class_names, num_classes) for entry in entries]
 
 
@@ -60,7 +65,9 @@ def _resolve(entry: str, class_names: Sequence[str] | None, num_classes: int) ->
     if len(found) == 1:
         return label(found.pop())
     if found:
-        raise LabelError(f'"{entry}" could be {_listing([label(i) for i in sorted(found)], "or")}. Type one of these whole.')
+        raise LabelError(
+            f'"{entry}" could be {_listing([label(i) for i in sorted(found)], "or")}. Type one of these whole.'
+        )
 
     with_id = re.fullmatch(r"(\d+)\s*·\s*(.+)", entry)
     if with_id and int(with_id[1]) < num_classes:
@@ -72,7 +79,11 @@ def _resolve(entry: str, class_names: Sequence[str] | None, num_classes: int) ->
         unnamed = "" if class_names else " This checkpoint carries no class names."
         raise LabelError(f'"{entry}" is no class id: ids are 0 to {num_classes - 1}.{unnamed}')
     nearest = _nearest(_key(entry), [_key(name) for name in class_names])
-    hint = f"The nearest are {_listing([label(i) for i in nearest], 'and')}." if nearest else f"Try {label(0)}, or an id up to {num_classes - 1}."
+    hint = (
+        f"The nearest are {_listing([label(i) for i in nearest], 'and')}."
+        if nearest
+        else f"Try {label(0)}, or an id up to {num_classes - 1}."
+    )
     raise LabelError(f'No class is called "{entry}". {hint}')
 
 
@@ -91,5 +102,7 @@ def _listing(labels: Sequence[Label], conjunction: str) -> str:
 
 def _key(name: str) -> str:
     """A name without the differences that nobody means: case, accents, underscores, runs of spaces."""
-    letters = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+    letters = "".join(
+        c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c)
+    )
     return " ".join(letters.casefold().replace("_", " ").split())

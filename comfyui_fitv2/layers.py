@@ -34,7 +34,11 @@ def gated_sum(x: Tensor, branch: Tensor, gate: Tensor) -> Tensor:
 def timestep_embedding(t: Tensor) -> Tensor:
     """Sinusoids of t (batch,), as it is in [0, 1]: (batch, 256) fp32, cosines first."""
     half = TIMESTEP_FREQUENCIES // 2
-    frequencies = torch.exp(-math.log(TIMESTEP_MAX_PERIOD) * torch.arange(half, device=t.device, dtype=torch.float32) / half)
+    frequencies = torch.exp(
+        -math.log(TIMESTEP_MAX_PERIOD)
+        * torch.arange(half, device=t.device, dtype=torch.float32)
+        / half
+    )
     angles = t.float()[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
@@ -42,7 +46,9 @@ def timestep_embedding(t: Tensor) -> Tensor:
 class PatchEmbed(nn.Module):
     def __init__(self, config: FiTConfig, ops: ModuleType | Any, **factory: Any) -> None:
         super().__init__()
-        self.proj = ops.Linear(config.in_channels * config.patch_size**2, config.hidden_size, **factory)
+        self.proj = ops.Linear(
+            config.in_channels * config.patch_size**2, config.hidden_size, **factory
+        )
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.proj(tokens)
@@ -52,7 +58,9 @@ class TimestepEmbed(nn.Module):
     def __init__(self, config: FiTConfig, ops: ModuleType | Any, **factory: Any) -> None:
         super().__init__()
         d = config.hidden_size
-        self.mlp = nn.Sequential(ops.Linear(TIMESTEP_FREQUENCIES, d, **factory), nn.SiLU(), ops.Linear(d, d, **factory))
+        self.mlp = nn.Sequential(
+            ops.Linear(TIMESTEP_FREQUENCIES, d, **factory), nn.SiLU(), ops.Linear(d, d, **factory)
+        )
 
     def forward(self, t: Tensor, dtype: torch.dtype) -> Tensor:
         return self.mlp(timestep_embedding(t).to(dtype))
@@ -80,7 +88,9 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, batch: TokenBatch) -> Tensor:
         # (rows, tokens, 3·heads·head_dim) -> three of (rows, heads, tokens, head_dim)
-        query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = (
+            self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        )
         if self.qk_norm:
             query, key = normalize(query), normalize(key)
         attended = batch.attend(query, key, value)
@@ -111,16 +121,28 @@ class Block(nn.Module):
         d, rank = config.hidden_size, config.adaln_lora_dim
         self.attn = SelfAttention(config, ops, **factory)
         self.mlp = SwiGLU(config, ops, **factory)
-        down_up = [ops.Linear(d, rank, **factory), ops.Linear(rank, 6 * d, **factory)] if rank else [ops.Linear(d, 6 * d, **factory)]
+        down_up = (
+            [ops.Linear(d, rank, **factory), ops.Linear(rank, 6 * d, **factory)]
+            if rank
+            else [ops.Linear(d, 6 * d, **factory)]
+        )
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), *down_up)
 
-    def forward(self, x: Tensor, conditioning: Tensor, shared_modulation: Tensor | float, batch: TokenBatch) -> Tensor:
+    def forward(
+        self, x: Tensor, conditioning: Tensor, shared_modulation: Tensor | float, batch: TokenBatch
+    ) -> Tensor:
         """``x`` (rows, tokens, d); ``conditioning`` (images, d); ``shared_modulation`` (images, 6·d), or 0 without one."""
         modulation = self.adaLN_modulation(conditioning) + shared_modulation
-        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6, dim=-1)
+        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(
+            6, dim=-1
+        )
         attended = self.attn(batch.modulated(modulated_norm, [x], [shift_attn, scale_attn]), batch)
         x = batch.modulated(gated_sum, [x, attended], [gate_attn])
-        return batch.modulated(gated_sum, [x, self.mlp(batch.modulated(modulated_norm, [x], [shift_mlp, scale_mlp]))], [gate_mlp])
+        return batch.modulated(
+            gated_sum,
+            [x, self.mlp(batch.modulated(modulated_norm, [x], [shift_mlp, scale_mlp]))],
+            [gate_mlp],
+        )
 
 
 class FinalLayer(nn.Module):

@@ -28,6 +28,9 @@ def _is_in_memory(descriptor: int, size: int) -> bool:
         return False
     byte = bytearray(1)
     try:
-        return all(os.preadv(descriptor, [byte], offset, os.RWF_NOWAIT) for offset in range(0, size, size // _PROBES + 1))
+        return all(
+            os.preadv(descriptor, [byte], offset, os.RWF_NOWAIT)
+            for offset in range(0, size, size // _PROBES + 1)
+        )
     except OSError:  # not there yet, or a file system that does not say
         return False

@@ -12,7 +12,14 @@ from math import isqrt
 VAE_FACTOR = 8
 TOKEN_PIXELS = 16
 
-_LANDSCAPE = {"3:2": (3, 2), "4:3": (4, 3), "16:9": (16, 9), "2:1": (2, 1), "21:9": (21, 9), "3:1": (3, 1)}
+_LANDSCAPE = {
+    "3:2": (3, 2),
+    "4:3": (4, 3),
+    "16:9": (16, 9),
+    "2:1": (2, 1),
+    "21:9": (21, 9),
+    "3:1": (3, 1),
+}
 ASPECT_RATIOS: dict[str, tuple[int, int]] = {
     "1:1": (1, 1),
     **_LANDSCAPE,
@@ -29,7 +36,11 @@ class Resolution:
     height: int
 
     def __post_init__(self) -> None:
-        if min(self.width, self.height) < TOKEN_PIXELS or self.width % TOKEN_PIXELS or self.height % TOKEN_PIXELS:
+        if (
+            min(self.width, self.height) < TOKEN_PIXELS
+            or self.width % TOKEN_PIXELS
+            or self.height % TOKEN_PIXELS
+        ):
             raise ValueError(
                 f"{self.width} × {self.height} pixels is not a whole number of {TOKEN_PIXELS} × {TOKEN_PIXELS} tokens; "
                 f"{snap(self.width, self.height)} is the nearest."
@@ -67,7 +78,9 @@ class Resolution:
 
 def snap(width: int, height: int) -> Resolution:
     """The nearest size in whole tokens, at least one a side."""
-    return Resolution(*(max(round(side / TOKEN_PIXELS), 1) * TOKEN_PIXELS for side in (width, height)))
+    return Resolution(
+        *(max(round(side / TOKEN_PIXELS), 1) * TOKEN_PIXELS for side in (width, height))
+    )
 
 
 def for_ratio(ratio: str, tokens: int) -> Resolution:
@@ -76,11 +89,15 @@ def for_ratio(ratio: str, tokens: int) -> Resolution:
     Raises ``ValueError`` on an unknown ratio or a budget too small to draw it.
     """
     if ratio not in ASPECT_RATIOS:
-        raise ValueError(f"No aspect ratio is called {ratio!r}. There are: {', '.join(ASPECT_RATIOS)}.")
+        raise ValueError(
+            f"No aspect ratio is called {ratio!r}. There are: {', '.join(ASPECT_RATIOS)}."
+        )
     w, h = ASPECT_RATIOS[ratio]
     columns, rows = isqrt(tokens * w // h), isqrt(tokens * h // w)
     if not rows or not columns:
-        raise ValueError(f"{tokens} tokens are too few for {ratio}: it needs {-(-max(w, h) // min(w, h))} or more.")
+        raise ValueError(
+            f"{tokens} tokens are too few for {ratio}: it needs {-(-max(w, h) // min(w, h))} or more."
+        )
     return Resolution(columns * TOKEN_PIXELS, rows * TOKEN_PIXELS)
 
 
@@ -93,7 +110,9 @@ def parse_size(text: str, tokens: int) -> Resolution:
         return snap(int(exact[1]), int(exact[2]))
     if ratio := re.fullmatch(r"\s*(\d+:\d+)\s*(?:@\s*(\d+)\s*)?", text):
         return for_ratio(ratio[1], int(ratio[2] or tokens))
-    raise ValueError(f'{text.strip()!r} is not a size. Write pixels as "256x192", a ratio as "3:2", or a ratio and its most tokens as "3:2 @ 576".')
+    raise ValueError(
+        f'{text.strip()!r} is not a size. Write pixels as "256x192", a ratio as "3:2", or a ratio and its most tokens as "3:2 @ 576".'
+    )
 
 
 def flexible_resize(width: int, height: int, max_side: int) -> Resolution:
@@ -108,7 +127,9 @@ def flexible_resize(width: int, height: int, max_side: int) -> Resolution:
     if width * height > budget:
         # isqrt, because a side one ulp under a whole token would lose that token.
         width, height = isqrt(budget * width // height), isqrt(budget * height // width)
-    if min(width, height) < TOKEN_PIXELS:  # so long an image that the budget leaves its short side under a token
+    if (
+        min(width, height) < TOKEN_PIXELS
+    ):  # so long an image that the budget leaves its short side under a token
         longest = budget // TOKEN_PIXELS
         width, height = (min(max(side, TOKEN_PIXELS), longest) for side in (width, height))
     return Resolution(width // TOKEN_PIXELS * TOKEN_PIXELS, height // TOKEN_PIXELS * TOKEN_PIXELS)

@@ -41,12 +41,22 @@ def rope_table(
     Where the extrapolation follows time, ``t`` (batch,) is needed and the tables are new ones of (batch, 1, height·width, head_dim / 2).
     """
     if extrapolation.follows_time:
-        return _table(grid, head_dim, base, extrapolation, device, position_scale, position_shift, t)
+        return _table(
+            grid, head_dim, base, extrapolation, device, position_scale, position_shift, t
+        )
     return _kept_table(grid, head_dim, base, extrapolation, device, position_scale, position_shift)
 
 
 @lru_cache(maxsize=64)
-def _kept_table(grid: tuple[int, int], head_dim: int, base: float, extrapolation: Extrapolation, device: torch.device, scale: Pair, shift: Pair) -> Rotation:
+def _kept_table(
+    grid: tuple[int, int],
+    head_dim: int,
+    base: float,
+    extrapolation: Extrapolation,
+    device: torch.device,
+    scale: Pair,
+    shift: Pair,
+) -> Rotation:
     # A table first made under inference_mode would break a later training step that saves it for backward.
     with torch.inference_mode(False), torch.no_grad():
         cos, sin = _table(grid, head_dim, base, extrapolation, torch.device("cpu"), scale, shift)
@@ -54,16 +64,27 @@ def _kept_table(grid: tuple[int, int], head_dim: int, base: float, extrapolation
 
 
 def _table(
-    grid: tuple[int, int], head_dim: int, base: float, extrapolation: Extrapolation, device: torch.device, scale: Pair, shift: Pair, t: Tensor | None = None
+    grid: tuple[int, int],
+    head_dim: int,
+    base: float,
+    extrapolation: Extrapolation,
+    device: torch.device,
+    scale: Pair,
+    shift: Pair,
+    t: Tensor | None = None,
 ) -> Rotation:
     frequencies = extrapolation.frequencies(*grid, head_dim // 2, base, t)
 
     def angles(axis: int) -> Tensor:
-        positions = torch.arange(grid[axis], dtype=torch.float32, device=device) * scale[axis] + shift[axis]
+        positions = (
+            torch.arange(grid[axis], dtype=torch.float32, device=device) * scale[axis] + shift[axis]
+        )
         return positions[:, None] * frequencies[axis].unsqueeze(-2)
 
     height, width = grid
-    whole = torch.cat([angles(0).repeat_interleave(width, -2), torch.cat([angles(1)] * height, -2)], -1)
+    whole = torch.cat(
+        [angles(0).repeat_interleave(width, -2), torch.cat([angles(1)] * height, -2)], -1
+    )
     magnitude = extrapolation.magnitude(*grid)
     if t is not None:
         whole = whole.unsqueeze(1)

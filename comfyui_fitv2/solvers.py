@@ -39,7 +39,9 @@ class Tableau(NamedTuple):
 EULER = Tableau((0,), ((),), (1,))
 HEUN = Tableau((0, 1), ((), (1,)), (1 / 2, 1 / 2))
 MIDPOINT = Tableau((0, 1 / 2), ((), (1 / 2,)), (0, 1))
-THREE_EIGHTHS = Tableau((0, 1 / 3, 2 / 3, 1), ((), (1 / 3,), (-1 / 3, 1), (1, -1, 1)), (1 / 8, 3 / 8, 3 / 8, 1 / 8))
+THREE_EIGHTHS = Tableau(
+    (0, 1 / 3, 2 / 3, 1), ((), (1 / 3,), (-1 / 3, 1), (1, -1, 1)), (1 / 8, 3 / 8, 3 / 8, 1 / 8)
+)
 # Dormand and Prince 1980. Its last stage is the new point, so that the next step has its first slope already.
 DOPRI5 = Tableau(
     (0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1),
@@ -69,11 +71,17 @@ DOPRI5_MIDDLE = (
 
 
 def _combine(slopes: Sequence[Tensor], parts: Sequence[float]) -> Tensor:
-    terms = [slope * part if part != 1 else slope for slope, part in zip(slopes, parts, strict=True) if part]
+    terms = [
+        slope * part if part != 1 else slope
+        for slope, part in zip(slopes, parts, strict=True)
+        if part
+    ]
     return sum(terms[1:], terms[0])
 
 
-def runge_kutta(tableau: Tableau, velocity: Velocity, x: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
+def runge_kutta(
+    tableau: Tableau, velocity: Velocity, x: Tensor, times: Tensor, callback: Callback | None = None
+) -> Tensor:
     """A ``tableau`` over fixed steps."""
     for step, (t, t_next) in enumerate(pairwise(times)):
         dt = t_next - t
@@ -81,7 +89,9 @@ def runge_kutta(tableau: Tableau, velocity: Velocity, x: Tensor, times: Tensor, 
         if callback is not None:
             callback(step, x, t, slopes[0])
         for node, parts in zip(tableau.nodes[1:], tableau.stages[1:], strict=True):
-            slopes.append(velocity(x + dt * _combine(slopes, parts), t_next if node == 1 else t + node * dt))
+            slopes.append(
+                velocity(x + dt * _combine(slopes, parts), t_next if node == 1 else t + node * dt)
+            )
         x = x + dt * _combine(slopes, tableau.weights)
     return x
 
@@ -133,7 +143,9 @@ def dopri5(
     def norm(change: Tensor, x: Tensor) -> float:
         value = (change / (atol + rtol * x.abs())).square().mean().sqrt().item()
         if not math.isfinite(value):
-            raise SolverError(f"The velocity is not finite at t = {t:.4f}: the model or its precision is at fault, not the solver.")
+            raise SolverError(
+                f"The velocity is not finite at t = {t:.4f}: the model or its precision is at fault, not the solver."
+            )
         return value
 
     slope = evaluate(x, t)
@@ -152,13 +164,22 @@ def dopri5(
         rejected = error > 1
         if not rejected:
             if t + dt >= end:
-                return _interpolate(x, ahead, x + dt * _combine(slopes, DOPRI5_MIDDLE), dt * slope, dt * slopes[-1], (end - t) / dt)
+                return _interpolate(
+                    x,
+                    ahead,
+                    x + dt * _combine(slopes, DOPRI5_MIDDLE),
+                    dt * slope,
+                    dt * slopes[-1],
+                    (end - t) / dt,
+                )
             t, x, slope, step = t + dt, ahead, slopes[-1], step + 1
         dt *= min(10.0, max(0.9 * max(error, 1e-10) ** -0.2, 0.2 if rejected else 1.0))
     return x
 
 
-def _interpolate(start: Tensor, end: Tensor, middle: Tensor, start_slope: Tensor, end_slope: Tensor, part: float) -> Tensor:
+def _interpolate(
+    start: Tensor, end: Tensor, middle: Tensor, start_slope: Tensor, end_slope: Tensor, part: float
+) -> Tensor:
     """The quartic through three points of a step with the slopes, per step, of its ends; ``part`` in [0, 1] of the step."""
     a = 2 * (end_slope - start_slope) - 8 * (end + start) + 16 * middle
     b = 5 * start_slope - 3 * end_slope + 18 * start + 14 * end - 32 * middle
@@ -207,7 +228,10 @@ def sde(
     data) or "euler" (the velocity alone). ``diffusion`` is a key of ``DIFFUSIONS``, times ``diffusion_norm``; ``noise_source`` draws
     for a tensor of x's shape. Raises ``ValueError`` on other values. A second-order step that ends at t = 1 is one of Euler–Maruyama.
     """
-    for what, value, known in (("diffusion", diffusion, DIFFUSIONS), ("last_step", last_step, LAST_STEPS)):
+    for what, value, known in (
+        ("diffusion", diffusion, DIFFUSIONS),
+        ("last_step", last_step, LAST_STEPS),
+    ):
         if value not in known:
             raise ValueError(f"No {what} is called {value!r}. There are: {', '.join(known)}.")
     if diffusion_norm < 0:
@@ -262,7 +286,13 @@ def solver_named(name: str, **options: Any) -> Solver:
     """A solver with its ``options`` set. Raises ``ValueError`` on an unknown name, or an option that this solver does not have."""
     if name not in SOLVERS:
         raise ValueError(f"No solver is called {name!r}. There are: {', '.join(SOLVERS)}.")
-    known = [p.name for p in signature(SOLVERS[name]).parameters.values() if p.kind is p.KEYWORD_ONLY and p.name != "second_order"]
+    known = [
+        p.name
+        for p in signature(SOLVERS[name]).parameters.values()
+        if p.kind is p.KEYWORD_ONLY and p.name != "second_order"
+    ]
     if unknown := [option for option in options if option not in known]:
-        raise ValueError(f"The solver {name!r} has no option {unknown[0]!r}. It has: {', '.join(known) or 'none'}.")
+        raise ValueError(
+            f"The solver {name!r} has no option {unknown[0]!r}. It has: {', '.join(known) or 'none'}."
+        )
     return partial(SOLVERS[name], **options)

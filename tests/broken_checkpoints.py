@@ -61,28 +61,100 @@ def _with(**changes: Any) -> dict[str, Tensor]:
 
 
 _NAN = torch.full((16,), float("nan"))
-_OTHER_CONFIG = Metadata(FiTConfig(hidden_size=32, depth=2, num_heads=2, num_classes=7, adaln_lora_dim=4)).to_json()
+_OTHER_CONFIG = Metadata(
+    FiTConfig(hidden_size=32, depth=2, num_heads=2, num_classes=7, adaln_lora_dim=4)
+).to_json()
 
 BROKEN = [
     Broken("empty.safetensors", lambda _: b"", "an empty file"),
-    Broken("page.safetensors", lambda _: b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "a web page"),
-    Broken("pointer.safetensors", lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a Git LFS pointer"),
-    Broken("cut.safetensors", lambda _: safetensors(weights())[:-1000], "a truncated safetensors file"),
-    Broken("cut_header.safetensors", lambda _: safetensors(weights())[:600], "a truncated safetensors file: it has 600 of its"),
-    Broken("bad_header.safetensors", lambda _: (4).to_bytes(8, "little") + b"{{{{", "a damaged safetensors file"),
-    Broken("cut.bin", lambda _: torch_pickle(weights())[:-5000], "a truncated or damaged torch pickle"),
-    Broken("code.bin", lambda path: torch_pickle({"x_embedder.proj.weight": _Code(path)}), r"more than weights.*refused"),
-    Broken("code.safetensors", lambda path: pickle.dumps(_Code(path)), r"more than weights.*refused"),
+    Broken(
+        "page.safetensors",
+        lambda _: b"\n<!DOCTYPE html><html><body>Sign in</body></html>",
+        "a web page",
+    ),
+    Broken(
+        "pointer.safetensors",
+        lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+        "a Git LFS pointer",
+    ),
+    Broken(
+        "cut.safetensors", lambda _: safetensors(weights())[:-1000], "a truncated safetensors file"
+    ),
+    Broken(
+        "cut_header.safetensors",
+        lambda _: safetensors(weights())[:600],
+        "a truncated safetensors file: it has 600 of its",
+    ),
+    Broken(
+        "bad_header.safetensors",
+        lambda _: (4).to_bytes(8, "little") + b"{{{{",
+        "a damaged safetensors file",
+    ),
+    Broken(
+        "cut.bin", lambda _: torch_pickle(weights())[:-5000], "a truncated or damaged torch pickle"
+    ),
+    Broken(
+        "code.bin",
+        lambda path: torch_pickle({"x_embedder.proj.weight": _Code(path)}),
+        r"more than weights.*refused",
+    ),
+    Broken(
+        "code.safetensors", lambda path: pickle.dumps(_Code(path)), r"more than weights.*refused"
+    ),
     Broken("list.pt", lambda _: torch_pickle([1, 2, 3]), "a torch pickle of list without weights"),
-    Broken("noise.ckpt", lambda _: bytes(range(255, 0, -1)), "neither safetensors nor a torch pickle: 255 bytes"),
-    Broken("other_model.safetensors", lambda _: safetensors({"input_blocks.0.0.weight": torch.zeros(2)}), "not a FiTv2: .*input_blocks.0.0.weight"),
-    Broken("dit.safetensors", lambda _: safetensors({k: v for k, v in weights().items() if "fc1" not in k}), "without SwiGLU, such as DiT"),
-    Broken("missing.safetensors", lambda _: safetensors(_without("blocks.1.mlp.fc2.bias")), r"1 tensors are missing \(blocks.1.mlp.fc2.bias\)"),
-    Broken("unexpected.safetensors", lambda _: safetensors(_with(extra=torch.zeros(1))), r"1 tensors do not belong to it \(extra\)"),
-    Broken("shapes.safetensors", lambda _: safetensors(weights(), _OTHER_CONFIG), r"embedding_table.weight is \(4, 32\), expected \(8, 32\)"),
-    Broken("nan.safetensors", lambda _: safetensors(_with(final_layer__linear__bias=_NAN)), r"NaN.*final_layer.linear.bias"),
-    Broken("integers.safetensors", lambda _: safetensors(_with(final_layer__linear__bias=torch.zeros(16, dtype=torch.int8))), "non-float"),
-    Broken("newer.safetensors", lambda _: safetensors(weights(), '{"config": {"colour": 1}}'), "unknown configuration fields colour.*newer version"),
-    Broken("garbled.safetensors", lambda _: safetensors(weights(), "no json"), "metadata cannot be used"),
-    Broken("no_preset.bin", lambda _: torch_pickle(weights()), "hidden size 32, 2 blocks and LoRA rank 4.*no preset has that shape"),
+    Broken(
+        "noise.ckpt",
+        lambda _: bytes(range(255, 0, -1)),
+        "neither safetensors nor a torch pickle: 255 bytes",
+    ),
+    Broken(
+        "other_model.safetensors",
+        lambda _: safetensors({"input_blocks.0.0.weight": torch.zeros(2)}),
+        "not a FiTv2: .*input_blocks.0.0.weight",
+    ),
+    Broken(
+        "dit.safetensors",
+        lambda _: safetensors({k: v for k, v in weights().items() if "fc1" not in k}),
+        "without SwiGLU, such as DiT",
+    ),
+    Broken(
+        "missing.safetensors",
+        lambda _: safetensors(_without("blocks.1.mlp.fc2.bias")),
+        r"1 tensors are missing \(blocks.1.mlp.fc2.bias\)",
+    ),
+    Broken(
+        "unexpected.safetensors",
+        lambda _: safetensors(_with(extra=torch.zeros(1))),
+        r"1 tensors do not belong to it \(extra\)",
+    ),
+    Broken(
+        "shapes.safetensors",
+        lambda _: safetensors(weights(), _OTHER_CONFIG),
+        r"embedding_table.weight is \(4, 32\), expected \(8, 32\)",
+    ),
+    Broken(
+        "nan.safetensors",
+        lambda _: safetensors(_with(final_layer__linear__bias=_NAN)),
+        r"NaN.*final_layer.linear.bias",
+    ),
+    Broken(
+        "integers.safetensors",
+        lambda _: safetensors(_with(final_layer__linear__bias=torch.zeros(16, dtype=torch.int8))),
+        "non-float",
+    ),
+    Broken(
+        "newer.safetensors",
+        lambda _: safetensors(weights(), '{"config": {"colour": 1}}'),
+        "unknown configuration fields colour.*newer version",
+    ),
+    Broken(
+        "garbled.safetensors",
+        lambda _: safetensors(weights(), "no json"),
+        "metadata cannot be used",
+    ),
+    Broken(
+        "no_preset.bin",
+        lambda _: torch_pickle(weights()),
+        "hidden size 32, 2 blocks and LoRA rank 4.*no preset has that shape",
+    ),
 ]

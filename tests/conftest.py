@@ -27,7 +27,11 @@ def golden_config() -> FiTConfig:
 
 @pytest.fixture(scope="session")
 def golden_state(golden: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix("state/"): value for key, value in golden.items() if key.startswith("state/")}
+    return {
+        key.removeprefix("state/"): value
+        for key, value in golden.items()
+        if key.startswith("state/")
+    }
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,12 @@ def make_latent_set(
 
     count = per_class or len(sizes)
     pictures = [
-        EncodedPicture(f"class{label}/{i}.png", label, version(sizes[i % len(sizes)], label), version(crop, label) if crop and i % 2 else None)
+        EncodedPicture(
+            f"class{label}/{i}.png",
+            label,
+            version(sizes[i % len(sizes)], label),
+            version(crop, label) if crop and i % 2 else None,
+        )
         for label in range(classes)
         for i in range(count)
     ]
@@ -49,5 +54,11 @@ def make_latent_set(
         write_shard(path, number, pictures[start : start + shard_size])
     resolution = 16 * max(max(size) for size in sizes)
     names = tuple(f"class{label}" for label in range(classes))
-    finish(path, LatentSetInfo(names, channels, resolution, {"scale_factor": 1.0}, "random", flips, posterior), len(starts))
+    finish(
+        path,
+        LatentSetInfo(
+            names, channels, resolution, {"scale_factor": 1.0}, "random", flips, posterior
+        ),
+        len(starts),
+    )
     return path

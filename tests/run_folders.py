@@ -17,12 +17,21 @@ from comfyui_fitv2.model import FiT
 SMALL = FiTConfig(hidden_size=32, depth=2, num_heads=2, num_classes=3, adaln_lora_dim=8)
 
 
-def make_run(path: Path, steps: Sequence[int] = (10, 20), decays: Sequence[float] = (0.9, 0.9999), fit: FiTConfig = SMALL, **summary: Any) -> Path:
+def make_run(
+    path: Path,
+    steps: Sequence[int] = (10, 20),
+    decays: Sequence[float] = (0.9, 0.9999),
+    fit: FiTConfig = SMALL,
+    **summary: Any,
+) -> Path:
     """A run whose weights at each step, and each average of theirs, differ: the patch embedder's bias is step + decay, the raw weights' is the step."""
     for step in steps:
         folder = path / "checkpoints" / f"step-{step:08d}"
         folder.mkdir(parents=True)
-        for name, mark in [("model", float(step)), *((f"ema-{decay}", step + decay) for decay in decays)]:
+        for name, mark in [
+            ("model", float(step)),
+            *((f"ema-{decay}", step + decay) for decay in decays),
+        ]:
             torch.manual_seed(step)
             state = FiT(fit).state_dict()
             state["x_embedder.proj.bias"].fill_(mark)

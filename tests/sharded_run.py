@@ -35,7 +35,9 @@ class ShardingAccelerator(Accelerator):
         assert isinstance(model, nn.Module)
         assert isinstance(optimizer, AdamW)
         names = {parameter: name for name, parameter in model.named_parameters()}
-        members = [[names[parameter] for parameter in group["params"]] for group in optimizer.param_groups]
+        members = [
+            [names[parameter] for parameter in group["params"]] for group in optimizer.param_groups
+        ]
         policy: Any = self.plugin.mixed_precision_policy
         for module in model.modules():
             if isinstance(module, Block):
@@ -54,7 +56,13 @@ def main() -> None:
     configure_fsdp(accelerator.plugin, config)
     run = Run(config, accelerator)
     groups = sum(isinstance(module, FSDPModule) for module in run.state.model.modules())
-    assert all(isinstance(value, DTensor) for value in (*run.state.model.parameters(), *run.state.ema.averages[config.ema_decays[0]].values()))
+    assert all(
+        isinstance(value, DTensor)
+        for value in (
+            *run.state.model.parameters(),
+            *run.state.ema.averages[config.ema_decays[0]].values(),
+        )
+    )
     accelerator.print(f"{groups} groups of sharded weights")
     run.train()
     # Threads of gloo's may still run when the interpreter takes itself apart, and then abort a process that has done its work.

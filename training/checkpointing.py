@@ -42,15 +42,27 @@ def ema_file(decay: float) -> str:
 def checkpoints(run: Path) -> list[Path]:
     """The complete checkpoints of a run, oldest first."""
     folder = run / FOLDER
-    return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name) and p.is_dir()), key=step_of) if folder.is_dir() else []
+    return (
+        sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name) and p.is_dir()), key=step_of)
+        if folder.is_dir()
+        else []
+    )
 
 
 def latest(run: Path) -> Path:
     """The newest complete checkpoint of a run. Raises ``CheckpointError`` where there is none."""
     if found := checkpoints(run):
         return found[-1]
-    why = "no such folder" if not run.exists() else f"no checkpoint in its {FOLDER}" if (run / "config.yaml").exists() else "not a run's folder"
-    raise CheckpointError(f"{run}: {why}. A run writes one every checkpoints.every steps, at its end, and when it is stopped.")
+    why = (
+        "no such folder"
+        if not run.exists()
+        else f"no checkpoint in its {FOLDER}"
+        if (run / "config.yaml").exists()
+        else "not a run's folder"
+    )
+    raise CheckpointError(
+        f"{run}: {why}. A run writes one every checkpoints.every steps, at its end, and when it is stopped."
+    )
 
 
 def step_of(checkpoint: Path) -> int:
@@ -92,13 +104,19 @@ class CheckpointWriter:
         shutil.rmtree(self.temporary, ignore_errors=True)
 
     def write(self, name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-        save_file({key: value.contiguous() for key, value in tensors.items()}, self.temporary / name, dict(metadata))
+        save_file(
+            {key: value.contiguous() for key, value in tensors.items()},
+            self.temporary / name,
+            dict(metadata),
+        )
 
     def finish(self, summary: Mapping[str, Any]) -> Path:
         """Write the summary, and give the folder its final name. Raises ``CheckpointError`` where another has it."""
         if self.final.exists():
             raise CheckpointError(f"{self.final} exists already, and is not written over.")
-        (self.temporary / SUMMARY).write_text(json.dumps(summary, indent=1, ensure_ascii=False), encoding="utf-8")
+        (self.temporary / SUMMARY).write_text(
+            json.dumps(summary, indent=1, ensure_ascii=False), encoding="utf-8"
+        )
         for path in (*self.temporary.rglob("*"), self.temporary):
             _to_disk(path)
         self.temporary.rename(self.final)
@@ -109,9 +127,17 @@ class CheckpointWriter:
 def write_failure(run: Path, error: Exception) -> CheckpointError:
     """``error``, met while writing, in words that say what is left."""
     full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-    what = f"the disk of {run} is full" if full else f"a checkpoint could not be written in {run} ({error})"
+    what = (
+        f"the disk of {run} is full"
+        if full
+        else f"a checkpoint could not be written in {run} ({error})"
+    )
     kept = checkpoints(run)
-    left = f"The last good checkpoint is {kept[-1]}; make room and go on from it by --resume latest." if kept else "There is no earlier checkpoint."
+    left = (
+        f"The last good checkpoint is {kept[-1]}; make room and go on from it by --resume latest."
+        if kept
+        else "There is no earlier checkpoint."
+    )
     return CheckpointError(f"{what}. {left}")
 
 

@@ -14,7 +14,16 @@ from typing import Any, Literal
 
 from comfyui_fitv2.config import FiTConfig
 
-TrainableGroup = Literal["adaln", "attention", "biases", "final_layer", "label_table", "mlp", "patch_embedder", "timestep_embedder"]
+TrainableGroup = Literal[
+    "adaln",
+    "attention",
+    "biases",
+    "final_layer",
+    "label_table",
+    "mlp",
+    "patch_embedder",
+    "timestep_embedder",
+]
 
 
 class ConfigError(ValueError):
@@ -80,7 +89,18 @@ class BatchConfig:
     """Processes that prepare batches ahead of each training process; 0 prepares them in it."""
 
     def __post_init__(self) -> None:
-        _require("batch", self, least={"token_budget": 1, "images": 1, "accumulation": 1, "open_packs": 1, "workers": 0}, parts=("crop", "flip"))
+        _require(
+            "batch",
+            self,
+            least={
+                "token_budget": 1,
+                "images": 1,
+                "accumulation": 1,
+                "open_packs": 1,
+                "workers": 0,
+            },
+            parts=("crop", "flip"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,10 +149,17 @@ class OptimizerConfig:
     """Most norm of all gradients together; 0 clips nothing."""
 
     def __post_init__(self) -> None:
-        _require("optimizer", self, least={"weight_decay": 0, "warmup_steps": 0, "gradient_clip": 0}, above_zero=("learning_rate", "eps"))
+        _require(
+            "optimizer",
+            self,
+            least={"weight_decay": 0, "warmup_steps": 0, "gradient_clip": 0},
+            above_zero=("learning_rate", "eps"),
+        )
         for pattern, factor in self.multipliers.items():
             if factor <= 0:
-                raise ConfigError(f"optimizer.multipliers: {pattern!r} must be above 0, not {factor}. Leave weights out of training by `trainable`.")
+                raise ConfigError(
+                    f"optimizer.multipliers: {pattern!r} must be above 0, not {factor}. Leave weights out of training by `trainable`."
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,23 +294,46 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _require("", self, least={"steps": 1, "seed": 0})
-        if not self.ema_decays or not all(0 < decay < 1 for decay in self.ema_decays) or len(set(self.ema_decays)) < len(self.ema_decays):
-            raise ConfigError(f"ema_decays must be different numbers between 0 and 1, such as [0.9999], not {self.ema_decays}.")
+        if (
+            not self.ema_decays
+            or not all(0 < decay < 1 for decay in self.ema_decays)
+            or len(set(self.ema_decays)) < len(self.ema_decays)
+        ):
+            raise ConfigError(
+                f"ema_decays must be different numbers between 0 and 1, such as [0.9999], not {self.ema_decays}."
+            )
         if self.model is None and not self.init:
-            raise ConfigError("There is nothing to train: name a --config such as tiny, or a checkpoint by --init.")
+            raise ConfigError(
+                "There is nothing to train: name a --config such as tiny, or a checkpoint by --init."
+            )
         if not self.trainable:
-            raise ConfigError("trainable names no weights. Write all, or groups such as [biases, adaln].")
+            raise ConfigError(
+                "trainable names no weights. Write all, or groups such as [biases, adaln]."
+            )
         if self.lora and not self.init:
             raise ConfigError("lora adapts a checkpoint: name it by --init.")
         if self.lora and self.trainable != "all":
-            raise ConfigError("lora and trainable exclude each other: adapters are all that LoRA trains.")
+            raise ConfigError(
+                "lora and trainable exclude each other: adapters are all that LoRA trains."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """As YAML and JSON write it."""
         return _plain(asdict(self))
 
 
-RESUMABLE = ("steps", "resume", "output", "data", "batch.workers", "batch.accumulation", "checkpoints", "samples", "logging", "guard")
+RESUMABLE = (
+    "steps",
+    "resume",
+    "output",
+    "data",
+    "batch.workers",
+    "batch.accumulation",
+    "checkpoints",
+    "samples",
+    "logging",
+    "guard",
+)
 """What may differ when a run goes on: how long, how it is watched, where things lie. That the data are the same, and a step's packs as many, is
 checked apart."""
 
@@ -291,15 +341,23 @@ checked apart."""
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What keeps ``now`` from going on with a run of configuration ``before``, one "key: before → now" each."""
     old, new = flat(before), flat(now)
-    keys = [key for key in {**old, **new} if not any(key == free or key.startswith(f"{free}.") for free in RESUMABLE)]
-    return [f"{key}: {old.get(key)} → {new.get(key)}" for key in keys if old.get(key) != new.get(key)]
+    keys = [
+        key
+        for key in {**old, **new}
+        if not any(key == free or key.startswith(f"{free}.") for free in RESUMABLE)
+    ]
+    return [
+        f"{key}: {old.get(key)} → {new.get(key)}" for key in keys if old.get(key) != new.get(key)
+    ]
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Dotted names instead of dictionaries within dictionaries."""
     named: dict[str, Any] = {}
     for key, value in values.items():
-        named |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        named |= (
+            flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        )
     return named
 
 
@@ -309,7 +367,14 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _require(group: str, config: Any, *, least: dict[str, int] | None = None, above_zero: tuple[str, ...] = (), parts: tuple[str, ...] = ()) -> None:
+def _require(
+    group: str,
+    config: Any,
+    *,
+    least: dict[str, int] | None = None,
+    above_zero: tuple[str, ...] = (),
+    parts: tuple[str, ...] = (),
+) -> None:
     for f in dataclasses.fields(config):
         value, name = getattr(config, f.name), f"{group}.{f.name}".lstrip(".")
         if least and f.name in least and value < least[f.name]:

@@ -29,7 +29,13 @@ def parse_config(arguments: Sequence[str]) -> TrainingConfig:
     parser = _parser()
     try:
         values = parser.parse_args(arguments)
-        return TrainingConfig(**{key: value for key, value in vars(parser.instantiate(values)).items() if key != "config"})
+        return TrainingConfig(
+            **{
+                key: value
+                for key, value in vars(parser.instantiate(values)).items()
+                if key != "config"
+            }
+        )
     except (ArgumentError, TypeError) as error:
         raise ConfigError(_one_line(error)) from None
 
@@ -39,7 +45,13 @@ def config_from_dict(values: Mapping[str, Any]) -> TrainingConfig:
     _refuse_unknown_keys(values, "The configuration")
     parser = _parser()
     try:
-        return TrainingConfig(**{k: v for k, v in vars(parser.instantiate(parser.parse_object(dict(values)))).items() if k != "config"})
+        return TrainingConfig(
+            **{
+                k: v
+                for k, v in vars(parser.instantiate(parser.parse_object(dict(values)))).items()
+                if k != "config"
+            }
+        )
     except (ArgumentError, TypeError) as error:
         raise ConfigError(_one_line(error)) from None
 
@@ -49,8 +61,14 @@ def config_names() -> list[str]:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="python -m training.train", description="Train a FiT on a latent set.", exit_on_error=False)
-    parser.add_argument("--config", action="config", help=f"A YAML file, or one of {', '.join(config_names())}.")
+    parser = ArgumentParser(
+        prog="python -m training.train",
+        description="Train a FiT on a latent set.",
+        exit_on_error=False,
+    )
+    parser.add_argument(
+        "--config", action="config", help=f"A YAML file, or one of {', '.join(config_names())}."
+    )
     parser.add_class_arguments(TrainingConfig)
     return parser
 
@@ -62,7 +80,9 @@ def _with_paths(arguments: list[str]) -> list[str]:
         if option != "--config":
             continue
         if not equals and i + 1 == len(arguments):
-            raise ConfigError(f"--config needs a name or a file. Names: {', '.join(config_names())}.")
+            raise ConfigError(
+                f"--config needs a name or a file. Names: {', '.join(config_names())}."
+            )
         path = _config_file(value if equals else arguments[i + 1])
         _refuse_unknown_keys(_read_yaml(path), str(path))
         arguments[i + (not equals)] = f"--config={path}" if equals else str(path)
@@ -74,7 +94,9 @@ def _config_file(name: str) -> Path:
     path = named if name in config_names() else Path(name)
     if not path.is_file():
         ours = ", ".join(config_names())
-        raise ConfigError(f"--config {name}: neither a file nor a configuration of ours.{_nearest(name, config_names())} There are: {ours}.")
+        raise ConfigError(
+            f"--config {name}: neither a file nor a configuration of ours.{_nearest(name, config_names())} There are: {ours}."
+        )
     return path
 
 
@@ -118,7 +140,11 @@ def _names(config: type, prefix: str = "") -> Iterator[str]:
 
 def _is_known(name: str, known: set[str]) -> bool:
     # Below a dictionary any key goes, and what follows a class's .help is help.
-    return name in known or name.startswith("optimizer.multipliers.") or (name.endswith(".help") and name.removesuffix(".help") in known)
+    return (
+        name in known
+        or name.startswith("optimizer.multipliers.")
+        or (name.endswith(".help") and name.removesuffix(".help") in known)
+    )
 
 
 def _nearest(name: str, known: Sequence[str] | set[str], prefix: str = "") -> str:

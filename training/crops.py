@@ -24,12 +24,19 @@ class TiledPictures:
 
     def __init__(self, pictures: Sequence[Tensor]) -> None:
         self.pictures = pictures
-        self._tiles = [(i, y, x) for i, p in enumerate(pictures) for y in _starts(p.shape[1]) for x in _starts(p.shape[2])]
+        self._tiles = [
+            (i, y, x)
+            for i, p in enumerate(pictures)
+            for y in _starts(p.shape[1])
+            for x in _starts(p.shape[2])
+        ]
         self.errors = np.full(len(self._tiles), _UNSEEN)
 
     def draw(self, count: int, side: int, random: np.random.Generator) -> tuple[np.ndarray, Tensor]:
         """Numbers of ``count`` tiles, and a crop (count, 3, side, side) in 0..1 around each, shaken by half a tile."""
-        chance = _EVEN_SHARE / len(self.errors) + (1 - _EVEN_SHARE) * self.errors / self.errors.sum()
+        chance = (
+            _EVEN_SHARE / len(self.errors) + (1 - _EVEN_SHARE) * self.errors / self.errors.sum()
+        )
         tiles = random.choice(len(self._tiles), count, p=chance)
         crops = [self._crop(int(tile), side, random) for tile in tiles]
         return tiles, torch.stack(crops).float() / 255
@@ -38,7 +45,10 @@ class TiledPictures:
         picture, y, x = self._tiles[tile]
         pixels = self.pictures[picture]
         shift = (_STRIDE - side / 2) + random.uniform(-_STRIDE / 2, _STRIDE / 2, 2)
-        top, left = (round(min(max(start, 0), size - side)) for start, size in zip((y + shift[0], x + shift[1]), pixels.shape[1:], strict=True))
+        top, left = (
+            round(min(max(start, 0), size - side))
+            for start, size in zip((y + shift[0], x + shift[1]), pixels.shape[1:], strict=True)
+        )
         return pixels[:, top : top + side, left : left + side]
 
 

@@ -53,13 +53,19 @@ class MicroBatch:
     """Of the whole step that it is part of."""
 
     def to(self, device: torch.device) -> MicroBatch:
-        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in self._tensors()})
+        return replace(
+            self, **{name: value.to(device, non_blocking=True) for name, value in self._tensors()}
+        )
 
     def pin_memory(self) -> MicroBatch:
         return replace(self, **{name: value.pin_memory() for name, value in self._tensors()})
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
-        return ((f.name, value) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor))
+        return (
+            (f.name, value)
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor)
+        )
 
 
 @dataclass(frozen=True)
@@ -86,29 +92,51 @@ class Images:
         tokens, targets, t, y = zip(*points, strict=True)
         weights = [token_weights(len(x), self.flow.loss, step.images, step.tokens) for x in tokens]
         padded = self.batch.packing == "padded"
-        x, target, weight = (pad_sequence(list(parts), batch_first=True) if padded else torch.cat(parts)[None] for parts in (tokens, targets, weights))
-        grids = tuple((int(rows), int(columns)) for rows, columns in (self.latents.grids[index, int(cropped)] for _, index, cropped in images))
+        x, target, weight = (
+            pad_sequence(list(parts), batch_first=True) if padded else torch.cat(parts)[None]
+            for parts in (tokens, targets, weights)
+        )
+        grids = tuple(
+            (int(rows), int(columns))
+            for rows, columns in (
+                self.latents.grids[index, int(cropped)] for _, index, cropped in images
+            )
+        )
         return MicroBatch(x, target, weight, torch.stack(t), torch.tensor(y), grids, padded, step)
 
     def _point(self, epoch: int, index: int, cropped: bool) -> tuple[Tensor, Tensor, Tensor, int]:
         generator = image_generator(self.seed, epoch, index)
-        flipped, dropped = (torch.rand(2, generator=generator) < torch.tensor([self.batch.flip, self.flow.label_drop])).tolist()
+        flipped, dropped = (
+            torch.rand(2, generator=generator)
+            < torch.tensor([self.batch.flip, self.flow.label_drop])
+        ).tolist()
         mean, std = self.latents.moments(index, cropped, flipped)
         posterior, noise = torch.randn(2, *mean.shape, generator=generator)
-        x, target = training_point(self.fit.prediction, mean + std * posterior, noise, t := self._time(generator))
+        x, target = training_point(
+            self.fit.prediction, mean + std * posterior, noise, t := self._time(generator)
+        )
         tokens, target = patchify(torch.stack([x, target]), self.fit.patch_size)
-        return tokens, target, t, self.fit.null_class if dropped else int(self.labels[self.latents.labels[index]])
+        return (
+            tokens,
+            target,
+            t,
+            self.fit.null_class if dropped else int(self.labels[self.latents.labels[index]]),
+        )
 
     def _time(self, generator: torch.Generator) -> Tensor:
         if self.fit.prediction == "epsilon":
             return torch.randint(DDPM_TIMESTEPS, (), generator=generator).float()
         flow = self.flow
-        return sample_timesteps(1, flow.timesteps, mean=flow.mean, std=flow.std, shift=flow.shift, generator=generator)[0]
+        return sample_timesteps(
+            1, flow.timesteps, mean=flow.mean, std=flow.std, shift=flow.shift, generator=generator
+        )[0]
 
 
 def image_generator(seed: int, epoch: int, index: int) -> torch.Generator:
     """A generator on the CPU for all that is drawn for an image in an epoch."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch, _DRAWS, index]).generate_state(1, np.uint64)[0]))
+    return torch.Generator().manual_seed(
+        int(np.random.SeedSequence([seed, epoch, _DRAWS, index]).generate_state(1, np.uint64)[0])
+    )
 
 
 class MicroBatches(IterableDataset):
@@ -124,15 +152,22 @@ class MicroBatches(IterableDataset):
     def __iter__(self) -> Iterator[MicroBatch]:
         worker = get_worker_info()
         first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
-        return (self.images.micro_batch(pack, step) for step, pack in islice(self._packs(), first, None, stride))
+        return (
+            self.images.micro_batch(pack, step)
+            for step, pack in islice(self._packs(), first, None, stride)
+        )
 
     def _packs(self) -> Iterator[tuple[StepTotals, Pack]]:
         images = self.images
-        for step in steps_from(self.position, images.lengths, images.batch, images.seed, self.packs_per_step):
+        for step in steps_from(
+            self.position, images.lengths, images.batch, images.seed, self.packs_per_step
+        ):
             yield from ((step.totals, pack) for pack in step.packs[self.share])
 
 
-def micro_batches(images: Images, position: Position, process: int, processes: int, device: torch.device) -> Iterator[MicroBatch]:
+def micro_batches(
+    images: Images, position: Position, process: int, processes: int, device: torch.device
+) -> Iterator[MicroBatch]:
     """The process's micro-batches on ``device``, prepared ahead by ``batch.workers``, in the same order however many there are."""
     workers = images.batch.workers
     loader = DataLoader(

@@ -83,15 +83,24 @@ def pictures_of(labels: Sequence[Label], sizes: Sequence[Resolution], count: int
     """``count`` pictures of each class at each size, size after size. Raises ``ValueError`` on a count below 1."""
     if count < 1:
         raise ValueError(f"There must be 1 picture or more of a class, not {count}.")
-    return [Picture(index, label, size) for index, (size, label, _) in enumerate(product(sizes, labels, range(count)))]
+    return [
+        Picture(index, label, size)
+        for index, (size, label, _) in enumerate(product(sizes, labels, range(count)))
+    ]
 
 
-def batches(pictures: Sequence[Picture], tokens: int, *, packed: bool, solver: str) -> list[list[Picture]]:
+def batches(
+    pictures: Sequence[Picture], tokens: int, *, packed: bool, solver: str
+) -> list[list[Picture]]:
     """``pictures`` in order, cut into batches of at most ``tokens`` tokens or one picture; of one size unless ``packed``."""
     cut: list[list[Picture]] = []
     for picture in pictures:
         batch = cut[-1] if cut else []
-        fits = batch and sum(p.size.tokens for p in batch) + picture.size.tokens <= tokens and solver not in ADAPTIVE
+        fits = (
+            batch
+            and sum(p.size.tokens for p in batch) + picture.size.tokens <= tokens
+            and solver not in ADAPTIVE
+        )
         if fits and (packed or batch[0].size == picture.size):
             batch.append(picture)
         else:
@@ -99,7 +108,9 @@ def batches(pictures: Sequence[Picture], tokens: int, *, packed: bool, solver: s
     return cut
 
 
-def draw(model: FiT, pictures: Sequence[Picture], drawing: Drawing, *, packed: bool, device: torch.device) -> list[Tensor]:
+def draw(
+    model: FiT, pictures: Sequence[Picture], drawing: Drawing, *, packed: bool, device: torch.device
+) -> list[Tensor]:
     """The latents (C, H, W) of ``pictures``, fp32 in the model's scale; of one size unless ``packed``. Raises ``ValueError`` on a model that predicts noise."""
     require_flow(model.config)
     generators = [random_generator(drawing.seed, p.index) for p in pictures]
@@ -107,12 +118,22 @@ def draw(model: FiT, pictures: Sequence[Picture], drawing: Drawing, *, packed: b
     y = torch.tensor([p.label.id for p in pictures], device=device)
 
     def noise(like: Tensor | None = None) -> Tensor:
-        drawn = [torch.randn(shape, generator=g) for shape, g in zip(shapes, generators, strict=True)]
+        drawn = [
+            torch.randn(shape, generator=g) for shape, g in zip(shapes, generators, strict=True)
+        ]
         return (_flat(drawn) if packed else torch.stack(drawn)).to(device)
 
-    velocity = _packed_velocity(model, shapes, y, drawing) if packed else guided_velocity(model, y, drawing.guidance, drawing.extrapolation)
-    solver = solver_named(drawing.solver, **({"noise_source": noise} if drawing.solver in STOCHASTIC else {}))
-    times = sampling_times(drawing.steps, last_step_size=published_last_step(drawing.solver, drawing.steps, 1.0))
+    velocity = (
+        _packed_velocity(model, shapes, y, drawing)
+        if packed
+        else guided_velocity(model, y, drawing.guidance, drawing.extrapolation)
+    )
+    solver = solver_named(
+        drawing.solver, **({"noise_source": noise} if drawing.solver in STOCHASTIC else {})
+    )
+    times = sampling_times(
+        drawing.steps, last_step_size=published_last_step(drawing.solver, drawing.steps, 1.0)
+    )
     with torch.inference_mode():
         x = solver(velocity, noise(), times)
     return _parts(x, shapes) if packed else list(x)
@@ -121,15 +142,21 @@ def draw(model: FiT, pictures: Sequence[Picture], drawing: Drawing, *, packed: b
 def require_flow(config: FiTConfig) -> None:
     """Raise ``ValueError`` on a model that predicts noise."""
     if config.prediction != "velocity":
-        raise ValueError("This checkpoint is a FiT version 1, which predicts noise; rectified flows alone are drawn here. Sample it with KSampler in ComfyUI.")
+        raise ValueError(
+            "This checkpoint is a FiT version 1, which predicts noise; rectified flows alone are drawn here. Sample it with KSampler in ComfyUI."
+        )
 
 
 def random_generator(seed: int, index: int) -> torch.Generator:
     """A generator on the CPU for one picture; neighbouring seeds and indices have nothing in common."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0]))
+    return torch.Generator().manual_seed(
+        int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0])
+    )
 
 
-def _packed_velocity(model: FiT, shapes: Sequence[tuple[int, ...]], y: Tensor, drawing: Drawing) -> Velocity:
+def _packed_velocity(
+    model: FiT, shapes: Sequence[tuple[int, ...]], y: Tensor, drawing: Drawing
+) -> Velocity:
     """As ``guided_velocity``, of one vector that holds pictures of any sizes one after the other."""
     guidance, extrapolation, count = drawing.guidance, drawing.extrapolation, len(shapes)
     both = torch.cat([y, torch.full_like(y, model.config.null_class)])
@@ -140,7 +167,12 @@ def _packed_velocity(model: FiT, shapes: Sequence[tuple[int, ...]], y: Tensor, d
             return _flat(model.forward_packed(latents, t.expand(count), y, extrapolation))
         out = model.forward_packed(latents * 2, t.expand(2 * count), both, extrapolation)
         pairs = zip(out[:count], out[count:], strict=True)
-        return _flat([guidance.combine(conditional[None], unconditional[None], time)[0] for conditional, unconditional in pairs])
+        return _flat(
+            [
+                guidance.combine(conditional[None], unconditional[None], time)[0]
+                for conditional, unconditional in pairs
+            ]
+        )
 
     return velocity
 

@@ -31,7 +31,9 @@ def _cross(pen: ImageDraw.ImageDraw, box: Box, colour: tuple[int, ...]) -> None:
 def _bars(pen: ImageDraw.ImageDraw, box: Box, colour: tuple[int, ...]) -> None:
     left, top, right, bottom = box
     for i in range(0, 5, 2):
-        pen.rectangle((left, top + (bottom - top) * i / 5, right, top + (bottom - top) * (i + 1) / 5), colour)
+        pen.rectangle(
+            (left, top + (bottom - top) * i / 5, right, top + (bottom - top) * (i + 1) / 5), colour
+        )
 
 
 def _triangle(pen: ImageDraw.ImageDraw, box: Box, colour: tuple[int, ...]) -> None:
@@ -61,14 +63,18 @@ def draw_pictures(folder: Path, count: int, resolution: int, seed: int) -> None:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary_file(path) as file:
-                draw_picture(name, resolution, np.random.default_rng([seed, index])).save(file, "PNG")
+                draw_picture(name, resolution, np.random.default_rng([seed, index])).save(
+                    file, "PNG"
+                )
 
 
 def draw_picture(name: str, resolution: int, random: np.random.Generator) -> Image.Image:
     """Two to five shapes of one kind, of random colours, places and sizes, on a ground that runs from one colour to another."""
     size = for_ratio(RATIOS[random.integers(len(RATIOS))], (resolution // 16) ** 2)
     width, height = size.width * _SMOOTH, size.height * _SMOOTH
-    picture = Image.fromarray(random.integers(0, 256, (2, 2, 3)).astype(np.uint8)).resize((width, height), Image.Resampling.BILINEAR)
+    picture = Image.fromarray(random.integers(0, 256, (2, 2, 3)).astype(np.uint8)).resize(
+        (width, height), Image.Resampling.BILINEAR
+    )
     pen = ImageDraw.Draw(picture)
     for _ in range(random.integers(2, 6)):
         side = random.uniform(0.2, 0.6) * min(width, height)

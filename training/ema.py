@@ -21,14 +21,21 @@ class EMA:
 
     def __init__(self, parameters: Mapping[str, Tensor], decays: Iterable[float]) -> None:
         self.parameters = dict(parameters)
-        self.averages = {decay: {name: value.detach().float().clone() for name, value in self.parameters.items()} for decay in decays}
+        self.averages = {
+            decay: {name: value.detach().float().clone() for name, value in self.parameters.items()}
+            for decay in decays
+        }
         self.updates = 0
 
     @torch.no_grad()
     def update(self) -> None:
         for decay, average in self.averages.items():
             step = get_ema_multi_avg_fn(min(decay, (1 + self.updates) / (_YOUNG + self.updates)))
-            step(list(average.values()), [value.detach().float() for value in self.parameters.values()], None)
+            step(
+                list(average.values()),
+                [value.detach().float() for value in self.parameters.values()],
+                None,
+            )
         self.updates += 1
 
     @contextmanager

@@ -72,7 +72,10 @@ def evaluate(options: EvaluateOptions) -> Evaluation | None:
     drawn = {}
     for method in options.methods or [_own_method(drawing)]:
         folder = _folder_name(method)
-        drawn[method] = folder, sample(replace(drawing, output=output / _PICTURES / folder, extrapolation=method))
+        drawn[method] = (
+            folder,
+            sample(replace(drawing, output=output / _PICTURES / folder, extrapolation=method)),
+        )
     state = PartialState()
     if not state.is_main_process:
         return None
@@ -80,19 +83,42 @@ def evaluate(options: EvaluateOptions) -> Evaluation | None:
     extractor = extractor.to(device)
     references: dict[Resolution, FeatureSet] = {}
     rows = []
-    for size in dict.fromkeys(picture.size for _, pictures in drawn.values() for picture in pictures):
-        references[size] = reference_features(options.reference, size, options.reference_count, extractor, device, options.cache or output / _REFERENCE)
+    for size in dict.fromkeys(
+        picture.size for _, pictures in drawn.values() for picture in pictures
+    ):
+        references[size] = reference_features(
+            options.reference,
+            size,
+            options.reference_count,
+            extractor,
+            device,
+            options.cache or output / _REFERENCE,
+        )
         for method, (folder, pictures) in drawn.items():
             files = [output / _PICTURES / folder / p.file_name for p in pictures if p.size == size]
             features = drawn_features(files, extractor, device, output / _FEATURES / folder)
-            rows.append(Row(f"{size.width}x{size.height}", size.tokens, method, len(features), compare(features, references[size])))
+            rows.append(
+                Row(
+                    f"{size.width}x{size.height}",
+                    size.tokens,
+                    method,
+                    len(features),
+                    compare(features, references[size]),
+                )
+            )
     evaluation = Evaluation(
         checkpoint=drawing.checkpoint.name,
         features=extractor.get_name(),
         published=options.inception is not None,
-        settings={key: getattr(drawing, key) for key in ("solver", "steps", "guidance", "guidance_power", "count", "seed", "dtype")},
+        settings={
+            key: getattr(drawing, key)
+            for key in ("solver", "steps", "guidance", "guidance_power", "count", "seed", "dtype")
+        },
         reference=options.reference.resolve().name,
-        references={f"{size.width}x{size.height}": Reference(len(found), found.enlarged, found.unreadable) for size, found in references.items()},
+        references={
+            f"{size.width}x{size.height}": Reference(len(found), found.enlarged, found.unreadable)
+            for size, found in references.items()
+        },
         rows=rows,
     )
     write_report(evaluation, output)
@@ -100,7 +126,9 @@ def evaluate(options: EvaluateOptions) -> Evaluation | None:
 
 
 def _own_method(drawing: SampleOptions) -> str:
-    return read_checkpoint(drawing.checkpoint, preset=drawing.preset).metadata.config.default_extrapolation.label
+    return read_checkpoint(
+        drawing.checkpoint, preset=drawing.preset
+    ).metadata.config.default_extrapolation.label
 
 
 def _folder_name(method: str) -> str:
@@ -108,15 +136,46 @@ def _folder_name(method: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description="Measure what a checkpoint draws against a folder of pictures.")
+    parser = argparse.ArgumentParser(
+        prog="python -m training.evaluate",
+        description="Measure what a checkpoint draws against a folder of pictures.",
+    )
     add_drawing_arguments(parser)
-    parser.add_argument("--output", type=Path, required=True, help="folder for the report, the pictures and their features; the same command goes on")
-    parser.add_argument("--count", type=int, default=50, help="pictures of each class at each size (default: 50)")
-    parser.add_argument("--reference", type=Path, required=True, help="folder of pictures to compare with; sub-folders are read too")
-    parser.add_argument("--extrapolations", help='with semicolons between: "none; ntk; ntk + pro2" (default: the one the model was trained with)')
-    parser.add_argument("--inception", type=Path, help="Inception file of torch-fidelity or pytorch-fid, for numbers comparable with published ones")
-    parser.add_argument("--reference-count", type=int, default=50_000, help="most reference pictures (default: 50000)")
-    parser.add_argument("--cache", type=Path, help="folder that keeps features of the reference, to share between evaluations (default: in --output)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        help="folder for the report, the pictures and their features; the same command goes on",
+    )
+    parser.add_argument(
+        "--count", type=int, default=50, help="pictures of each class at each size (default: 50)"
+    )
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        required=True,
+        help="folder of pictures to compare with; sub-folders are read too",
+    )
+    parser.add_argument(
+        "--extrapolations",
+        help='with semicolons between: "none; ntk; ntk + pro2" (default: the one the model was trained with)',
+    )
+    parser.add_argument(
+        "--inception",
+        type=Path,
+        help="Inception file of torch-fidelity or pytorch-fid, for numbers comparable with published ones",
+    )
+    parser.add_argument(
+        "--reference-count",
+        type=int,
+        default=50_000,
+        help="most reference pictures (default: 50000)",
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        help="folder that keeps features of the reference, to share between evaluations (default: in --output)",
+    )
     return parser
 
 

@@ -64,14 +64,41 @@ def write_report(evaluation: Evaluation, folder: Path) -> None:
 
 
 def markdown(evaluation: Evaluation) -> str:
-    heads = ["size", "tokens", "extrapolation", "images", *(f"{metric} {'↓' if metric in LOWER_IS_BETTER else '↑'}" for metric in METRICS)]
-    lines = [f"`{evaluation.checkpoint}`, {_settings(evaluation)}. {_comparability(evaluation)}", "", _line(heads), _line(["---"] * len(heads))]
+    heads = [
+        "size",
+        "tokens",
+        "extrapolation",
+        "images",
+        *(f"{metric} {'↓' if metric in LOWER_IS_BETTER else '↑'}" for metric in METRICS),
+    ]
+    lines = [
+        f"`{evaluation.checkpoint}`, {_settings(evaluation)}. {_comparability(evaluation)}",
+        "",
+        _line(heads),
+        _line(["---"] * len(heads)),
+    ]
     for row in evaluation.rows:
-        lines.append(_line([row.size, str(row.tokens), row.extrapolation, str(row.images), *(f"{row.metrics[metric]:.4g}" for metric in METRICS)]))
+        lines.append(
+            _line(
+                [
+                    row.size,
+                    str(row.tokens),
+                    row.extrapolation,
+                    str(row.images),
+                    *(f"{row.metrics[metric]:.4g}" for metric in METRICS),
+                ]
+            )
+        )
     lines += ["", f"Reference: `{evaluation.reference}`, cut to each size."]
     for size, reference in evaluation.references.items():
-        left_out = f", {len(reference.unreadable)} that cannot be read left out" if reference.unreadable else ""
-        lines.append(f"- {size}: {reference.images} pictures, of them {reference.enlarged} enlarged{left_out}")
+        left_out = (
+            f", {len(reference.unreadable)} that cannot be read left out"
+            if reference.unreadable
+            else ""
+        )
+        lines.append(
+            f"- {size}: {reference.images} pictures, of them {reference.enlarged} enlarged{left_out}"
+        )
     return "\n".join(lines)
 
 
@@ -81,20 +108,41 @@ def plot(evaluation: Evaluation) -> Figure:
     methods = list(dict.fromkeys(row.extrapolation for row in evaluation.rows))
     values = {(row.size, row.extrapolation): row.metrics for row in evaluation.rows}
     colours = matplotlib.colormaps["viridis"]
-    figure = Figure(figsize=(max(6.5, 1.6 + _WIDTH_PER_BAR * len(sizes) * (len(methods) + 1)), _PANEL_HEIGHT * len(METRICS)), layout="constrained")
+    figure = Figure(
+        figsize=(
+            max(6.5, 1.6 + _WIDTH_PER_BAR * len(sizes) * (len(methods) + 1)),
+            _PANEL_HEIGHT * len(METRICS),
+        ),
+        layout="constrained",
+    )
     panels = figure.subplots(len(METRICS), 1, sharex=True)
     for panel, metric in zip(panels, METRICS, strict=True):
         for i, method in enumerate(methods):
             width = 0.8 / len(methods)
             places = [group + (i - (len(methods) - 1) / 2) * width for group in range(len(sizes))]
             heights = [values[size, method][metric] for size in sizes]
-            bars = panel.bar(places, heights, width * 0.92, label=method, color=colours(0.1 + 0.75 * i / max(len(methods) - 1, 1)))
+            bars = panel.bar(
+                places,
+                heights,
+                width * 0.92,
+                label=method,
+                color=colours(0.1 + 0.75 * i / max(len(methods) - 1, 1)),
+            )
             panel.bar_label(bars, fmt="%.3g", fontsize=7, padding=1)
-        panel.set_ylabel(f"{metric} ({'lower' if metric in LOWER_IS_BETTER else 'higher'} is better)", fontsize=8)
+        panel.set_ylabel(
+            f"{metric} ({'lower' if metric in LOWER_IS_BETTER else 'higher'} is better)", fontsize=8
+        )
         panel.margins(y=0.15)
         panel.spines[["top", "right"]].set_visible(False)
     panels[-1].set_xticks(range(len(sizes)), [size.replace("x", " × ") for size in sizes])
-    panels[0].legend(title="extrapolation", fontsize=8, title_fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    panels[0].legend(
+        title="extrapolation",
+        fontsize=8,
+        title_fontsize=8,
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        frameon=False,
+    )
     figure.suptitle(f"{evaluation.checkpoint}\n{_comparability(evaluation)}", fontsize=9)
     return figure
 

@@ -19,7 +19,16 @@ from safetensors.torch import load_file, save_file
 from comfyui_fitv2.checkpoint import read_checkpoint, save_checkpoint
 from comfyui_fitv2.config import PRESETS, FiTConfig, LatentFormat, Metadata
 
-from .checkpointing import LORA, MODEL, CheckpointError, checkpoints, latest, read_summary, read_tensors, step_of
+from .checkpointing import (
+    LORA,
+    MODEL,
+    CheckpointError,
+    checkpoints,
+    latest,
+    read_summary,
+    read_tensors,
+    step_of,
+)
 from .command_line import run_command
 from .latents import TEMPORARY_SUFFIX
 
@@ -56,14 +65,19 @@ def export(
     source, origin = _weights_file(checkpoint, weights, decay)
     path = target(output, run, "loras" if weights == "lora" else "fit")
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists already. Name another --output, or replace it by --overwrite.")
+        raise FileExistsError(
+            f"{path} exists already. Name another --output, or replace it by --overwrite."
+        )
     metadata = Metadata(
         FiTConfig.from_dict(summary["fit"]),
         summary.get("class_names"),
         LatentFormat(**summary["latent_format"]) if summary.get("latent_format") else None,
         _training_summary(run, summary, origin),
     )
-    state_dict = {key: value.to(DTYPES[dtype]) for key, value in read_tensors(source.parent, source.name).items()}
+    state_dict = {
+        key: value.to(DTYPES[dtype])
+        for key, value in read_tensors(source.parent, source.name).items()
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     unchecked = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     try:
@@ -83,11 +97,17 @@ def target(output: Path, run: Path, kind: str = "fit") -> Path:
     name = run.resolve().name + SUFFIX
     if not output.is_dir():
         if output.suffix != SUFFIX:
-            raise ValueError(f"{output} is neither a folder that exists nor a file name that ends in {SUFFIX}, which ComfyUI lists.")
+            raise ValueError(
+                f"{output} is neither a folder that exists nor a file name that ends in {SUFFIX}, which ComfyUI lists."
+            )
         return output
-    if (output / "models").is_dir() and any((output / folder).is_dir() for folder in ("comfy", "custom_nodes")):
+    if (output / "models").is_dir() and any(
+        (output / folder).is_dir() for folder in ("comfy", "custom_nodes")
+    ):
         output = output / "models"
-    is_models = output.name == "models" or sum((output / folder).is_dir() for folder in _HOST_FOLDERS) > 1
+    is_models = (
+        output.name == "models" or sum((output / folder).is_dir() for folder in _HOST_FOLDERS) > 1
+    )
     return (output / kind if is_models else output) / name
 
 
@@ -97,7 +117,9 @@ def _at_step(run: Path, step: int | None) -> Path:
         return newest
     found = {step_of(checkpoint): checkpoint for checkpoint in checkpoints(run)}
     if step not in found:
-        raise CheckpointError(f"{run} has no checkpoint of step {step}. It has: {', '.join(map(str, sorted(found)))}.")
+        raise CheckpointError(
+            f"{run} has no checkpoint of step {step}. It has: {', '.join(map(str, sorted(found)))}."
+        )
     return found[step]
 
 
@@ -107,18 +129,33 @@ def _weights_file(checkpoint: Path, weights: str, decay: float | None) -> tuple[
         return checkpoint / MODEL, "raw"
     if weights == "lora":
         if not (checkpoint / LORA).is_file():
-            raise CheckpointError(f"{checkpoint} holds no adapters: its run trained the weights themselves. Export them without --weights lora.")
+            raise CheckpointError(
+                f"{checkpoint} holds no adapters: its run trained the weights themselves. Export them without --weights lora."
+            )
         return checkpoint / LORA, "LoRA"
-    averages = {float(match[1]): path for path in checkpoint.iterdir() if (match := _EMA_FILE.fullmatch(path.name))}
+    averages = {
+        float(match[1]): path
+        for path in checkpoint.iterdir()
+        if (match := _EMA_FILE.fullmatch(path.name))
+    }
     decay = max(averages, default=None) if decay is None else decay
     if decay not in averages:
-        raise CheckpointError(f"{checkpoint} holds no moving average of decay {decay}. It holds: {', '.join(map(str, sorted(averages)))}.")
+        raise CheckpointError(
+            f"{checkpoint} holds no moving average of decay {decay}. It holds: {', '.join(map(str, sorted(averages)))}."
+        )
     return averages[decay], f"ema {decay}"
 
 
 def _training_summary(run: Path, summary: dict[str, Any], origin: str) -> dict[str, Any]:
-    counts = {key: summary[key] for key in ("step", "images", "tokens", "epoch", "loss") if key in summary}
-    return {"run": run.resolve().name, "weights": origin, **counts, "config": _without_folders(summary.get("config", {}))}
+    counts = {
+        key: summary[key] for key in ("step", "images", "tokens", "epoch", "loss") if key in summary
+    }
+    return {
+        "run": run.resolve().name,
+        "weights": origin,
+        **counts,
+        "config": _without_folders(summary.get("config", {})),
+    }
 
 
 def _without_folders(value: Any) -> Any:
@@ -133,18 +170,49 @@ def _without_folders(value: Any) -> Any:
 
 
 def _is_published_size(config: FiTConfig) -> bool:
-    return any((config.hidden_size, config.depth, config.adaln_lora_dim) == (p.hidden_size, p.depth, p.adaln_lora_dim) for p in PRESETS.values())
+    return any(
+        (config.hidden_size, config.depth, config.adaln_lora_dim)
+        == (p.hidden_size, p.depth, p.adaln_lora_dim)
+        for p in PRESETS.values()
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training.export", description="Write a run's weights as one safetensors file.")
-    parser.add_argument("--run", type=Path, required=True, help="folder that training wrote, such as runs/mine")
-    parser.add_argument("--output", type=Path, required=True, help="a .safetensors file, a ComfyUI, its models folder, or any other folder")
-    parser.add_argument("--weights", choices=WEIGHTS, default="ema", help="moving average (default), the weights themselves, or a LoRA run's adapters")
-    parser.add_argument("--ema", type=float, metavar="DECAY", help="which moving average; default: the largest decay")
+    parser = argparse.ArgumentParser(
+        prog="python -m training.export",
+        description="Write a run's weights as one safetensors file.",
+    )
+    parser.add_argument(
+        "--run", type=Path, required=True, help="folder that training wrote, such as runs/mine"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        help="a .safetensors file, a ComfyUI, its models folder, or any other folder",
+    )
+    parser.add_argument(
+        "--weights",
+        choices=WEIGHTS,
+        default="ema",
+        help="moving average (default), the weights themselves, or a LoRA run's adapters",
+    )
+    parser.add_argument(
+        "--ema",
+        type=float,
+        metavar="DECAY",
+        help="which moving average; default: the largest decay",
+    )
     parser.add_argument("--step", type=int, help="which checkpoint; default: the newest")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="bfloat16 is half as large")
-    parser.add_argument("--layout", choices=(OWN, OFFICIAL), default=OWN, help="official: as model_ema.safetensors, without metadata")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="float32", help="bfloat16 is half as large"
+    )
+    parser.add_argument(
+        "--layout",
+        choices=(OWN, OFFICIAL),
+        default=OWN,
+        help="official: as model_ema.safetensors, without metadata",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     return parser
 
@@ -170,7 +238,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{metadata.config.num_classes} classes, {training['weights']} weights of step {training.get('step', '?')}"
         )
         if options.layout == OFFICIAL and not _is_published_size(metadata.config):
-            print("note: without metadata the published sizes alone are recognised, and this model has another: FiT Loader needs the other layout")
+            print(
+                "note: without metadata the published sizes alone are recognised, and this model has another: FiT Loader needs the other layout"
+            )
 
     return run_command(command)
 

@@ -56,13 +56,24 @@ class FeatureSet:
         return len(self.pooled)
 
 
-def drawn_features(files: Sequence[Path], extractor: FeatureExtractorBase, device: torch.device, cache: Path) -> FeatureSet:
+def drawn_features(
+    files: Sequence[Path], extractor: FeatureExtractorBase, device: torch.device, cache: Path
+) -> FeatureSet:
     """Features of pictures of one size as they are; read back from ``cache`` where the same files were measured before."""
     path = cache / f"{extractor.get_name()}-{_key(files)}.safetensors"
-    return _kept(path, lambda: _measure(files, _read_whole, extractor, device, f"measuring {cache.name}"))
+    return _kept(
+        path, lambda: _measure(files, _read_whole, extractor, device, f"measuring {cache.name}")
+    )
 
 
-def reference_features(folder: Path, size: Resolution, most: int, extractor: FeatureExtractorBase, device: torch.device, cache: Path) -> FeatureSet:
+def reference_features(
+    folder: Path,
+    size: Resolution,
+    most: int,
+    extractor: FeatureExtractorBase,
+    device: torch.device,
+    cache: Path,
+) -> FeatureSet:
     """Features of the pictures anywhere below ``folder``, each cut from its middle to the shape of ``size`` and resized as training pictures are.
 
     Of more than ``most`` pictures so many are taken, evenly. Kept in ``cache`` by the files' names, sizes and times, the picture size
@@ -71,7 +82,11 @@ def reference_features(folder: Path, size: Resolution, most: int, extractor: Fea
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder of reference pictures.")
     below = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    files = sorted(path for path in below if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    files = sorted(
+        path
+        for path in below
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
     if not files:
         raise ValueError(f"{folder} holds no pictures to compare with.")
     files = evenly(files, most)
@@ -79,7 +94,10 @@ def reference_features(folder: Path, size: Resolution, most: int, extractor: Fea
     def read(path: Path) -> tuple[np.ndarray, bool]:
         return read_middle(path, size.width, size.height)
 
-    path = cache / f"{folder.resolve().name}-{size.width}x{size.height}-{extractor.get_name()}-{_key(files)}.safetensors"
+    path = (
+        cache
+        / f"{folder.resolve().name}-{size.width}x{size.height}-{extractor.get_name()}-{_key(files)}.safetensors"
+    )
     return _kept(path, lambda: _measure(files, read, extractor, device, f"reference at {size}"))
 
 
@@ -89,7 +107,11 @@ def _read_whole(path: Path) -> tuple[np.ndarray, bool]:
 
 
 def _measure(
-    files: Sequence[Path], read: Callable[[Path], tuple[np.ndarray, bool]], extractor: FeatureExtractorBase, device: torch.device, what: str
+    files: Sequence[Path],
+    read: Callable[[Path], tuple[np.ndarray, bool]],
+    extractor: FeatureExtractorBase,
+    device: torch.device,
+    what: str,
 ) -> FeatureSet:
     def attempt(path: Path) -> tuple[np.ndarray, bool] | Exception:
         try:
@@ -99,25 +121,45 @@ def _measure(
 
     parts: list[list[Tensor]] = []
     enlarged, unreadable = 0, {}
-    with ThreadPoolExecutor(_READERS) as readers, tqdm(total=len(files), desc=what, unit="image", leave=False) as progress:
+    with (
+        ThreadPoolExecutor(_READERS) as readers,
+        tqdm(total=len(files), desc=what, unit="image", leave=False) as progress,
+    ):
         for start in range(0, len(files), _BATCH):
             batch = files[start : start + _BATCH]
             results = list(readers.map(attempt, batch))
-            unreadable |= {str(path): f"{type(e).__name__}: {e}" for path, e in zip(batch, results, strict=True) if isinstance(e, Exception)}
+            unreadable |= {
+                str(path): f"{type(e).__name__}: {e}"
+                for path, e in zip(batch, results, strict=True)
+                if isinstance(e, Exception)
+            }
             pictures = [result for result in results if not isinstance(result, Exception)]
             enlarged += sum(grown for _, grown in pictures)
             if pictures:
-                stacked = torch.from_numpy(np.stack([picture for picture, _ in pictures])).permute(0, 3, 1, 2)
+                stacked = torch.from_numpy(np.stack([picture for picture, _ in pictures])).permute(
+                    0, 3, 1, 2
+                )
                 with torch.inference_mode():
                     parts.append([part.float().cpu() for part in extractor(stacked.to(device))])
             progress.update(len(batch))
     count = len(files) - len(unreadable)
     if count <= NEIGHBOURS:
         why = "".join(f" {path}: {reason}." for path, reason in list(unreadable.items())[:1])
-        raise ValueError(f"{count} readable pictures of a size are too few to be measured ({what}); recall alone needs {NEIGHBOURS + 1}.{why}")
+        raise ValueError(
+            f"{count} readable pictures of a size are too few to be measured ({what}); recall alone needs {NEIGHBOURS + 1}.{why}"
+        )
     pooled, spatial, logits = (torch.cat(part) for part in zip(*parts, strict=True))
-    score = isc_features_to_metric(logits, min(_IS_SPLITS, count // 2), rng_seed=_IS_SEED)[KEY_METRIC_ISC_MEAN]
-    return FeatureSet(pooled, fid_features_to_statistics(pooled.double()), fid_features_to_statistics(spatial.double()), score, enlarged, unreadable)
+    score = isc_features_to_metric(logits, min(_IS_SPLITS, count // 2), rng_seed=_IS_SEED)[
+        KEY_METRIC_ISC_MEAN
+    ]
+    return FeatureSet(
+        pooled,
+        fid_features_to_statistics(pooled.double()),
+        fid_features_to_statistics(spatial.double()),
+        score,
+        enlarged,
+        unreadable,
+    )
 
 
 def _kept(path: Path, make: Callable[[], FeatureSet]) -> FeatureSet:
@@ -129,8 +171,16 @@ def _kept(path: Path, make: Callable[[], FeatureSet]) -> FeatureSet:
 
 def _save(path: Path, features: FeatureSet) -> None:
     statistics = {"pooled": features.pooled_statistics, "spatial": features.spatial_statistics}
-    tensors = {f"{of}/{name}": torch.from_numpy(value) for of, values in statistics.items() for name, value in values.items()}
-    told = {"inception_score": features.inception_score, "enlarged": features.enlarged, "unreadable": features.unreadable}
+    tensors = {
+        f"{of}/{name}": torch.from_numpy(value)
+        for of, values in statistics.items()
+        for name, value in values.items()
+    }
+    told = {
+        "inception_score": features.inception_score,
+        "enlarged": features.enlarged,
+        "unreadable": features.unreadable,
+    }
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         save_file({"pooled": features.pooled, **tensors}, temporary, {"about": json.dumps(told)})
@@ -142,7 +192,10 @@ def _save(path: Path, features: FeatureSet) -> None:
 def _load(path: Path) -> FeatureSet:
     with safe_open(path, framework="pt") as file:
         told: dict[str, Any] = json.loads(file.metadata()["about"])
-        pooled, spatial = ({name: file.get_tensor(f"{of}/{name}").numpy() for name in ("mu", "sigma")} for of in ("pooled", "spatial"))
+        pooled, spatial = (
+            {name: file.get_tensor(f"{of}/{name}").numpy() for name in ("mu", "sigma")}
+            for of in ("pooled", "spatial")
+        )
         return FeatureSet(file.get_tensor("pooled"), pooled, spatial, **told)
 
 

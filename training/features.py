@@ -47,11 +47,17 @@ class BundledFeatures(FeatureExtractorBase):
         random = np.random.RandomState(self.SEED)
         self.layers = nn.ModuleList()
         for inputs, outputs in pairwise(self.WIDTHS):
-            layer = nn.Conv2d(inputs, outputs, self.KERNEL, stride=2, padding=self.KERNEL // 2, bias=False)
+            layer = nn.Conv2d(
+                inputs, outputs, self.KERNEL, stride=2, padding=self.KERNEL // 2, bias=False
+            )
             filters = np.linalg.qr(random.standard_normal((inputs * self.KERNEL**2, outputs)))[0].T
-            layer.weight.data = torch.from_numpy(self.GAIN * filters).float().reshape(layer.weight.shape)
+            layer.weight.data = (
+                torch.from_numpy(self.GAIN * filters).float().reshape(layer.weight.shape)
+            )
             self.layers.append(layer)
-        self.reading = nn.Parameter(torch.from_numpy(random.standard_normal((2 * sum(self.WIDTHS), self.CLASSES))).float())
+        self.reading = nn.Parameter(
+            torch.from_numpy(random.standard_normal((2 * sum(self.WIDTHS), self.CLASSES))).float()
+        )
         self.requires_grad_(False).eval()
 
     @staticmethod
@@ -59,7 +65,9 @@ class BundledFeatures(FeatureExtractorBase):
         return FEATURES
 
     def forward(self, input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x = F.interpolate(input.float() / 127.5 - 1, (self.SIDE, self.SIDE), mode="bilinear", antialias=True)
+        x = F.interpolate(
+            input.float() / 127.5 - 1, (self.SIDE, self.SIDE), mode="bilinear", antialias=True
+        )
         moments = [x.mean((2, 3)), x.std((2, 3))]
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.1)
@@ -82,7 +90,11 @@ class InceptionFeatures(FeatureExtractorInceptionV3):
         weights = io.BytesIO()
         torch.save(state_dict, weights)
         weights.seek(0)
-        super().__init__(name, [self._own_names[POOLED], self._own_names[LOGITS]], feature_extractor_weights_path=weights)
+        super().__init__(
+            name,
+            [self._own_names[POOLED], self._own_names[LOGITS]],
+            feature_extractor_weights_path=weights,
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         maps: list[Tensor] = []

@@ -38,19 +38,32 @@ class TrainingCost:
         for name, module in model.named_modules():
             if isinstance(module, nn.Linear):
                 matrices = [p for p in module.parameters(recurse=False) if p.ndim == 2]
-                costs[any(part in f"{name}." for part in _PER_IMAGE)] += sum((6 if p.requires_grad else 4) * p.numel() for p in matrices)
+                costs[any(part in f"{name}." for part in _PER_IMAGE)] += sum(
+                    (6 if p.requires_grad else 4) * p.numel() for p in matrices
+                )
         return cls(per_token=costs[False], per_image=costs[True], per_pair=12 * hidden_size * depth)
 
     def flops(self, totals: StepTotals) -> int:
-        return self.per_token * totals.tokens + self.per_image * totals.images + self.per_pair * totals.pairs
+        return (
+            self.per_token * totals.tokens
+            + self.per_image * totals.images
+            + self.per_pair * totals.pairs
+        )
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype = torch.bfloat16) -> float:
     """FLOP/s of products of square matrices on this machine: the best of three rounds, of under half a second each."""
     side = _CPU_SIDE if device.type == "cpu" else _GPU_SIDE
-    a, b = (torch.randn(side, side, generator=torch.Generator().manual_seed(i)).to(device, dtype) for i in range(2))
+    a, b = (
+        torch.randn(side, side, generator=torch.Generator().manual_seed(i)).to(device, dtype)
+        for i in range(2)
+    )
     once = _seconds(lambda: a @ b, 1, device)
-    times = max(1, int(_MEASURED_SECONDS / max(_seconds(lambda: a @ b, 1, device), 1e-6))) if once < _MEASURED_SECONDS else 1
+    times = (
+        max(1, int(_MEASURED_SECONDS / max(_seconds(lambda: a @ b, 1, device), 1e-6)))
+        if once < _MEASURED_SECONDS
+        else 1
+    )
     return 2 * side**3 / min(_seconds(lambda: a @ b, times, device) for _ in range(_ROUNDS))
 
 

@@ -41,7 +41,9 @@ def flow_times() -> Tensor:
 
 
 @torch.inference_mode()
-def held_out_loss(model: FiT, latents: LatentSet, labels: list[int], times: int, device: torch.device) -> float:
+def held_out_loss(
+    model: FiT, latents: LatentSet, labels: list[int], times: int, device: torch.device
+) -> float:
     """The mean over ``times`` times of every picture, as it is, of a set whose classes are the model's ``labels``."""
     total, count = 0.0, len(latents) * times
     with tqdm(total=count, desc="held-out loss", unit="image", leave=False) as progress:
@@ -58,7 +60,14 @@ def _batches(latents: LatentSet, labels: list[int], timesteps: list[int]) -> Ite
         data, _ = latents.moments(index, cropped=False, flipped=False)
         generator = random_generator(_SEED, index)
         for timestep in timesteps:
-            batch.append((data, torch.randn(data.shape, generator=generator), timestep, labels[int(latents.labels[index])]))
+            batch.append(
+                (
+                    data,
+                    torch.randn(data.shape, generator=generator),
+                    timestep,
+                    labels[int(latents.labels[index])],
+                )
+            )
             tokens += int(latents.grids[index, 0].prod())
         if tokens >= _TOKENS:
             yield batch
@@ -73,10 +82,20 @@ def _velocity_errors(model: FiT, batch: list[Point], device: torch.device) -> Te
     t, y = flow_times()[list(timesteps)], torch.tensor(labels, device=device)
     x = [interpolate(d, n, float(time)) for d, n, time in zip(data, noise, t, strict=True)]
     if model.config.prediction == "velocity":
-        velocities = [v.cpu() for v in model.forward_packed([point.to(device) for point in x], t.to(device), y)]
+        velocities = [
+            v.cpu()
+            for v in model.forward_packed([point.to(device) for point in x], t.to(device), y)
+        ]
     else:
         scale = (t**2 + (1 - t) ** 2).sqrt()  # a DDPM's points have the variance of the data
         scaled = [(point / s).to(device) for point, s in zip(x, scale, strict=True)]
-        predicted = model.forward_packed(scaled, torch.tensor(timesteps, dtype=torch.float32, device=device), y)
-        velocities = [(point - epsilon.cpu()) / time for point, epsilon, time in zip(x, predicted, t, strict=True)]
-    return torch.stack([(v - (d - n)).square().mean() for v, d, n in zip(velocities, data, noise, strict=True)])
+        predicted = model.forward_packed(
+            scaled, torch.tensor(timesteps, dtype=torch.float32, device=device), y
+        )
+        velocities = [
+            (point - epsilon.cpu()) / time
+            for point, epsilon, time in zip(x, predicted, t, strict=True)
+        ]
+    return torch.stack(
+        [(v - (d - n)).square().mean() for v, d, n in zip(velocities, data, noise, strict=True)]
+    )

@@ -19,7 +19,24 @@ SUFFIXES = frozenset([
 """What names a picture in a folder, in lower case."""
 
 Image.init()
-_FORMATS = sorted(Image.OPEN.keys() & {"JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA", "ICO", "PSD"})
+_FORMATS = sorted(
+    Image.OPEN.keys()
+    & {
+        "JPEG",
+        "PNG",
+        "WEBP",
+        "GIF",
+        "BMP",
+        "DIB",
+        "TIFF",
+        "AVIF",
+        "JPEG2000",
+        "PPM",
+        "TGA",
+        "ICO",
+        "PSD",
+    }
+)
 """What a file may be, whatever its name: formats that Pillow reads itself. EPS and others would start programs."""
 
 _MOST_PIXELS = 2**29
@@ -56,14 +73,25 @@ def read_versions(source: Path | IO[bytes], max_side: int) -> tuple[np.ndarray, 
         width, height = image.size
         size = flexible_resize(width, height, max_side)
         has_crop = min(width, height) > max_side and width != height
-        needed = _DRAFT_MARGIN * max(min(size.width, size.height), max_side if has_crop else 0)  # of the shorter side
-        image.draft(None, tuple(-(-side * needed // min(width, height)) for side in (width, height)))  # acts on JPEG alone
+        needed = _DRAFT_MARGIN * max(
+            min(size.width, size.height), max_side if has_crop else 0
+        )  # of the shorter side
+        image.draft(
+            None, tuple(-(-side * needed // min(width, height)) for side in (width, height))
+        )  # acts on JPEG alone
         if image.width * image.height > _MOST_PIXELS:
-            raise PictureError(f"{width} × {height} pixels; up to {_MOST_PIXELS:,} in all can be read. Make it smaller.")
+            raise PictureError(
+                f"{width} × {height} pixels; up to {_MOST_PIXELS:,} in all can be read. Make it smaller."
+            )
         turn = _orientation(image)
         rgb = _to_rgb(image)
-    versions = [rgb.resize((size.width, size.height), Image.Resampling.BICUBIC), *([_middle(rgb, max_side, max_side)] if has_crop else [])]
-    resized, *cropped = (np.asarray(version if turn is None else version.transpose(turn)) for version in versions)
+    versions = [
+        rgb.resize((size.width, size.height), Image.Resampling.BICUBIC),
+        *([_middle(rgb, max_side, max_side)] if has_crop else []),
+    ]
+    resized, *cropped = (
+        np.asarray(version if turn is None else version.transpose(turn)) for version in versions
+    )
     return resized, cropped[0] if cropped else None
 
 
@@ -76,18 +104,29 @@ def read_middle(source: Path | IO[bytes], width: int, height: int) -> tuple[np.n
         needed = _DRAFT_MARGIN * max(width, height)
         image.draft(None, (needed, needed))  # acts on JPEG alone
         if image.width * image.height > _MOST_PIXELS:
-            raise PictureError(f"{image.width} × {image.height} pixels; up to {_MOST_PIXELS:,} in all can be read. Make it smaller.")
+            raise PictureError(
+                f"{image.width} × {image.height} pixels; up to {_MOST_PIXELS:,} in all can be read. Make it smaller."
+            )
         turn = _orientation(image)
         rgb = _to_rgb(image)
     upright = rgb if turn is None else rgb.transpose(turn)
-    return np.asarray(_middle(upright, width, height)), upright.width < width or upright.height < height
+    return np.asarray(
+        _middle(upright, width, height)
+    ), upright.width < width or upright.height < height
 
 
 def _middle(image: Image.Image, width: int, height: int) -> Image.Image:
     scale = min(image.width / width, image.height / height)
     # Clamped, because a rounded product may reach beyond the picture.
-    left, top = (max(side - part * scale, 0) / 2 for side, part in ((image.width, width), (image.height, height)))
-    return image.resize((width, height), Image.Resampling.BICUBIC, box=(left, top, image.width - left, image.height - top))
+    left, top = (
+        max(side - part * scale, 0) / 2
+        for side, part in ((image.width, width), (image.height, height))
+    )
+    return image.resize(
+        (width, height),
+        Image.Resampling.BICUBIC,
+        box=(left, top, image.width - left, image.height - top),
+    )
 
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:
@@ -111,5 +150,7 @@ def _to_8_bits(values: np.ndarray, mode: str) -> np.ndarray:
     most = 1.0 if mode.startswith("F") else 65535.0
     low, high = values.min(), values.max()
     if not 0 <= low <= high <= most:
-        raise PictureError(f"its values go from {low} to {high}, expected 0 to {most:g} (mode {mode})")
+        raise PictureError(
+            f"its values go from {low} to {high}, expected 0 to {most:g} (mode {mode})"
+        )
     return np.rint(values.astype(np.float64) * (255 / most)).astype(np.uint8)

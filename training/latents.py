@@ -114,15 +114,33 @@ class ArrowLatentSet(LatentSet):
 
     def __init__(self, path: Path) -> None:
         self.info, count, shards = _read_info(path)
-        missing = [shard.name for shard in (shard_path(path, number) for number in range(shards)) if not shard.is_file()]
+        missing = [
+            shard.name
+            for shard in (shard_path(path, number) for number in range(shards))
+            if not shard.is_file()
+        ]
         if missing:
-            raise LatentSetError(path, f"{len(missing)} of its {shards} shards are gone, such as {missing[0]}. Copy it again, or run prepare again.")
+            raise LatentSetError(
+                path,
+                f"{len(missing)} of its {shards} shards are gone, such as {missing[0]}. Copy it again, or run prepare again.",
+            )
         parts = [read_shard(path, number) for number in range(shards)]
-        self._pictures = concatenate_datasets([part for part in parts if len(part)]).with_format("arrow")
+        self._pictures = concatenate_datasets([part for part in parts if len(part)]).with_format(
+            "arrow"
+        )
         if len(self._pictures) != count:
-            raise LatentSetError(path, f"its shards hold {len(self._pictures)} pictures, not the {count} that {INFO_FILE} counts. Run prepare again.")
+            raise LatentSetError(
+                path,
+                f"its shards hold {len(self._pictures)} pictures, not the {count} that {INFO_FILE} counts. Run prepare again.",
+            )
         self.labels = self._integers("label")
-        self.grids = np.stack([self._integers(name) for name in ("rows", "columns", "cropped_rows", "cropped_columns")], axis=1).reshape(-1, 2, 2)
+        self.grids = np.stack(
+            [
+                self._integers(name)
+                for name in ("rows", "columns", "cropped_rows", "cropped_columns")
+            ],
+            axis=1,
+        ).reshape(-1, 2, 2)
 
     def moments(self, index: int, cropped: bool, flipped: bool) -> tuple[Tensor, Tensor]:
         row = self._pictures[int(index)]
@@ -130,7 +148,9 @@ class ArrowLatentSet(LatentSet):
         if not stored:  # not cropped, or no cropped version
             cropped, stored = False, row["resized"].chunk(0).flatten()
         rows, columns = self.grids[index, int(cropped)] * PATCH
-        values = stored.to_numpy().reshape(1 + self.info.flips, 1 + self.info.posterior, self.info.channels, rows, columns)
+        values = stored.to_numpy().reshape(
+            1 + self.info.flips, 1 + self.info.posterior, self.info.channels, rows, columns
+        )
         view = torch.from_numpy(values[int(flipped and self.info.flips)].astype(np.float32))
         return view[0], view[1] if self.info.posterior else torch.zeros_like(view[0])
 
@@ -152,11 +172,21 @@ def shard_path(folder: Path, number: int) -> Path:
     return folder / f"shard-{number:06d}.arrow"
 
 
-def write_shard(folder: Path, number: int, pictures: Sequence[EncodedPicture], failures: Mapping[str, str] | None = None) -> None:
+def write_shard(
+    folder: Path,
+    number: int,
+    pictures: Sequence[EncodedPicture],
+    failures: Mapping[str, str] | None = None,
+) -> None:
     """Write a shard, whole or not at all. ``failures`` says of each file that could not be encoded why not, and travels in the schema."""
     schema = _FEATURES.arrow_schema
-    schema = schema.with_metadata({**(schema.metadata or {}), _FAILURES_KEY: json.dumps(dict(failures or {})).encode()})
-    with temporary_file(shard_path(folder, number)) as file, pa.ipc.new_stream(file, schema) as stream:
+    schema = schema.with_metadata(
+        {**(schema.metadata or {}), _FAILURES_KEY: json.dumps(dict(failures or {})).encode()}
+    )
+    with (
+        temporary_file(shard_path(folder, number)) as file,
+        pa.ipc.new_stream(file, schema) as stream,
+    ):
         for start in range(0, len(pictures), _ROWS_PER_BATCH):
             stream.write_batch(_batch(pictures[start : start + _ROWS_PER_BATCH], schema))
 
@@ -167,7 +197,9 @@ def read_shard(folder: Path, number: int) -> Dataset:
     try:
         return Dataset.from_file(str(path))
     except (pa.ArrowInvalid, OSError) as error:
-        raise LatentSetError(path, f"not a readable Arrow file ({error}). Remove it, and run prepare again.") from None
+        raise LatentSetError(
+            path, f"not a readable Arrow file ({error}). Remove it, and run prepare again."
+        ) from None
 
 
 def shard_failures(folder: Path, number: int) -> dict[str, str]:
@@ -182,7 +214,15 @@ def count_pictures(folder: Path, shards: int) -> int:
 
 def finish(folder: Path, info: LatentSetInfo, shards: int) -> None:
     """Declare the set of this many shards complete."""
-    write_json(folder / INFO_FILE, {"format": FORMAT, "pictures": count_pictures(folder, shards), "shards": shards, **asdict(info)})
+    write_json(
+        folder / INFO_FILE,
+        {
+            "format": FORMAT,
+            "pictures": count_pictures(folder, shards),
+            "shards": shards,
+            **asdict(info),
+        },
+    )
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -208,13 +248,18 @@ def temporary_file(path: Path) -> Iterator[BinaryIO]:
 
 def _read_info(path: Path) -> tuple[LatentSetInfo, int, int]:
     if not path.is_dir():
-        raise LatentSetError(path, "no such folder." if not path.exists() else "a file, not the folder of a latent set.")
+        raise LatentSetError(
+            path,
+            "no such folder." if not path.exists() else "a file, not the folder of a latent set.",
+        )
     file = path / INFO_FILE
     if not file.is_file():
         begun = any(path.glob("shard-*.arrow"))
         raise LatentSetError(
             path,
-            "not finished: run the same prepare command again." if begun else f"not a latent set: no {INFO_FILE} in it. python -m training.prepare makes one.",
+            "not finished: run the same prepare command again."
+            if begun
+            else f"not a latent set: no {INFO_FILE} in it. python -m training.prepare makes one.",
         )
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -226,12 +271,18 @@ def _read_info(path: Path) -> tuple[LatentSetInfo, int, int]:
             raise KeyError(*sorted(set(content) ^ {f.name for f in fields(LatentSetInfo)}))
         return LatentSetInfo(**content), count, shards
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise LatentSetError(path, f"its {INFO_FILE} is damaged ({error!r}). Remove that file, and run prepare again.") from None
+        raise LatentSetError(
+            path,
+            f"its {INFO_FILE} is damaged ({error!r}). Remove that file, and run prepare again.",
+        ) from None
 
 
 def _batch(pictures: Sequence[EncodedPicture], schema: pa.Schema) -> pa.RecordBatch:
     grids = [_grid(p.resized) for p in pictures]
-    cropped_grids = [grid if p.cropped is None else _grid(p.cropped) for p, grid in zip(pictures, grids, strict=True)]
+    cropped_grids = [
+        grid if p.cropped is None else _grid(p.cropped)
+        for p, grid in zip(pictures, grids, strict=True)
+    ]
     columns = {
         "file": [p.file for p in pictures],
         "label": [p.label for p in pictures],
@@ -250,6 +301,13 @@ def _grid(version: Tensor) -> tuple[int, int]:
 
 
 def _lists(tensors: Iterable[Tensor | None]) -> pa.ListArray:
-    values = [np.empty(0, np.float16) if t is None else t.to("cpu", torch.float16).contiguous().numpy().ravel() for t in tensors]
+    values = [
+        np.empty(0, np.float16)
+        if t is None
+        else t.to("cpu", torch.float16).contiguous().numpy().ravel()
+        for t in tensors
+    ]
     offsets = np.cumsum([0, *(len(v) for v in values)], dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(values), type=pa.float16()))
+    return pa.ListArray.from_arrays(
+        pa.array(offsets), pa.array(np.concatenate(values), type=pa.float16())
+    )

@@ -20,7 +20,9 @@ class LoRALinear(nn.Linear):
     """A linear layer plus alpha / rank · up · down; it starts as the layer it was made of, whose weights it keeps and freezes."""
 
     def __init__(self, linear: nn.Linear, config: LoRAConfig) -> None:
-        super().__init__(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
+        super().__init__(
+            linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta"
+        )
         self.weight, self.bias = linear.weight, linear.bias
         factory = {"device": linear.weight.device, "dtype": linear.weight.dtype}
         self.lora_A = nn.Parameter(torch.empty(config.rank, linear.in_features, **factory))
@@ -29,14 +31,23 @@ class LoRALinear(nn.Linear):
         self.scale = config.alpha / config.rank
 
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input) + F.linear(F.linear(input, self.lora_A), self.lora_B) * self.scale
+        return (
+            super().forward(input)
+            + F.linear(F.linear(input, self.lora_A), self.lora_B) * self.scale
+        )
 
 
 def add_adapters(model: nn.Module, config: LoRAConfig) -> list[str]:
     """Freeze ``model``, put an adapter on each linear layer that ``config`` targets, and give their names. Raises ``ConfigError`` where there is none."""
-    targets = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and re.search(config.targets, f"{name}.")]
+    targets = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and re.search(config.targets, f"{name}.")
+    ]
     if not targets:
-        raise ConfigError(f"lora.targets: {config.targets!r} is found in no linear layer's name. Such names are blocks.0.attn.qkv and blocks.0.mlp.fc2.")
+        raise ConfigError(
+            f"lora.targets: {config.targets!r} is found in no linear layer's name. Such names are blocks.0.attn.qkv and blocks.0.mlp.fc2."
+        )
     model.requires_grad_(False)
     for name in targets:
         parent, _, child = name.rpartition(".")
@@ -48,7 +59,9 @@ def merged(state: Mapping[str, Tensor], config: LoRAConfig) -> dict[str, Tensor]
     """A state dict without adapters, their product added to the weights."""
     plain = {key: value for key, value in state.items() if not key.endswith((f".{DOWN}", f".{UP}"))}
     for name in adapter_names(state):
-        plain[f"{name}.weight"] = plain[f"{name}.weight"] + config.alpha / config.rank * (state[f"{name}.{UP}"] @ state[f"{name}.{DOWN}"])
+        plain[f"{name}.weight"] = plain[f"{name}.weight"] + config.alpha / config.rank * (
+            state[f"{name}.{UP}"] @ state[f"{name}.{DOWN}"]
+        )
     return plain
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
-from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
+from torch_fidelity.metric_prc import (
+    KEY_METRIC_PRECISION,
+    KEY_METRIC_RECALL,
+    prc_features_to_metric,
+)
 
 from .feature_sets import NEIGHBOURS, FeatureSet, Statistics
 
@@ -13,7 +17,13 @@ LOWER_IS_BETTER = ("FID", "sFID")
 
 def compare(drawn: FeatureSet, reference: FeatureSet) -> dict[str, float]:
     """Each of ``METRICS`` of ``drawn`` pictures against a ``reference``."""
-    neighbours = prc_features_to_metric(drawn.pooled, reference.pooled, prc_neighborhood=NEIGHBOURS, save_cpu_ram=True, verbose=False)
+    neighbours = prc_features_to_metric(
+        drawn.pooled,
+        reference.pooled,
+        prc_neighborhood=NEIGHBOURS,
+        save_cpu_ram=True,
+        verbose=False,
+    )
     return {
         "FID": _frechet_distance(drawn.pooled_statistics, reference.pooled_statistics),
         "sFID": _frechet_distance(drawn.spatial_statistics, reference.spatial_statistics),

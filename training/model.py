@@ -30,14 +30,19 @@ class PaddedBatch(TokenBatch):
     """Images of several sizes, a row each, padded to the longest: what packing saves, to compare with it."""
 
     def __init__(self, rotations: list[Rotation]) -> None:
-        cos, sin = (pad_sequence(list(tables), batch_first=True).unsqueeze(1) for tables in zip(*rotations, strict=True))
+        cos, sin = (
+            pad_sequence(list(tables), batch_first=True).unsqueeze(1)
+            for tables in zip(*rotations, strict=True)
+        )
         self.rotation = cos, sin
         lengths = torch.tensor([len(cos) for cos, _ in rotations])
         # (images, 1, 1, tokens): which tokens can be attended to.
         self.mask = (torch.arange(cos.shape[2]) < lengths[:, None])[:, None, None].to(cos.device)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return F.scaled_dot_product_attention(rotate(query, self.rotation), rotate(key, self.rotation), value, attn_mask=self.mask)
+        return F.scaled_dot_product_attention(
+            rotate(query, self.rotation), rotate(key, self.rotation), value, attn_mask=self.mask
+        )
 
     def per_token(self, per_image: Tensor) -> Tensor:
         return per_image.unsqueeze(1)
@@ -50,13 +55,23 @@ class TrainedFiT(FiT):
     """What accelerate's sharding (FSDP2) keeps together."""
 
     def __init__(
-        self, config: FiTConfig, precision: Literal["bf16", "fp32"] = "fp32", activation_checkpointing: bool = False, device: torch.device | str | None = None
+        self,
+        config: FiTConfig,
+        precision: Literal["bf16", "fp32"] = "fp32",
+        activation_checkpointing: bool = False,
+        device: torch.device | str | None = None,
     ) -> None:
         super().__init__(config, device=device)
         self.precision = precision
         self.activation_checkpointing = activation_checkpointing
 
-    def forward(self, latents: Tensor | MicroBatch, t: Tensor | None = None, y: Tensor | None = None, extrapolation: Extrapolation | None = None) -> Tensor:
+    def forward(
+        self,
+        latents: Tensor | MicroBatch,
+        t: Tensor | None = None,
+        y: Tensor | None = None,
+        extrapolation: Extrapolation | None = None,
+    ) -> Tensor:
         """Of latents as ``FiT.forward``; of a micro-batch (rows, tokens, C·p·p), in the precision that was computed in."""
         where = latents.tokens.device if isinstance(latents, MicroBatch) else latents.device
         with torch.autocast(where.type, torch.bfloat16, enabled=self.precision == "bf16"):
@@ -66,17 +81,35 @@ class TrainedFiT(FiT):
                 return super().forward(latents, t, y, extrapolation)
             return self.transform(latents.tokens, latents.t, latents.y, self._batch(latents))
 
-    def run_block(self, index: int, block: nn.Module, x: Tensor, conditioning: Tensor, shared_modulation: Tensor | float, batch: TokenBatch) -> Tensor:
+    def run_block(
+        self,
+        index: int,
+        block: nn.Module,
+        x: Tensor,
+        conditioning: Tensor,
+        shared_modulation: Tensor | float,
+        batch: TokenBatch,
+    ) -> Tensor:
         if self.activation_checkpointing and torch.is_grad_enabled():
-            return cast(Tensor, checkpoint(block, x, conditioning, shared_modulation, batch, use_reentrant=False))
+            return cast(
+                Tensor,
+                checkpoint(block, x, conditioning, shared_modulation, batch, use_reentrant=False),
+            )
         return super().run_block(index, block, x, conditioning, shared_modulation, batch)
 
     def _batch(self, batch: MicroBatch) -> TokenBatch:
-        rotations = [self.rotation(grid, batch.tokens.device, None, batch.t[i : i + 1]) for i, grid in enumerate(batch.grids)]
+        rotations = [
+            self.rotation(grid, batch.tokens.device, None, batch.t[i : i + 1])
+            for i, grid in enumerate(batch.grids)
+        ]
         rotations = [(cos.flatten(0, -2), sin.flatten(0, -2)) for cos, sin in rotations]
         if batch.padded:
             return PaddedBatch(rotations)
-        as_products = batch.tokens.device.type == "cpu" and self.precision == "bf16" and self.attention is attention
+        as_products = (
+            batch.tokens.device.type == "cpu"
+            and self.precision == "bf16"
+            and self.attention is attention
+        )
         return PackedBatch(rotations, attention_by_products if as_products else self.attention)
 
 

@@ -22,14 +22,32 @@ from .step import StepResult
 class Monitor:
     """Adds up steps, and every ``every`` of them says how they went. Throughput counts all processes, utilisation their mean."""
 
-    def __init__(self, accelerator: Accelerator, state: TrainingState, cost: TrainingCost, steps: int, images_per_epoch: int, config: LoggingConfig) -> None:
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        state: TrainingState,
+        cost: TrainingCost,
+        steps: int,
+        images_per_epoch: int,
+        config: LoggingConfig,
+    ) -> None:
         self.accelerator = accelerator
         self.state = state
         self.cost = cost
         self.images_per_epoch = images_per_epoch
         self.every = config.every
-        self.rate = matmul_rate(accelerator.device) * accelerator.num_processes if config.utilisation else None
-        self.bar = tqdm(total=steps, initial=state.step, unit="step", disable=not accelerator.is_main_process, dynamic_ncols=True)
+        self.rate = (
+            matmul_rate(accelerator.device) * accelerator.num_processes
+            if config.utilisation
+            else None
+        )
+        self.bar = tqdm(
+            total=steps,
+            initial=state.step,
+            unit="step",
+            disable=not accelerator.is_main_process,
+            dynamic_ncols=True,
+        )
         self._loss: Tensor | None = None
         self._restart()
 

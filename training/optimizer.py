@@ -29,14 +29,23 @@ class MuonAdamW(Optimizer):
 
     def __init__(self, muon: Muon, adamw: AdamW) -> None:
         self._parts: tuple[Optimizer, ...] = (muon, adamw)
-        super().__init__([{**group, "muon": part is muon} for part in self._parts for group in part.param_groups], {})  # pyright: ignore[reportArgumentType]
+        super().__init__(
+            [
+                {**group, "muon": part is muon}
+                for part in self._parts
+                for group in part.param_groups
+            ],
+            {},
+        )  # pyright: ignore[reportArgumentType]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         assert closure is None
         for part in self._parts:
             # Lent anew at each step: loading a state replaces them.
-            part.param_groups = [group for group in self.param_groups if group["muon"] == isinstance(part, Muon)]
+            part.param_groups = [
+                group for group in self.param_groups if group["muon"] == isinstance(part, Muon)
+            ]
             part.state = self.state
             part.step()
 
@@ -51,18 +60,32 @@ def make_optimizer(parameters: Mapping[str, Parameter], config: OptimizerConfig)
         unused.discard(found or "")
         decays = parameter.ndim > 1 and not name.startswith("y_embedder.")
         by_muon = config.kind == "muon" and parameter.ndim == 2 and name.startswith("blocks.")
-        key = config.multipliers[found] if found else 1.0, config.weight_decay if decays else 0.0, by_muon
+        key = (
+            config.multipliers[found] if found else 1.0,
+            config.weight_decay if decays else 0.0,
+            by_muon,
+        )
         groups.setdefault(key, []).append(parameter)
     if unused:
         raise ConfigError(_unfound(sorted(unused)[0], parameters))
     matrices, others = (
-        [{"params": members, "multiplier": factor, "weight_decay": decay} for (factor, decay, by_muon), members in groups.items() if by_muon == wanted]
+        [
+            {"params": members, "multiplier": factor, "weight_decay": decay}
+            for (factor, decay, by_muon), members in groups.items()
+            if by_muon == wanted
+        ]
         for wanted in (True, False)
     )
     if config.kind == "muon" and not (matrices and others):
-        raise ConfigError("optimizer.kind: muon is for matrices of blocks beside other weights, and only one of the two is trained. Set it to adamw.")
+        raise ConfigError(
+            "optimizer.kind: muon is for matrices of blocks beside other weights, and only one of the two is trained. Set it to adamw."
+        )
     adamw = AdamW(others, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
-    return MuonAdamW(Muon(matrices, lr=config.learning_rate, adjust_lr_fn="match_rms_adamw"), adamw) if matrices else adamw
+    return (
+        MuonAdamW(Muon(matrices, lr=config.learning_rate, adjust_lr_fn="match_rms_adamw"), adamw)
+        if matrices
+        else adamw
+    )
 
 
 def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:
@@ -92,7 +115,11 @@ class StepGuard:
         """Whether the step should be taken. Raises ``TrainingError`` where too many of the recent ones were not."""
         norm = float(norm)
         taken = [n for n in self.norms if n is not None]
-        usual = median(taken) if taken and len(self.norms) >= min(_FEW_NORMS, self.config.window) else math.inf
+        usual = (
+            median(taken)
+            if taken and len(self.norms) >= min(_FEW_NORMS, self.config.window)
+            else math.inf
+        )
         good = math.isfinite(norm) and norm <= max(usual, 1e-12) * self.config.gradient_factor
         self.norms.append(norm if good else None)
         skipped = sum(n is None for n in self.norms)

@@ -73,37 +73,73 @@ class Step:
 def check_lengths(lengths: np.ndarray, batch: BatchConfig) -> None:
     """Raise ``ConfigError`` where an image has more tokens than fit."""
     if batch.packing == "packed" and (longest := int(lengths.max())) > batch.token_budget:
-        raise ConfigError(f"batch.token_budget is {batch.token_budget}, but the latent set holds an image of {longest} tokens. Set it to {longest} or more.")
+        raise ConfigError(
+            f"batch.token_budget is {batch.token_budget}, but the latent set holds an image of {longest} tokens. Set it to {longest} or more."
+        )
 
 
-def steps_from(position: Position, lengths: np.ndarray, batch: BatchConfig, seed: int, packs_per_step: int) -> Iterator[Step]:
+def steps_from(
+    position: Position, lengths: np.ndarray, batch: BatchConfig, seed: int, packs_per_step: int
+) -> Iterator[Step]:
     """The steps from ``position`` on, without end. ``lengths`` (n, 2): tokens of the resized and of the cropped version of every image."""
     packs = _packs_from(position, lengths, batch, seed)
     while True:
         taken = tuple(islice(packs, packs_per_step))
-        images, tokens, slots, pairs = (sum(counts) for counts in zip(*((len(p.images), p.tokens, p.slots, p.pairs) for p in taken), strict=True))
-        yield Step(taken, StepTotals(images, tokens, slots, pairs, replace(last := taken[-1].position, pack=last.pack + 1)))
+        images, tokens, slots, pairs = (
+            sum(counts)
+            for counts in zip(
+                *((len(p.images), p.tokens, p.slots, p.pairs) for p in taken), strict=True
+            )
+        )
+        yield Step(
+            taken,
+            StepTotals(
+                images,
+                tokens,
+                slots,
+                pairs,
+                replace(last := taken[-1].position, pack=last.pack + 1),
+            ),
+        )
 
 
 def round_packs(lengths: np.ndarray, batch: BatchConfig, seed: int, round: int) -> Iterator[Pack]:
     """All packs of a round, every image in one of them for each of its epochs."""
     epochs = epochs_per_round(lengths, batch)
-    images = chain.from_iterable(_epoch(lengths, batch, seed, epoch) for epoch in range(round * epochs, (round + 1) * epochs))
+    images = chain.from_iterable(
+        _epoch(lengths, batch, seed, epoch) for epoch in range(round * epochs, (round + 1) * epochs)
+    )
     packed = batch.packing == "packed"
-    groups = best_fit(images, batch.token_budget, batch.open_packs, int(lengths.min())) if packed else _in_order(images, batch.images)
+    groups = (
+        best_fit(images, batch.token_budget, batch.open_packs, int(lengths.min()))
+        if packed
+        else _in_order(images, batch.images)
+    )
     for number, group in enumerate(groups):
         sizes = [length for _, length in group]
         slots = batch.token_budget if packed else len(group) * max(sizes)
-        yield Pack(Position(round, number), tuple(image for image, _ in group), sum(sizes), slots, sum(size**2 for size in sizes))
+        yield Pack(
+            Position(round, number),
+            tuple(image for image, _ in group),
+            sum(sizes),
+            slots,
+            sum(size**2 for size in sizes),
+        )
 
 
 def epochs_per_round(lengths: np.ndarray, batch: BatchConfig) -> int:
     """As few as make a round; 1 for all but small sets."""
-    filled = lengths.min(axis=1).sum() / batch.token_budget if batch.packing == "packed" else len(lengths) / batch.images
+    filled = (
+        lengths.min(axis=1).sum() / batch.token_budget
+        if batch.packing == "packed"
+        else len(lengths) / batch.images
+    )
     return ceil(_ROUND / filled)
 
 
-def best_fit(items: Iterable[tuple[T, int]], budget: int, open_packs: int, smallest: int = 1) -> Iterator[list[tuple[T, int]]]:
+def best_fit(
+    items: Iterable[tuple[T, int]], budget: int, open_packs: int, smallest: int = 1
+) -> Iterator[list[tuple[T, int]]]:
     """Pack (name, length) ``items`` as they come: each into the open pack that it leaves the least room in, else into a new one.
 
     A pack is closed when not even the ``smallest`` fits, or when more than ``open_packs`` are open and it is the fullest.
@@ -124,17 +160,30 @@ def best_fit(items: Iterable[tuple[T, int]], budget: int, open_packs: int, small
     yield from (opened[number] for _, number in rooms)
 
 
-def _packs_from(position: Position, lengths: np.ndarray, batch: BatchConfig, seed: int) -> Iterator[Pack]:
+def _packs_from(
+    position: Position, lengths: np.ndarray, batch: BatchConfig, seed: int
+) -> Iterator[Pack]:
     for round in count(position.round):
-        yield from islice(round_packs(lengths, batch, seed, round), position.pack if round == position.round else 0, None)
+        yield from islice(
+            round_packs(lengths, batch, seed, round),
+            position.pack if round == position.round else 0,
+            None,
+        )
 
 
-def _epoch(lengths: np.ndarray, batch: BatchConfig, seed: int, epoch: int) -> Iterator[tuple[Image, int]]:
+def _epoch(
+    lengths: np.ndarray, batch: BatchConfig, seed: int, epoch: int
+) -> Iterator[tuple[Image, int]]:
     """An epoch's images in their order, with their tokens."""
     order = _random(seed, epoch, _ORDER).permutation(len(lengths))
     cropped = _random(seed, epoch, _CROP).random(len(lengths)) < batch.crop
     seen = lengths[np.arange(len(lengths)), cropped.astype(int)]
-    return (((epoch, index, crop), length) for index, crop, length in zip(order.tolist(), cropped[order].tolist(), seen[order].tolist(), strict=True))
+    return (
+        ((epoch, index, crop), length)
+        for index, crop, length in zip(
+            order.tolist(), cropped[order].tolist(), seen[order].tolist(), strict=True
+        )
+    )
 
 
 def _in_order(items: Iterator[T], size: int) -> Iterator[list[T]]:

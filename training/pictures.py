@@ -25,7 +25,9 @@ _NO_PICTURE = "not a picture by its suffix"
 
 def evenly(items: Sequence[T], most: int) -> list[T]:
     """All of ``items``, or ``most`` of them, evenly spread."""
-    return list(items) if len(items) <= most else [items[i * len(items) // most] for i in range(most)]
+    return (
+        list(items) if len(items) <= most else [items[i * len(items) // most] for i in range(most)]
+    )
 
 
 class PicturesError(ValueError):
@@ -68,7 +70,11 @@ class PictureFolder:
             if entry.name.startswith("."):
                 continue
             if not entry.is_dir():
-                left_out[_shown(entry.name)] = "lies beside the folders of the classes, so in no class" if _is_picture(entry.name) else _NO_PICTURE
+                left_out[_shown(entry.name)] = (
+                    "lies beside the folders of the classes, so in no class"
+                    if _is_picture(entry.name)
+                    else _NO_PICTURE
+                )
             elif pictures := sorted(self._pictures_below(entry, left_out)):
                 found[entry.name] = pictures
             else:
@@ -123,8 +129,15 @@ class PictureTable:
         for where, row in self._records():
             file = next((row[name] for name in _FILE_COLUMNS if row.get(name)), None)
             label = row.get(_LABEL_COLUMN)
-            if not isinstance(file, str) or isinstance(label, (bool, float, list, dict)) or label in (None, ""):
-                raise PicturesError(self.metadata, f"{where}: expected a file and a label, found {json.dumps(row, ensure_ascii=False)[:200]}.")
+            if (
+                not isinstance(file, str)
+                or isinstance(label, (bool, float, list, dict))
+                or label in (None, "")
+            ):
+                raise PicturesError(
+                    self.metadata,
+                    f"{where}: expected a file and a label, found {json.dumps(row, ensure_ascii=False)[:200]}.",
+                )
             yield Path(file).as_posix(), str(label).strip()
 
     def _records(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -140,7 +153,10 @@ class PictureTable:
                     except json.JSONDecodeError:
                         row = None
                     if not isinstance(row, dict):
-                        raise PicturesError(self.metadata, f'line {number}: not a JSON object such as {{"file": "a.jpg", "label": "cat"}}.')
+                        raise PicturesError(
+                            self.metadata,
+                            f'line {number}: not a JSON object such as {{"file": "a.jpg", "label": "cat"}}.',
+                        )
                     yield f"line {number}", row
 
     def source(self, file: str) -> Path:
@@ -186,7 +202,12 @@ Pictures = PictureFolder | PictureTable | PictureDataset
 def open_pictures(root: Path, metadata: Path | None) -> Pictures:
     """Raises ``PicturesError`` on what is no such folder or file."""
     if not root.is_dir():
-        raise PicturesError(root, "no such folder of pictures." if not root.exists() else "a file; expected a folder of pictures.")
+        raise PicturesError(
+            root,
+            "no such folder of pictures."
+            if not root.exists()
+            else "a file; expected a folder of pictures.",
+        )
     if metadata is not None:
         if not metadata.is_file():
             raise PicturesError(metadata, "no such metadata file.")
@@ -194,8 +215,13 @@ def open_pictures(root: Path, metadata: Path | None) -> Pictures:
             raise PicturesError(metadata, "a metadata file must be .jsonl or .csv.")
         return PictureTable(root, metadata)
     if (root / "dataset_dict.json").is_file():
-        splits = json.loads((root / "dataset_dict.json").read_text(encoding="utf-8")).get("splits", [])
-        raise PicturesError(root, f"several data sets. Name one of them: {', '.join(str(root / split) for split in splits)}.")
+        splits = json.loads((root / "dataset_dict.json").read_text(encoding="utf-8")).get(
+            "splits", []
+        )
+        raise PicturesError(
+            root,
+            f"several data sets. Name one of them: {', '.join(str(root / split) for split in splits)}.",
+        )
     if (root / "dataset_info.json").is_file() and (root / "state.json").is_file():
         return PictureDataset(root)
     return PictureFolder(root)
@@ -207,13 +233,22 @@ def _open_dataset(root: Path) -> tuple[Dataset, str, str]:
     table = load_from_disk(str(root))
     assert isinstance(table, Dataset)
     images = [name for name, feature in table.features.items() if isinstance(feature, Image)]
-    labels = [name for name, feature in table.features.items() if isinstance(feature, ClassLabel)] or [
-        name for name in table.column_names if name == _LABEL_COLUMN
-    ]
+    labels = [
+        name for name, feature in table.features.items() if isinstance(feature, ClassLabel)
+    ] or [name for name in table.column_names if name == _LABEL_COLUMN]
     if len(images) != 1 or len(labels) != 1:
-        found = ", ".join(f"{name} ({type(feature).__name__})" for name, feature in table.features.items())
-        raise PicturesError(root, f'expected one column of images, and one ClassLabel or one called "{_LABEL_COLUMN}"; its columns are {found}.')
-    return table.cast_column(images[0], Image(decode=False)).select_columns([images[0], labels[0]]), images[0], labels[0]
+        found = ", ".join(
+            f"{name} ({type(feature).__name__})" for name, feature in table.features.items()
+        )
+        raise PicturesError(
+            root,
+            f'expected one column of images, and one ClassLabel or one called "{_LABEL_COLUMN}"; its columns are {found}.',
+        )
+    return (
+        table.cast_column(images[0], Image(decode=False)).select_columns([images[0], labels[0]]),
+        images[0],
+        labels[0],
+    )
 
 
 def _is_picture(name: str) -> bool:

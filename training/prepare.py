@@ -34,7 +34,18 @@ from tqdm.auto import tqdm
 
 from .command_line import run_command
 from .images import read_versions
-from .latents import INFO_FILE, TEMPORARY_SUFFIX, EncodedPicture, LatentSetInfo, count_pictures, finish, shard_failures, shard_path, write_json, write_shard
+from .latents import (
+    INFO_FILE,
+    TEMPORARY_SUFFIX,
+    EncodedPicture,
+    LatentSetInfo,
+    count_pictures,
+    finish,
+    shard_failures,
+    shard_path,
+    write_json,
+    write_shard,
+)
 from .pictures import Pictures, open_pictures
 from .prepare_plan import Plan, make_plan, open_plan
 from .preview_colours import fit_preview_colours
@@ -77,8 +88,14 @@ class PrepareOptions:
 
     def __post_init__(self) -> None:
         if self.resolution < 16 or self.resolution % 16:
-            raise ValueError(f"--resolution must be a multiple of 16, such as 256, not {self.resolution}.")
-        for name, value, least in (("batch-size", self.batch_size, 1), ("shard-size", self.shard_size, 1), ("workers", self.workers, 0)):
+            raise ValueError(
+                f"--resolution must be a multiple of 16, such as 256, not {self.resolution}."
+            )
+        for name, value, least in (
+            ("batch-size", self.batch_size, 1),
+            ("shard-size", self.shard_size, 1),
+            ("workers", self.workers, 0),
+        ):
             if value is not None and value < least:
                 raise ValueError(f"--{name} must be {least} or more, not {value}.")
 
@@ -103,9 +120,16 @@ def prepare(options: PrepareOptions) -> None:
     plan = open_plan(options.output)
     if (options.output / INFO_FILE).is_file():
         if state.is_main_process:
-            print(f"{options.output} is complete: {count_pictures(options.output, plan.shards)} pictures.")
+            print(
+                f"{options.output} is complete: {count_pictures(options.output, plan.shards)} pictures."
+            )
         return
-    vae = open_vae(options.vae, options.device or str(state.device), DTYPES[options.precision], options.scale_factor)
+    vae = open_vae(
+        options.vae,
+        options.device or str(state.device),
+        DTYPES[options.precision],
+        options.scale_factor,
+    )
     with _shortage_explained():
         _encode_shards(options, pictures, plan, vae, state)
     if state.is_main_process:
@@ -117,29 +141,63 @@ def _make_plan(options: PrepareOptions, pictures: Pictures) -> None:
     listing = pictures.listing()
     _print_listed(f"left out of {options.images}", listing.left_out)
     if not listing.files:
-        raise ValueError(f"{options.images}: no pictures with a class. Put them in a sub-folder for each class, or name a --metadata file.")
+        raise ValueError(
+            f"{options.images}: no pictures with a class. Put them in a sub-folder for each class, or name a --metadata file."
+        )
     make_plan(options.output, listing, options.settings, options.shard_size)
 
 
-def _encode_shards(options: PrepareOptions, pictures: Pictures, plan: Plan, vae: VAE, state: PartialState) -> None:
+def _encode_shards(
+    options: PrepareOptions, pictures: Pictures, plan: Plan, vae: VAE, state: PartialState
+) -> None:
     own = range(state.process_index, plan.shards, state.num_processes)
     left = [number for number in own if not shard_path(options.output, number).exists()]
     order = [index for number in left for index in plan.shard(number)]
     total = sum(len(plan.shard(number)) for number in own)
-    workers = min(_MOST_WORKERS, max((os.cpu_count() or 1) // max(state.num_processes, 1), 1)) if options.workers is None else options.workers
+    workers = (
+        min(_MOST_WORKERS, max((os.cpu_count() or 1) // max(state.num_processes, 1), 1))
+        if options.workers is None
+        else options.workers
+    )
     # Arrays and not tensors come from the workers: tensors would pass through /dev/shm, which is small in containers.
     pictures_in_order = _Decoded(pictures, plan, options.resolution)
-    loader = DataLoader(pictures_in_order, batch_size=None, sampler=order, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=_leave_with_parent)
-    who = f"encoding {state.process_index + 1}/{state.num_processes}" if state.num_processes > 1 else "encoding"
-    with tqdm(total=total, initial=total - len(order), desc=who, unit="image", disable=not state.is_local_main_process, smoothing=0.05) as progress:
+    loader = DataLoader(
+        pictures_in_order,
+        batch_size=None,
+        sampler=order,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        worker_init_fn=_leave_with_parent,
+    )
+    who = (
+        f"encoding {state.process_index + 1}/{state.num_processes}"
+        if state.num_processes > 1
+        else "encoding"
+    )
+    with tqdm(
+        total=total,
+        initial=total - len(order),
+        desc=who,
+        unit="image",
+        disable=not state.is_local_main_process,
+        smoothing=0.05,
+    ) as progress:
         decoded = iter(loader)
         for number in left:
-            encoded, failures = encode_shard(plan, number, decoded, vae, options.batch_size, options.flip, progress)
+            encoded, failures = encode_shard(
+                plan, number, decoded, vae, options.batch_size, options.flip, progress
+            )
             write_shard(options.output, number, encoded, failures)
 
 
 def encode_shard(
-    plan: Plan, number: int, decoded: Iterator[Versions | str], vae: VAE, batch_size: int, flip: bool, progress: tqdm
+    plan: Plan,
+    number: int,
+    decoded: Iterator[Versions | str],
+    vae: VAE,
+    batch_size: int,
+    flip: bool,
+    progress: tqdm,
 ) -> tuple[list[EncodedPicture], dict[str, str]]:
     """The pictures of a shard, from the next of ``decoded``, and why others failed, by file."""
     files = {index: str(plan.files[index]) for index in plan.shard(number)}
@@ -178,7 +236,10 @@ def encode_shard(
         if batch:
             encode(batch)
     whole = [index for index, file in files.items() if file not in failures]
-    return [EncodedPicture(files[i], int(plan.labels[i]), latents[i, 0], latents.get((i, 1))) for i in whole], failures
+    return [
+        EncodedPicture(files[i], int(plan.labels[i]), latents[i, 0], latents.get((i, 1)))
+        for i in whole
+    ], failures
 
 
 class _Decoded(Dataset[Versions | str]):
@@ -215,35 +276,64 @@ def _shortage_explained() -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError:
-        raise OSError("a batch of pictures does not fit in the memory of the device. Begin anew with a smaller --batch-size.") from None
+        raise OSError(
+            "a batch of pictures does not fit in the memory of the device. Begin anew with a smaller --batch-size."
+        ) from None
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise OSError("a process that reads pictures was ended from outside, most often for want of memory. Go on with fewer --workers.") from None
+        raise OSError(
+            "a process that reads pictures was ended from outside, most often for want of memory. Go on with fewer --workers."
+        ) from None
 
 
 def _await_shards(output: Path, plan: Plan) -> None:
     said = time.monotonic()
-    while missing := [number for number in range(plan.shards) if not shard_path(output, number).exists()]:
+    while missing := [
+        number for number in range(plan.shards) if not shard_path(output, number).exists()
+    ]:
         if time.monotonic() - said > 60:
             said = time.monotonic()
             print(
-                f"waiting for {len(missing)} of {plan.shards} shards from other processes; all must write to this folder: {output.resolve()}", file=sys.stderr
+                f"waiting for {len(missing)} of {plan.shards} shards from other processes; all must write to this folder: {output.resolve()}",
+                file=sys.stderr,
             )
         time.sleep(0.2)
 
 
 def _finish(options: PrepareOptions, pictures: Pictures, plan: Plan, vae: VAE) -> None:
     output = options.output
-    failures = {file: why for number in range(plan.shards) for file, why in shard_failures(output, number).items()}
+    failures = {
+        file: why
+        for number in range(plan.shards)
+        for file, why in shard_failures(output, number).items()
+    }
     count = count_pictures(output, plan.shards)
-    write_json(output / REPORT_FILE, {"pictures": count, "failed": failures, "left_out": plan.left_out})
+    write_json(
+        output / REPORT_FILE, {"pictures": count, "failed": failures, "left_out": plan.left_out}
+    )
     _print_listed(f"could not be used; {output / REPORT_FILE} lists all", failures)
     if not count:
-        raise ValueError(f"none of the {len(failures)} pictures could be used. Remove {output} before you try again.")
-    latent_format = fit_preview_colours(output, plan.shards, pictures, options.resolution, vae.channels, vae.scale_factor)
+        raise ValueError(
+            f"none of the {len(failures)} pictures could be used. Remove {output} before you try again."
+        )
+    latent_format = fit_preview_colours(
+        output, plan.shards, pictures, options.resolution, vae.channels, vae.scale_factor
+    )
     name = options.vae if options.vae == TINY else Path(options.vae).name
-    finish(output, LatentSetInfo(plan.class_names, vae.channels, options.resolution, latent_format, name, options.flip, vae.posterior), plan.shards)
+    finish(
+        output,
+        LatentSetInfo(
+            plan.class_names,
+            vae.channels,
+            options.resolution,
+            latent_format,
+            name,
+            options.flip,
+            vae.posterior,
+        ),
+        plan.shards,
+    )
     for stale in output.glob(f".*{TEMPORARY_SUFFIX}"):
         stale.unlink(missing_ok=True)
     print(f"{output}: {count} pictures of {len(plan.class_names)} classes.")
@@ -251,33 +341,88 @@ def _finish(options: PrepareOptions, pictures: Pictures, plan: Plan, vae: VAE) -
 
 def _print_listed(what: str, reasons: dict[str, str]) -> None:
     if reasons:
-        print(f"{len(reasons)} {what}:", *(f"  {file}: {why}" for file, why in list(reasons.items())[:_LISTED]), sep="\n", file=sys.stderr)
+        print(
+            f"{len(reasons)} {what}:",
+            *(f"  {file}: {why}" for file, why in list(reasons.items())[:_LISTED]),
+            sep="\n",
+            file=sys.stderr,
+        )
         if len(reasons) > _LISTED:
             print(f"  and {len(reasons) - _LISTED} more", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training.prepare", description="Encode pictures to a latent set for training.")
-    parser.add_argument("--images", type=Path, required=True, help="folder with a sub-folder for each class, or one that `datasets` saved")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the latent set; the same command goes on with a set that was begun")
-    parser.add_argument("--resolution", type=int, default=256, help="S: a picture has at most S² pixels (default: 256)")
-    parser.add_argument(
-        "--vae", default=TINY, help='"tiny" (default), a file in TAESD layout, a diffusers AutoencoderKL folder, or a Stable Diffusion VAE file'
+    parser = argparse.ArgumentParser(
+        prog="python -m training.prepare",
+        description="Encode pictures to a latent set for training.",
     )
-    parser.add_argument("--metadata", type=Path, help="JSONL or CSV file with a file (in --images) and a label a row, instead of sub-folders")
-    parser.add_argument("--scale-factor", type=float, help="of a VAE that cannot tell its own, such as 0.13025 for the file of SDXL's")
-    parser.add_argument("--flip", action=argparse.BooleanOptionalAction, default=True, help="encode mirrored pictures too (default); not for text or flags")
-    parser.add_argument("--precision", choices=DTYPES, default="fp32", help="of the VAE (default: fp32)")
-    parser.add_argument("--batch-size", type=int, default=16, help="pictures that are encoded together (default: 16)")
-    parser.add_argument("--shard-size", type=int, help="pictures a file of the set; default: by how many there are, at most 1024")
-    parser.add_argument("--workers", type=int, help=f"processes that read pictures (default: one a core, at most {_MOST_WORKERS})")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        required=True,
+        help="folder with a sub-folder for each class, or one that `datasets` saved",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        help="folder of the latent set; the same command goes on with a set that was begun",
+    )
+    parser.add_argument(
+        "--resolution",
+        type=int,
+        default=256,
+        help="S: a picture has at most S² pixels (default: 256)",
+    )
+    parser.add_argument(
+        "--vae",
+        default=TINY,
+        help='"tiny" (default), a file in TAESD layout, a diffusers AutoencoderKL folder, or a Stable Diffusion VAE file',
+    )
+    parser.add_argument(
+        "--metadata",
+        type=Path,
+        help="JSONL or CSV file with a file (in --images) and a label a row, instead of sub-folders",
+    )
+    parser.add_argument(
+        "--scale-factor",
+        type=float,
+        help="of a VAE that cannot tell its own, such as 0.13025 for the file of SDXL's",
+    )
+    parser.add_argument(
+        "--flip",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="encode mirrored pictures too (default); not for text or flags",
+    )
+    parser.add_argument(
+        "--precision", choices=DTYPES, default="fp32", help="of the VAE (default: fp32)"
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=16,
+        help="pictures that are encoded together (default: 16)",
+    )
+    parser.add_argument(
+        "--shard-size",
+        type=int,
+        help="pictures a file of the set; default: by how many there are, at most 1024",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        help=f"processes that read pictures (default: one a core, at most {_MOST_WORKERS})",
+    )
     parser.add_argument("--device", help="such as cpu or cuda:1; default: what accelerate assigns")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = vars(_parser().parse_args(argv))
-    return run_command(lambda: prepare(PrepareOptions(**options)), "The same command goes on from here.")
+    return run_command(
+        lambda: prepare(PrepareOptions(**options)), "The same command goes on from here."
+    )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ class PlanError(ValueError):
     """An output folder that holds, or was begun for, something else; the message says what differs and what to do."""
 
     def __init__(self, output: Path, what: str) -> None:
-        super().__init__(f"{output}: {what} Name another --output, or remove that folder to begin anew.")
+        super().__init__(
+            f"{output}: {what} Name another --output, or remove that folder to begin anew."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +53,43 @@ class Plan:
         return range(start, min(start + self.shard_size, len(self.labels)))
 
 
-def make_plan(output: Path, listing: Listing, settings: dict[str, Any], shard_size: int | None) -> None:
+def make_plan(
+    output: Path, listing: Listing, settings: dict[str, Any], shard_size: int | None
+) -> None:
     """Write the plan, or check that the one which is there is the same. Raises ``PlanError`` where it is another."""
-    shard_size = shard_size or min(max(-(-len(listing.files) // _LEAST_SHARDS), _SMALLEST_SHARD), _LARGEST_SHARD)
+    shard_size = shard_size or min(
+        max(-(-len(listing.files) // _LEAST_SHARDS), _SMALLEST_SHARD), _LARGEST_SHARD
+    )
     settings = {**settings, "shard-size": shard_size}
-    pictures = pa.table({"file": pa.array(listing.files, pa.string()), "label": listing.labels, "bytes": listing.sizes})
-    content = {"settings": settings, "class_names": listing.class_names, "fingerprint": listing.fingerprint, "left_out": listing.left_out}
+    pictures = pa.table(
+        {
+            "file": pa.array(listing.files, pa.string()),
+            "label": listing.labels,
+            "bytes": listing.sizes,
+        }
+    )
+    content = {
+        "settings": settings,
+        "class_names": listing.class_names,
+        "fingerprint": listing.fingerprint,
+        "left_out": listing.left_out,
+    }
     if (output / PLAN_FILE).is_file():
         begun = json.loads((output / PLAN_FILE).read_text(encoding="utf-8"))
-        differences = [*_listing_differences(_read_listing(output), pictures, begun, content), *_setting_differences(begun["settings"], settings)]
+        differences = [
+            *_listing_differences(_read_listing(output), pictures, begun, content),
+            *_setting_differences(begun["settings"], settings),
+        ]
         if differences:
             raise PlanError(output, f"was begun otherwise: {'; '.join(differences)}.")
         return
     if output.exists() and any(path.name != _LISTING_FILE for path in output.iterdir()):
         raise PlanError(output, "holds files, and none is the plan of a latent set.")
     output.mkdir(parents=True, exist_ok=True)
-    with temporary_file(output / _LISTING_FILE) as file, pa.ipc.new_stream(file, pictures.schema) as stream:
+    with (
+        temporary_file(output / _LISTING_FILE) as file,
+        pa.ipc.new_stream(file, pictures.schema) as stream,
+    ):
         stream.write_table(pictures)
     write_json(output / PLAN_FILE, content)
 
@@ -76,7 +99,14 @@ def open_plan(output: Path) -> Plan:
     pictures = _read_listing(output)
     settings: dict[str, Any] = content["settings"]
     labels = pictures["label"].to_numpy()
-    return Plan(settings, tuple(content["class_names"]), content["left_out"], settings["shard-size"], pictures["file"], labels)
+    return Plan(
+        settings,
+        tuple(content["class_names"]),
+        content["left_out"],
+        settings["shard-size"],
+        pictures["file"],
+        labels,
+    )
 
 
 def _read_listing(output: Path) -> pa.Table:
@@ -90,18 +120,29 @@ def _setting_differences(begun: dict[str, Any], now: dict[str, Any]) -> Iterator
             yield f"--{name} was {begun.get(name)}, now {now.get(name)}"
 
 
-def _listing_differences(begun: pa.Table, now: pa.Table, begun_content: dict[str, Any], now_content: dict[str, Any]) -> Iterator[str]:
-    if begun.equals(now) and all(begun_content[key] == now_content[key] for key in ("class_names", "fingerprint")):
+def _listing_differences(
+    begun: pa.Table, now: pa.Table, begun_content: dict[str, Any], now_content: dict[str, Any]
+) -> Iterator[str]:
+    if begun.equals(now) and all(
+        begun_content[key] == now_content[key] for key in ("class_names", "fingerprint")
+    ):
         return
-    old, new = ({file: (label, size) for file, label, size in zip(*table.to_pydict().values(), strict=True)} for table in (begun, now))
+    old, new = (
+        {file: (label, size) for file, label, size in zip(*table.to_pydict().values(), strict=True)}
+        for table in (begun, now)
+    )
     changes = {
         "added": sorted(new.keys() - old.keys()),
         "removed": sorted(old.keys() - new.keys()),
-        "of another size": sorted(file for file in old.keys() & new.keys() if old[file][1] != new[file][1]),
+        "of another size": sorted(
+            file for file in old.keys() & new.keys() if old[file][1] != new[file][1]
+        ),
     }
     said = [f"{_counted(files, 'picture')} {what}" for what, files in changes.items() if files]
     if begun_content["class_names"] != now_content["class_names"]:
-        said.append(f"the classes were {_counted(begun_content['class_names'], 'class')}, now {_counted(now_content['class_names'], 'class')}")
+        said.append(
+            f"the classes were {_counted(begun_content['class_names'], 'class')}, now {_counted(now_content['class_names'], 'class')}"
+        )
     yield "; ".join(said) or "the labels or the contents of the pictures have changed"
 
 

@@ -22,7 +22,9 @@ def join_processes(device: str | None) -> PartialState:
     state = PartialState(cpu=on_cpu, timeout=_WAIT)
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started != state.num_processes:
-        raise ValueError(f"{started} processes were started, and they cannot share work on {state.device}. Start one, or add --device cpu.")
+        raise ValueError(
+            f"{started} processes were started, and they cannot share work on {state.device}. Start one, or add --device cpu."
+        )
     return state
 
 

@@ -80,12 +80,26 @@ class SampleOptions:
             raise ValueError(f"--batch-tokens must be 1 or more, not {self.tokens}.")
 
     def drawing(self, train_length: int) -> Drawing:
-        extrapolation = None if self.extrapolation is None else Extrapolation.parse(self.extrapolation, train_length)
-        return Drawing(self.solver, self.steps, Guidance(self.guidance, self.guidance_power), extrapolation, self.seed)
+        extrapolation = (
+            None
+            if self.extrapolation is None
+            else Extrapolation.parse(self.extrapolation, train_length)
+        )
+        return Drawing(
+            self.solver,
+            self.steps,
+            Guidance(self.guidance, self.guidance_power),
+            extrapolation,
+            self.seed,
+        )
 
     def parse_sizes(self, train_tokens: int) -> list[Resolution]:
         """Different sizes, in order. A ratio gets as many tokens as the model was trained on. Raises ``ValueError``."""
-        sizes = list(dict.fromkeys(parse_size(text, train_tokens) for text in self.sizes.split(",") if text.strip()))
+        sizes = list(
+            dict.fromkeys(
+                parse_size(text, train_tokens) for text in self.sizes.split(",") if text.strip()
+            )
+        )
         if not sizes:
             raise ValueError("--sizes names none. Write such as 256x256,160x320.")
         return sizes
@@ -105,22 +119,49 @@ def sample(options: SampleOptions) -> list[Picture]:
     check_vae(loaded, vae, options.vae)
     on_main(state, lambda: _claim(options, _settings(options, loaded, labels, sizes)))
 
-    cut = batches(pictures, options.tokens, packed=options.packed, solver=drawing.solver)[state.process_index :: state.num_processes]
-    draw_missing(loaded.model.to(device), vae, cut, drawing, options.output, packed=options.packed, device=device, quiet=not state.is_local_main_process)
+    cut = batches(pictures, options.tokens, packed=options.packed, solver=drawing.solver)[
+        state.process_index :: state.num_processes
+    ]
+    draw_missing(
+        loaded.model.to(device),
+        vae,
+        cut,
+        drawing,
+        options.output,
+        packed=options.packed,
+        device=device,
+        quiet=not state.is_local_main_process,
+    )
     state.wait_for_everyone()
     on_main(state, lambda: _finish(options, pictures))
     return pictures
 
 
 def draw_missing(
-    model: FiT, vae: VAE, cut: Sequence[Sequence[Picture]], drawing: Drawing, folder: Path, *, packed: bool, device: torch.device, quiet: bool = False
+    model: FiT,
+    vae: VAE,
+    cut: Sequence[Sequence[Picture]],
+    drawing: Drawing,
+    folder: Path,
+    *,
+    packed: bool,
+    device: torch.device,
+    quiet: bool = False,
 ) -> None:
     """Draw those of the batches ``cut`` that are not whole in ``folder``, as PNGs."""
     left = [batch for batch in cut if not all((folder / p.file_name).is_file() for p in batch)]
     total = sum(map(len, cut))
-    with tqdm(total=total, initial=total - sum(map(len, left)), desc="drawing", unit="image", disable=quiet) as progress:
+    with tqdm(
+        total=total,
+        initial=total - sum(map(len, left)),
+        desc="drawing",
+        unit="image",
+        disable=quiet,
+    ) as progress:
         for batch in left:
-            for picture, latents in zip(batch, draw(model, batch, drawing, packed=packed, device=device), strict=True):
+            for picture, latents in zip(
+                batch, draw(model, batch, drawing, packed=packed, device=device), strict=True
+            ):
                 # One at a time: no other picture has a part in it, and large ones fit.
                 _write_png(folder / picture.file_name, vae.decode(latents[None])[0])
                 progress.update()
@@ -129,13 +170,22 @@ def draw_missing(
 def check_vae(loaded: LoadedModel, vae: VAE, name: str) -> None:
     """Raise ``ValueError`` where ``vae``, opened by ``name``, is not the one that the model's latents are of."""
     if vae.channels != loaded.config.in_channels:
-        raise ValueError(f"--vae {name} decodes latents of {vae.channels} channels, the checkpoint draws {loaded.config.in_channels}.")
+        raise ValueError(
+            f"--vae {name} decodes latents of {vae.channels} channels, the checkpoint draws {loaded.config.in_channels}."
+        )
     scale = loaded.latent_format.scale_factor if loaded.latent_format else SD_SCALE
     if abs(vae.scale_factor / scale - 1) > 1e-3:
-        raise ValueError(f"--vae {name} scales latents by {vae.scale_factor:g}, the checkpoint was trained on {scale:g}. Name the VAE it was made with.")
+        raise ValueError(
+            f"--vae {name} scales latents by {vae.scale_factor:g}, the checkpoint was trained on {scale:g}. Name the VAE it was made with."
+        )
 
 
-def _settings(options: SampleOptions, loaded: LoadedModel, labels: Sequence[Label], sizes: Sequence[Resolution]) -> dict[str, Any]:
+def _settings(
+    options: SampleOptions,
+    loaded: LoadedModel,
+    labels: Sequence[Label],
+    sizes: Sequence[Resolution],
+) -> dict[str, Any]:
     """All that decides a picture."""
     drawing = options.drawing(loaded.config.train_length)
     return {
@@ -161,11 +211,19 @@ def _claim(options: SampleOptions, settings: dict[str, Any]) -> None:
         raise ValueError(f"--output {output} is a file; name a folder.")
     if file.is_file():
         before = json.loads(file.read_text(encoding="utf-8"))
-        if changed := [f"{key} {before.get(key)}, now {value}" for key, value in settings.items() if before.get(key) != value]:
-            raise ValueError(f"{output} holds pictures drawn otherwise ({'; '.join(changed)}). Name another --output.")
+        if changed := [
+            f"{key} {before.get(key)}, now {value}"
+            for key, value in settings.items()
+            if before.get(key) != value
+        ]:
+            raise ValueError(
+                f"{output} holds pictures drawn otherwise ({'; '.join(changed)}). Name another --output."
+            )
         return
     if output.is_dir() and any(not path.name.startswith(".") for path in output.iterdir()):
-        raise ValueError(f"{output} is not empty, and holds no pictures of this command. Name another --output.")
+        raise ValueError(
+            f"{output} is not empty, and holds no pictures of this command. Name another --output."
+        )
     output.mkdir(parents=True, exist_ok=True)
     write_json(file, settings)
 
@@ -183,13 +241,23 @@ def _finish(options: SampleOptions, pictures: Sequence[Picture]) -> None:
         for size in dict.fromkeys(p.size for p in pictures):
             path = options.output / f"{size.width}x{size.height}.npz"
             if not path.is_file():
-                _write_npz(path, [options.output / p.file_name for p in pictures if p.size == size], size)
+                _write_npz(
+                    path, [options.output / p.file_name for p in pictures if p.size == size], size
+                )
 
 
 def _write_npz(path: Path, files: Sequence[Path], size: Resolution) -> None:
     """``arr_0`` (pictures, height, width, 3) uint8, as ADM's evaluator reads it; written picture by picture, because 50,000 are 10 GB."""
-    header = {"descr": "|u1", "fortran_order": False, "shape": (len(files), size.height, size.width, 3)}
-    with temporary_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive, archive.open("arr_0.npy", "w", force_zip64=True) as array:
+    header = {
+        "descr": "|u1",
+        "fortran_order": False,
+        "shape": (len(files), size.height, size.width, 3),
+    }
+    with (
+        temporary_file(path) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
+        archive.open("arr_0.npy", "w", force_zip64=True) as array,
+    ):
         np.lib.format.write_array_header_1_0(array, header)
         for picture in tqdm(files, desc=path.name, unit="image", leave=False):
             with Image.open(picture) as image:
@@ -198,29 +266,87 @@ def _write_npz(path: Path, files: Sequence[Path], size: Resolution) -> None:
 
 def add_drawing_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``SampleOptions`` that say how to draw."""
-    parser.add_argument("--checkpoint", type=Path, required=True, help="a FiTv2, as training.export writes it or as officially released")
-    parser.add_argument("--sizes", required=True, help='such as 256x256,160x320 (width x height in pixels) or ratios: "1:1, 3:2 @ 576" (within 576 tokens)')
-    parser.add_argument("--classes", default="all", help='ids or names: 0,1 or "France, Finland", with semicolons where a name holds a comma (default: all)')
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        required=True,
+        help="a FiTv2, as training.export writes it or as officially released",
+    )
+    parser.add_argument(
+        "--sizes",
+        required=True,
+        help='such as 256x256,160x320 (width x height in pixels) or ratios: "1:1, 3:2 @ 576" (within 576 tokens)',
+    )
+    parser.add_argument(
+        "--classes",
+        default="all",
+        help='ids or names: 0,1 or "France, Finland", with semicolons where a name holds a comma (default: all)',
+    )
     parser.add_argument("--solver", choices=SOLVERS, default="heun", help="(default: heun)")
     parser.add_argument("--steps", type=int, default=20, help="of the solver (default: 20)")
-    parser.add_argument("--guidance", type=float, default=1.5, help="scale of classifier-free guidance; 1 is none (default: 1.5)")
-    parser.add_argument("--guidance-power", type=float, default=0.0, help="power of the power-cosine schedule; 0 keeps the scale (default: 0)")
+    parser.add_argument(
+        "--guidance",
+        type=float,
+        default=1.5,
+        help="scale of classifier-free guidance; 1 is none (default: 1.5)",
+    )
+    parser.add_argument(
+        "--guidance-power",
+        type=float,
+        default=0.0,
+        help="power of the power-cosine schedule; 0 keeps the scale (default: 0)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
-    parser.add_argument("--vae", default=TINY, help='"tiny" (default), a file, or a diffusers folder: the one the latents were made with')
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the model (default: float32)")
-    parser.add_argument("--preset", help="architecture, for official high-resolution releases: fitv2-xl-hr or fitv2-3b-hr")
-    parser.add_argument("--batch-tokens", dest="tokens", type=int, default=4096, help="most tokens of a batch; 256 are 256 x 256 pixels (default: 4096)")
-    parser.add_argument("--packed", action="store_true", help="draw pictures of several sizes in one batch, without padding")
-    parser.add_argument("--npz", action="store_true", help="also write each size as one array, as ADM's evaluator reads it")
+    parser.add_argument(
+        "--vae",
+        default=TINY,
+        help='"tiny" (default), a file, or a diffusers folder: the one the latents were made with',
+    )
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="float32", help="of the model (default: float32)"
+    )
+    parser.add_argument(
+        "--preset",
+        help="architecture, for official high-resolution releases: fitv2-xl-hr or fitv2-3b-hr",
+    )
+    parser.add_argument(
+        "--batch-tokens",
+        dest="tokens",
+        type=int,
+        default=4096,
+        help="most tokens of a batch; 256 are 256 x 256 pixels (default: 4096)",
+    )
+    parser.add_argument(
+        "--packed",
+        action="store_true",
+        help="draw pictures of several sizes in one batch, without padding",
+    )
+    parser.add_argument(
+        "--npz",
+        action="store_true",
+        help="also write each size as one array, as ADM's evaluator reads it",
+    )
     parser.add_argument("--device", help="such as cpu or cuda:1; default: what accelerate assigns")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training.sample", description="Draw pictures of a checkpoint, as PNGs.")
+    parser = argparse.ArgumentParser(
+        prog="python -m training.sample", description="Draw pictures of a checkpoint, as PNGs."
+    )
     add_drawing_arguments(parser)
-    parser.add_argument("--output", type=Path, required=True, help="folder of the pictures; the same command goes on where it ended")
-    parser.add_argument("--count", type=int, default=1, help="pictures of each class at each size (default: 1)")
-    parser.add_argument("--extrapolation", help='RoPE method, such as "ntk" or "ntk + pro2"; default: the one the model was trained with')
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        help="folder of the pictures; the same command goes on where it ended",
+    )
+    parser.add_argument(
+        "--count", type=int, default=1, help="pictures of each class at each size (default: 1)"
+    )
+    parser.add_argument(
+        "--extrapolation",
+        help='RoPE method, such as "ntk" or "ntk + pro2"; default: the one the model was trained with',
+    )
     return parser
 
 

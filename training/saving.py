@@ -18,7 +18,14 @@ ENGINE = "deepspeed"
 """Folder, within a checkpoint, of what DeepSpeed keeps itself."""
 
 
-def write_checkpoint(accelerator: Accelerator, state: TrainingState, run: Path, summary: Mapping[str, Any], metadata: Mapping[str, str], engine: Any) -> None:
+def write_checkpoint(
+    accelerator: Accelerator,
+    state: TrainingState,
+    run: Path,
+    summary: Mapping[str, Any],
+    metadata: Mapping[str, str],
+    engine: Any,
+) -> None:
     """Write the checkpoint of ``state.step``. ``engine`` is DeepSpeed's, or None. Raises ``CheckpointError`` in every process where it could not be written."""
     writer = CheckpointWriter(run, state.step)
     failures: list[CheckpointError | None] = [None]

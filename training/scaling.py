@@ -68,14 +68,26 @@ class ScalingOptions:
 
     def __post_init__(self) -> None:
         if (self.data is None) != (self.held_out is None):
-            raise ConfigError("--data and --held-out go together: what is trained on cannot be measured on.")
+            raise ConfigError(
+                "--data and --held-out go together: what is trained on cannot be measured on."
+            )
 
 
 def scaling(options: ScalingOptions) -> list[Curve]:
     """Train, measure and report. Raises ``ValueError`` or ``OSError`` on what the person can put right, ``KeyboardInterrupt`` when a run was stopped."""
     config, output = options.config, options.output
-    data, held_out = options.data or output / "data" / "training", options.held_out or output / "data" / "held_out"
-    runs = [(family, size, config.run(family, size, data, output / "runs" / f"{family} {size}".replace(" ", "-"))) for family, size in config.ladder]
+    data, held_out = (
+        options.data or output / "data" / "training",
+        options.held_out or output / "data" / "held_out",
+    )
+    runs = [
+        (
+            family,
+            size,
+            config.run(family, size, data, output / "runs" / f"{family} {size}".replace(" ", "-")),
+        )
+        for family, size in config.ladder
+    ]
     if options.data is None:
         _draw_data(output / "data", config.pictures)
     measured_on = LatentSet.open(held_out)
@@ -88,10 +100,21 @@ def scaling(options: ScalingOptions) -> list[Curve]:
 
 
 def _draw_data(folder: Path, pictures: Pictures) -> None:
-    for name, count, seed in (("training", pictures.training, _TRAINING_SEED), ("held_out", pictures.held_out, _HELD_OUT_SEED)):
+    for name, count, seed in (
+        ("training", pictures.training, _TRAINING_SEED),
+        ("held_out", pictures.held_out, _HELD_OUT_SEED),
+    ):
         if not (folder / name / INFO_FILE).is_file():
             draw_pictures(folder / f"{name}_pictures", count, pictures.resolution, seed)
-            prepare(PrepareOptions(folder / f"{name}_pictures", folder / name, pictures.resolution, flip=False, workers=0))
+            prepare(
+                PrepareOptions(
+                    folder / f"{name}_pictures",
+                    folder / name,
+                    pictures.resolution,
+                    flip=False,
+                    workers=0,
+                )
+            )
 
 
 def _train(run: TrainingConfig, launcher: str) -> None:
@@ -103,7 +126,13 @@ def _train(run: TrainingConfig, launcher: str) -> None:
     config = folder.with_name(f"{folder.name}.yaml")
     config.write_text(yaml.safe_dump(run.to_dict(), sort_keys=False), encoding="utf-8")
     print(f"training {folder.name}", file=sys.stderr)
-    command = [*(shlex.split(launcher) or [sys.executable]), "-m", "training.train", "--config", str(config)]
+    command = [
+        *(shlex.split(launcher) or [sys.executable]),
+        "-m",
+        "training.train",
+        "--config",
+        str(config),
+    ]
     process = subprocess.Popen(command)
     before = signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
     try:
@@ -114,7 +143,9 @@ def _train(run: TrainingConfig, launcher: str) -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     if status:
-        raise ValueError(f"training of {folder.name} ended with status {status}; its own lines above say why.")
+        raise ValueError(
+            f"training of {folder.name} ended with status {status}; its own lines above say why."
+        )
     if not any(step_of(checkpoint) == run.steps for checkpoint in checkpoints(folder)):
         raise KeyboardInterrupt  # SIGTERM: the run has saved and ended in order
 
@@ -123,7 +154,9 @@ def _curve(family: str, size: str, run: TrainingConfig, held_out: LatentSet, tim
     """Losses of a finished run at its milestones; those measured before on the same pictures are read back."""
     folder = Path(run.output)
     kept_in, measured_on = folder / _LOSSES_FILE, {**fingerprint(held_out), "times": times}
-    kept: dict[str, Any] = json.loads(kept_in.read_text(encoding="utf-8")) if kept_in.is_file() else {}
+    kept: dict[str, Any] = (
+        json.loads(kept_in.read_text(encoding="utf-8")) if kept_in.is_file() else {}
+    )
     losses: dict[str, float] = kept["losses"] if kept.get("measured_on") == measured_on else {}
     trained_on = LatentSet.open(run.data)
     lengths = trained_on.grids[:, 0].prod(axis=-1)
@@ -133,7 +166,9 @@ def _curve(family: str, size: str, run: TrainingConfig, held_out: LatentSet, tim
         step, summary = str(step_of(checkpoint)), read_summary(checkpoint)
         model = load_checkpoint(checkpoint / ema_file(run.ema_decays[0])).model
         if step not in losses:
-            losses[step] = held_out_loss(model.to(device), held_out, _labels(held_out, summary["class_names"]), times, device)
+            losses[step] = held_out_loss(
+                model.to(device), held_out, _labels(held_out, summary["class_names"]), times, device
+            )
             write_json(kept_in, {"measured_on": measured_on, "losses": losses})
         parameters = sum(p.numel() for p in model.parameters())
         points.append(Point(int(step), _flops(model, summary, lengths), losses[step]))
@@ -151,17 +186,47 @@ def _flops(model: FiT, summary: dict[str, Any], lengths: Any) -> int:
     """All that training took up to a checkpoint, with as many pairs of tokens as images of the set's mean have."""
     pairs = round(summary["tokens"] * (lengths**2).mean() / lengths.mean())
     cost = TrainingCost.of(model.requires_grad_(True), model.config.hidden_size, model.config.depth)
-    return cost.flops(StepTotals(summary["images"], summary["tokens"], summary["tokens"], pairs, Position()))
+    return cost.flops(
+        StepTotals(summary["images"], summary["tokens"], summary["tokens"], pairs, Position())
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training.scaling", description="Train a ladder of models, and plot loss against compute and steps.")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the study; the same command goes on where it ended")
-    parser.add_argument("--config", default="default", help="a YAML file, or default (an hour on two cores) or quick (minutes)")
-    parser.add_argument("--quick", dest="config", action="store_const", const="quick", help="short for --config quick")
-    parser.add_argument("--data", type=Path, help="latent set to train on (default: pictures drawn for it)")
-    parser.add_argument("--held-out", type=Path, help="latent set of other pictures of the same classes, to measure on")
-    parser.add_argument("--launcher", default="", help='what starts training, such as "accelerate launch --num_processes 8" (default: this Python)')
+    parser = argparse.ArgumentParser(
+        prog="python -m training.scaling",
+        description="Train a ladder of models, and plot loss against compute and steps.",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        help="folder of the study; the same command goes on where it ended",
+    )
+    parser.add_argument(
+        "--config",
+        default="default",
+        help="a YAML file, or default (an hour on two cores) or quick (minutes)",
+    )
+    parser.add_argument(
+        "--quick",
+        dest="config",
+        action="store_const",
+        const="quick",
+        help="short for --config quick",
+    )
+    parser.add_argument(
+        "--data", type=Path, help="latent set to train on (default: pictures drawn for it)"
+    )
+    parser.add_argument(
+        "--held-out",
+        type=Path,
+        help="latent set of other pictures of the same classes, to measure on",
+    )
+    parser.add_argument(
+        "--launcher",
+        default="",
+        help='what starts training, such as "accelerate launch --num_processes 8" (default: this Python)',
+    )
     return parser
 
 

@@ -67,18 +67,31 @@ class ScalingConfig:
     def __post_init__(self) -> None:
         for family, sizes in self.families.items():
             if family not in FAMILIES:
-                raise ConfigError(f"families: there is none called {family!r}. There are: {', '.join(FAMILIES)}.")
+                raise ConfigError(
+                    f"families: there is none called {family!r}. There are: {', '.join(FAMILIES)}."
+                )
             if unknown := [size for size in sizes if size not in self.sizes]:
-                raise ConfigError(f"families: {family} names the size {unknown[0]!r}; sizes has {', '.join(self.sizes)}.")
-        if sorted(set(self.measured_at)) != self.measured_at or any(size.steps <= min(self.measured_at, default=size.steps) for size in self.sizes.values()):
-            raise ConfigError(f"measured_at must be rising numbers that begin before the steps of every size, not {self.measured_at}.")
+                raise ConfigError(
+                    f"families: {family} names the size {unknown[0]!r}; sizes has {', '.join(self.sizes)}."
+                )
+        if sorted(set(self.measured_at)) != self.measured_at or any(
+            size.steps <= min(self.measured_at, default=size.steps) for size in self.sizes.values()
+        ):
+            raise ConfigError(
+                f"measured_at must be rising numbers that begin before the steps of every size, not {self.measured_at}."
+            )
         if self.held_out_times < 1:
             raise ConfigError(f"held_out_times must be 1 or more, not {self.held_out_times}.")
 
     @property
     def ladder(self) -> list[tuple[str, str]]:
         """(family, size) of every run, the cheapest first."""
-        return [(family, size) for size in self.sizes for family in FAMILIES if size in self.families.get(family, [])]
+        return [
+            (family, size)
+            for size in self.sizes
+            for family in FAMILIES
+            if size in self.families.get(family, [])
+        ]
 
     def run(self, family: str, size: str, data: Path, output: Path) -> TrainingConfig:
         """The configuration of one run. Raises ``ConfigError``."""
@@ -90,7 +103,11 @@ class ScalingConfig:
             "output": str(output),
             "steps": steps,
             "resume": "latest",
-            "checkpoints": {"every": _NEVER, "keep": 1, "milestones": [*(at for at in self.measured_at if at < steps), steps]},
+            "checkpoints": {
+                "every": _NEVER,
+                "keep": 1,
+                "milestones": [*(at for at in self.measured_at if at < steps), steps],
+            },
         }
         return config_from_dict(values)
 
@@ -99,7 +116,13 @@ def _architecture(family: str, size: Size) -> dict[str, Any]:
     width = {"hidden_size": size.hidden_size, "num_heads": size.num_heads}
     if family == FITV2:
         return {**width, "depth": size.depth, "adaln_lora_dim": size.hidden_size // 4}
-    version_1 = {**width, "depth": round(size.depth * _FIT_DEPTH), "adaln_lora_dim": 0, "mlp_ratio": 6.0, "qk_norm": False}
+    version_1 = {
+        **width,
+        "depth": round(size.depth * _FIT_DEPTH),
+        "adaln_lora_dim": 0,
+        "mlp_ratio": 6.0,
+        "qk_norm": False,
+    }
     return {**version_1, "prediction": "epsilon" if family == FIT else "velocity"}
 
 
@@ -109,7 +132,9 @@ def read_scaling_config(name: str) -> ScalingConfig:
     path = named if named.is_file() else Path(name)
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in SCALING_CONFIGS.glob("*.yaml")))
-        raise ConfigError(f"--config {name}: neither a file nor a study of ours. There are: {names}.")
+        raise ConfigError(
+            f"--config {name}: neither a file nor a study of ours. There are: {names}."
+        )
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(ScalingConfig)
     try:

@@ -55,7 +55,11 @@ class Curve:
     def loss_at(self, flops: float) -> float | None:
         """Loss after so much compute; None beyond what was spent, and before the first point."""
         x = [p.flops for p in self.points]
-        return float(np.interp(math.log(flops), np.log(x), [p.loss for p in self.points])) if x[0] <= flops <= x[-1] else None
+        return (
+            float(np.interp(math.log(flops), np.log(x), [p.loss for p in self.points]))
+            if x[0] <= flops <= x[-1]
+            else None
+        )
 
 
 def _first_below(loss: float, x: Sequence[float], losses: Sequence[float]) -> float | None:
@@ -70,7 +74,10 @@ def _first_below(loss: float, x: Sequence[float], losses: Sequence[float]) -> fl
 
 def step_ratios(slow: Curve, fast: Curve) -> list[tuple[float, float]]:
     """(loss, steps of ``slow`` over steps of ``fast`` to it), over evenly spaced losses that both went through, the highest first."""
-    high, low = (min(c.points[0].loss for c in (slow, fast)), max(min(p.loss for p in c.points) for c in (slow, fast)))
+    high, low = (
+        min(c.points[0].loss for c in (slow, fast)),
+        max(min(p.loss for p in c.points) for c in (slow, fast)),
+    )
     ratios = []
     for loss in np.linspace(high, low, _LEVELS) if high > low else ():
         steps = slow.steps_to(float(loss)), fast.steps_to(float(loss))
@@ -107,10 +114,15 @@ def write_report(curves: Sequence[Curve], folder: Path) -> None:
 
 
 def markdown(curves: Sequence[Curve]) -> str:
-    lines = ["| model | parameters | steps | FLOPs | held-out loss | exponent of compute |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| model | parameters | steps | FLOPs | held-out loss | exponent of compute |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for curve in curves:
         end = curve.points[-1]
-        lines.append(f"| {curve.name} | {curve.parameters / 1e6:.2f} M | {end.step:,} | {end.flops:.3g} | {end.loss:.4f} | {exponent(curve):.3f} |")
+        lines.append(
+            f"| {curve.name} | {curve.parameters / 1e6:.2f} M | {end.step:,} | {end.flops:.3g} | {end.loss:.4f} | {exponent(curve):.3f} |"
+        )
     return "\n".join([*lines, "", *_larger_models(curves), "", *_faster_convergence(curves)])
 
 
@@ -120,21 +132,29 @@ def _larger_models(curves: Sequence[Curve]) -> list[str]:
     for small, large in pairwise(ladder):
         flops = crossing(small, large)
         if flops is None:
-            lines.append(f"- not seen from {small.name} to {large.name}: within the compute that both spent the smaller one ends lower.")
+            lines.append(
+                f"- not seen from {small.name} to {large.name}: within the compute that both spent the smaller one ends lower."
+            )
         else:
-            lines.append(f"- {large.name} has a lower loss than {small.name} from {flops:.3g} FLOPs on.")
+            lines.append(
+                f"- {large.name} has a lower loss than {small.name} from {flops:.3g} FLOPs on."
+            )
     return lines if len(ladder) > 1 else []
 
 
 def _faster_convergence(curves: Sequence[Curve]) -> list[str]:
     lines = []
     for fast in (curve for curve in curves if curve.family == FITV2):
-        for slow in (curve for curve in curves if curve.size == fast.size and curve.family != FITV2):
+        for slow in (
+            curve for curve in curves if curve.size == fast.size and curve.family != FITV2
+        ):
             ratios = step_ratios(slow, fast)
             if ratios:
                 loss, last = ratios[-1]
                 middle = median(ratio for _, ratio in ratios)
-                lines.append(f"- {slow.name} takes {last:.2f} × the steps of {fast.name} to a loss of {loss:.4f} (median over losses: {middle:.2f} ×).")
+                lines.append(
+                    f"- {slow.name} takes {last:.2f} × the steps of {fast.name} to a loss of {loss:.4f} (median over losses: {middle:.2f} ×)."
+                )
             else:
                 lines.append(f"- {slow.name} and {fast.name} have no loss in common.")
     return ["FiTv2 converges faster (the paper: about twice):", *lines] if lines else []
@@ -144,12 +164,26 @@ def plot(curves: Sequence[Curve]) -> Figure:
     """Loss against compute, and against steps."""
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    families, sizes = (list(dict.fromkeys(getattr(curve, key) for curve in curves)) for key in ("family", "size"))
+    families, sizes = (
+        list(dict.fromkeys(getattr(curve, key) for curve in curves)) for key in ("family", "size")
+    )
     colours = matplotlib.colormaps["viridis"](np.linspace(0.05, 0.85, len(sizes)))
     for curve in curves:
-        look = {"color": colours[sizes.index(curve.size)], "linestyle": _STYLES[families.index(curve.family)], "marker": "o", "markersize": 3}
-        for panel, x in zip(panels, ([p.flops for p in curve.points], [p.step for p in curve.points]), strict=True):
-            panel.loglog(x, [p.loss for p in curve.points], label=f"{curve.name} ({curve.parameters / 1e6:.2g} M)", **look)
+        look = {
+            "color": colours[sizes.index(curve.size)],
+            "linestyle": _STYLES[families.index(curve.family)],
+            "marker": "o",
+            "markersize": 3,
+        }
+        for panel, x in zip(
+            panels, ([p.flops for p in curve.points], [p.step for p in curve.points]), strict=True
+        ):
+            panel.loglog(
+                x,
+                [p.loss for p in curve.points],
+                label=f"{curve.name} ({curve.parameters / 1e6:.2g} M)",
+                **look,
+            )
     for panel, name in zip(panels, ("training compute (FLOPs)", "training steps"), strict=True):
         panel.set_xlabel(name)
         panel.grid(visible=True, which="both", alpha=0.2)

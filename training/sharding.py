@@ -22,5 +22,7 @@ def copy_whole(target: Tensor, source: Tensor) -> None:
     if target.shape != source.shape:
         raise ValueError(f"shape {tuple(source.shape)}, expected {tuple(target.shape)}")
     if isinstance(target, DTensor):
-        source = distribute_tensor(source.to(target.device, target.dtype), target.device_mesh, target.placements)
+        source = distribute_tensor(
+            source.to(target.device, target.dtype), target.device_mesh, target.placements
+        )
     target.copy_(source)

@@ -26,16 +26,30 @@ from .vaes import TINY, VAE, open_vae
 class SampleSheet:
     """Draws the sheet of a run. Raises ``ConfigError`` on sizes that cannot be drawn, and ``VAEError`` on a VAE that cannot decode them."""
 
-    def __init__(self, config: SamplesConfig, info: LatentSetInfo, class_names: tuple[str, ...], device: torch.device) -> None:
+    def __init__(
+        self,
+        config: SamplesConfig,
+        info: LatentSetInfo,
+        class_names: tuple[str, ...],
+        device: torch.device,
+    ) -> None:
         self.config = config
         self.device = device
         self.format = LatentFormat(**info.latent_format)
         vae = config.vae or (TINY if info.vae == TINY else "")
         self.vae: VAE | None = open_vae(vae, device) if vae else None
         self.class_names = class_names
-        self.classes = np.linspace(0, len(class_names) - 1, min(config.classes, len(class_names))).round().astype(int).tolist()
+        self.classes = (
+            np.linspace(0, len(class_names) - 1, min(config.classes, len(class_names)))
+            .round()
+            .astype(int)
+            .tolist()
+        )
         try:
-            self.sizes = {name.strip(): parse_size(name, (info.resolution // TOKEN_PIXELS) ** 2) for name in config.sizes.split(",")}
+            self.sizes = {
+                name.strip(): parse_size(name, (info.resolution // TOKEN_PIXELS) ** 2)
+                for name in config.sizes.split(",")
+            }
         except ValueError as error:
             raise ConfigError(f"samples.sizes: {error}") from None
 
@@ -51,11 +65,23 @@ class SampleSheet:
     def _images(self, model: TrainedFiT, size: Resolution) -> list[Image.Image]:
         """One image a class."""
         shape = (model.config.in_channels, *size.latent_size)
-        noise = torch.stack([torch.randn(shape, generator=random_generator(self.config.seed, label)) for label in self.classes]).to(self.device)
+        noise = torch.stack(
+            [
+                torch.randn(shape, generator=random_generator(self.config.seed, label))
+                for label in self.classes
+            ]
+        ).to(self.device)
         y = torch.tensor(self.classes, device=self.device)
         latents = sample(model, noise, y, steps=self.config.steps, cfg_scale=self.config.cfg_scale)
-        pixels = self.vae.decode(latents).cpu() if self.vae else preview(latents.float().cpu(), self.format)
-        return [Image.fromarray((image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()) for image in pixels]
+        pixels = (
+            self.vae.decode(latents).cpu()
+            if self.vae
+            else preview(latents.float().cpu(), self.format)
+        )
+        return [
+            Image.fromarray((image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
+            for image in pixels
+        ]
 
 
 def preview(latents: Tensor, latent_format: LatentFormat) -> Tensor:

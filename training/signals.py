@@ -33,7 +33,9 @@ class StopSignals:
         """The signal that any process was sent; every process must ask after the same step."""
         if accelerator.num_processes == 1:
             return self.received
-        numbers: Any = accelerator.gather(torch.tensor([int(self.received or 0)], device=accelerator.device))
+        numbers: Any = accelerator.gather(
+            torch.tensor([int(self.received or 0)], device=accelerator.device)
+        )
         number = int(numbers.max())
         return signal.Signals(number) if number else None
 

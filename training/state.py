@@ -87,9 +87,16 @@ class TrainingState:
             if self.adapters:
                 adapters |= {f"ema-{decay}/{name}": value for name, value in gathered.items()}
         if self.adapters:
-            yield LORA, lora.host_file(_under(f"ema-{next(iter(self.ema.averages))}/", adapters), self.adapters)
+            yield (
+                LORA,
+                lora.host_file(
+                    _under(f"ema-{next(iter(self.ema.averages))}/", adapters), self.adapters
+                ),
+            )
             adapters |= {f"model/{name}": model[name] for name in self.ema.parameters if wanted}
-        norms = torch.tensor([math.nan if norm is None else norm for norm in self.guard.norms], dtype=torch.float64)
+        norms = torch.tensor(
+            [math.nan if norm is None else norm for norm in self.guard.norms], dtype=torch.float64
+        )
         yield STATE, {**self._moments(wanted), **adapters, _NORMS: norms}
 
     def restore(self, checkpoint: Path, summary: Mapping[str, Any]) -> None:
@@ -101,26 +108,35 @@ class TrainingState:
         else:
             _copy(checkpoint / MODEL, self.model.state_dict(), model)
             for decay, average in self.ema.averages.items():
-                _copy(checkpoint / ema_file(decay), average, read_tensors(checkpoint, ema_file(decay)))
+                _copy(
+                    checkpoint / ema_file(decay), average, read_tensors(checkpoint, ema_file(decay))
+                )
         if self.optimizer is not None:
             self._restore_moments(checkpoint, state)
         self.position = Position(**summary["position"])
         self.step, self.images, self.tokens = summary["step"], summary["images"], summary["tokens"]
         self.skipped, self.loss = summary["skipped"], summary["loss"]
         self.ema.updates = summary["ema_updates"]
-        self.guard = StepGuard(self.guard.config, [None if math.isnan(norm) else norm for norm in state[_NORMS].tolist()])
+        self.guard = StepGuard(
+            self.guard.config,
+            [None if math.isnan(norm) else norm for norm in state[_NORMS].tolist()],
+        )
 
     def _plain(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         return lora.merged(state, self.adapters) if self.adapters else state
 
-    def _restore_adapters(self, checkpoint: Path, saved: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    def _restore_adapters(
+        self, checkpoint: Path, saved: Mapping[str, Tensor], state: Mapping[str, Tensor]
+    ) -> None:
         assert self.adapters is not None
         _copy(checkpoint / STATE, self.ema.parameters, _under("model/", state))
         for decay, average in self.ema.averages.items():
             _copy(checkpoint / STATE, average, _under(f"ema-{decay}/", state))
         now = lora.merged(_gathered(self.model.state_dict(), wanted=True), self.adapters)
         if changed := [key for key, value in saved.items() if not torch.equal(now[key], value)]:
-            raise CheckpointError(f"{checkpoint}: the checkpoint named by init is another than the one this run adapts ({changed[0]} differs). Name that one.")
+            raise CheckpointError(
+                f"{checkpoint}: the checkpoint named by init is another than the one this run adapts ({changed[0]} differs). Name that one."
+            )
 
     def _moments(self, wanted: bool) -> dict[str, Tensor]:
         moments: dict[str, Tensor] = {}
@@ -134,20 +150,36 @@ class TrainingState:
     def _restore_moments(self, checkpoint: Path, state: Mapping[str, Tensor]) -> None:
         assert self.optimizer is not None
         for name, parameter in self._optimized():
-            kinds = next((kinds for kinds in _KEPT if any(f"{kind}/{name}" in state for kind in kinds)), None)
+            kinds = next(
+                (kinds for kinds in _KEPT if any(f"{kind}/{name}" in state for kind in kinds)), None
+            )
             if kinds is None:  # no step has been taken yet
                 continue
-            moments = {kind: torch.zeros_like(parameter, memory_format=torch.preserve_format) for kind in kinds if kind != "step"}
+            moments = {
+                kind: torch.zeros_like(parameter, memory_format=torch.preserve_format)
+                for kind in kinds
+                if kind != "step"
+            }
             if "step" in kinds:
                 moments["step"] = torch.zeros((), device=parameter.device)
-            _copy(checkpoint / STATE, {f"{kind}/{name}": value for kind, value in moments.items()}, state)
+            _copy(
+                checkpoint / STATE,
+                {f"{kind}/{name}": value for kind, value in moments.items()},
+                state,
+            )
             self.optimizer.state[parameter] = moments
 
     def _optimized(self) -> Iterator[tuple[str, Parameter]]:
-        return ((name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad)
+        return (
+            (name, parameter)
+            for name, parameter in self.model.named_parameters()
+            if parameter.requires_grad
+        )
 
 
-def metadata_of(fit: FiTConfig, class_names: tuple[str, ...], latent_format: Mapping[str, Any], step: int) -> dict[str, str]:
+def metadata_of(
+    fit: FiTConfig, class_names: tuple[str, ...], latent_format: Mapping[str, Any], step: int
+) -> dict[str, str]:
     """Of a checkpoint's files of weights, with which they load by themselves."""
     metadata = Metadata(fit, class_names, LatentFormat(**latent_format), {"step": step})
     return {"format": "pt", METADATA_KEY: metadata.to_json()}
@@ -165,8 +197,12 @@ def _copy(path: Path, targets: Mapping[str, Tensor], sources: Mapping[str, Tenso
         try:
             copy_whole(target, sources[name])
         except ValueError as error:
-            raise CheckpointError(f"{path}: {name} has {error}. Nothing was changed or removed.") from None
+            raise CheckpointError(
+                f"{path}: {name} has {error}. Nothing was changed or removed."
+            ) from None
 
 
 def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    return {
+        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+    }

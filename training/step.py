@@ -38,7 +38,12 @@ def training_loss(model: nn.Module, batch: MicroBatch) -> Tensor:
 
 
 def training_step(
-    accelerator: Accelerator, model: nn.Module, optimizer: AcceleratedOptimizer, batches: Sequence[MicroBatch], clip: float, guard: StepGuard
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: AcceleratedOptimizer,
+    batches: Sequence[MicroBatch],
+    clip: float,
+    guard: StepGuard,
 ) -> StepResult:
     """Add up the gradients of this process's ``batches``, as many as the accelerator accumulates, clip them, and take the step if the ``guard`` accepts it.
 
@@ -53,7 +58,9 @@ def training_step(
     norm = _clip(accelerator, model, clip)
     taken = guard.accepts(norm)
     if not taken and accelerator.distributed_type == DistributedType.DEEPSPEED:
-        raise TrainingError(f"A step had a gradient norm of {norm:g}, and DeepSpeed has taken it already. Go on from the last checkpoint by --resume latest.")
+        raise TrainingError(
+            f"A step had a gradient norm of {norm:g}, and DeepSpeed has taken it already. Go on from the last checkpoint by --resume latest."
+        )
     if taken:
         optimizer.step()
     optimizer.zero_grad()

@@ -36,7 +36,12 @@ from .pictures import open_pictures
 from .signals import StopSignals
 from .vaes import fingerprint
 
-STATE_FILE, VAE_FILE, PSNR_FILE, SHEET_FILE = "state.pt", "vae.safetensors", "psnr.json", "worst.png"
+STATE_FILE, VAE_FILE, PSNR_FILE, SHEET_FILE = (
+    "state.pt",
+    "vae.safetensors",
+    "psnr.json",
+    "worst.png",
+)
 _WARMUP = 50
 _DECAY = 0.3
 """Part of the steps, the last, in which the rate falls to 0 and crops are larger, as whole pictures are."""
@@ -74,12 +79,18 @@ class VAEOptions:
             raise ValueError(f"--crop must be a multiple of 8 of at least 32, not {self.crop}.")
         for name in ("steps", "batch", "save_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(self, name)}.")
+                raise ValueError(
+                    f"--{name.replace('_', '-')} must be 1 or more, not {getattr(self, name)}."
+                )
 
     @property
     def settings(self) -> dict[str, Any]:
         """What a run that goes on must share."""
-        kept = {key: value for key, value in asdict(self).items() if key not in ("images", "output", "metadata", "save_every", "steps")}
+        kept = {
+            key: value
+            for key, value in asdict(self).items()
+            if key not in ("images", "output", "metadata", "save_every", "steps")
+        }
         return kept | {"decoder_of": self.decoder_of and fingerprint(str(self.decoder_of))}
 
     def rate(self, step: int) -> float:
@@ -93,7 +104,11 @@ class VAEOptions:
 
     def crops(self, step: int) -> tuple[int, int]:
         """How many, of which side."""
-        return (max(self.batch // _GROWTH**2, 1), self.crop * _GROWTH) if step >= self.turn else (self.batch, self.crop)
+        return (
+            (max(self.batch // _GROWTH**2, 1), self.crop * _GROWTH)
+            if step >= self.turn
+            else (self.batch, self.crop)
+        )
 
 
 class VAERun:
@@ -101,23 +116,44 @@ class VAERun:
 
     def __init__(self, options: VAEOptions, pictures: Sequence[Tensor]) -> None:
         self.options = options
-        self.tiles = TiledPictures([_at_least(picture, options.crop * _GROWTH) for picture in pictures])
+        self.tiles = TiledPictures(
+            [_at_least(picture, options.crop * _GROWTH) for picture in pictures]
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
-            network = load_autoencoder(options.decoder_of) if options.decoder_of else TinyAutoencoder()
+            network = (
+                load_autoencoder(options.decoder_of) if options.decoder_of else TinyAutoencoder()
+            )
         trained = network.taesd_decoder if options.decoder_of else network
         trained.train().requires_grad_()
         # Channels last, as pictures come: three quarters of the time on a CPU.
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.hidden = [m.weight for m in trained.modules() if isinstance(m, nn.Conv2d) and m.in_channels == m.out_channels]
+        self.hidden = [
+            m.weight
+            for m in trained.modules()
+            if isinstance(m, nn.Conv2d) and m.in_channels == m.out_channels
+        ]
         # Muon takes matrices: these share the memory of the convolutions' weights, output channels by all else.
         self.matrices = [nn.Parameter(_as_matrix(weight.data)) for weight in self.hidden]
         ends = [p for p in trained.parameters() if all(p is not weight for weight in self.hidden)]
         self.optimizers: list[Optimizer] = [
-            Muon(self.matrices, lr=options.learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
-            AdamW(ends, lr=min(options.learning_rate, 1e-3), betas=(0.9, 0.99), weight_decay=0.0, fused=True),
+            Muon(
+                self.matrices,
+                lr=options.learning_rate,
+                weight_decay=0.0,
+                adjust_lr_fn="match_rms_adamw",
+            ),
+            AdamW(
+                ends,
+                lr=min(options.learning_rate, 1e-3),
+                betas=(0.9, 0.99),
+                weight_decay=0.0,
+                fused=True,
+            ),
         ]
-        self.rates = [group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups]
+        self.rates = [
+            group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups
+        ]
         self.step = 0
 
     def take_step(self) -> float:
@@ -171,13 +207,28 @@ class VAERun:
         if not path.is_file():
             return
         state = torch.load(path, weights_only=True)
-        if state["steps"] != self.options.steps and state["step"] > min(state["turn"], self.options.turn):
-            raise ValueError(f"{path}: the learning rate of a run of {state['steps']} steps falls already. Name another --output, or that many --steps.")
-        before, now = state["settings"] | {"pictures": state["pictures"]}, self.options.settings | {"pictures": len(self.tiles.pictures)}
-        if changed := [f"{key} {before.get(key)}, now {value}" for key, value in now.items() if before.get(key) != value]:
-            raise ValueError(f"{path} was trained otherwise ({'; '.join(changed)}). Name another --output, or remove that folder to begin anew.")
+        if state["steps"] != self.options.steps and state["step"] > min(
+            state["turn"], self.options.turn
+        ):
+            raise ValueError(
+                f"{path}: the learning rate of a run of {state['steps']} steps falls already. Name another --output, or that many --steps."
+            )
+        before, now = (
+            state["settings"] | {"pictures": state["pictures"]},
+            self.options.settings | {"pictures": len(self.tiles.pictures)},
+        )
+        if changed := [
+            f"{key} {before.get(key)}, now {value}"
+            for key, value in now.items()
+            if before.get(key) != value
+        ]:
+            raise ValueError(
+                f"{path} was trained otherwise ({'; '.join(changed)}). Name another --output, or remove that folder to begin anew."
+            )
         self.step = state["step"]
-        self.network.load_state_dict(state["network"])  # copies, so the matrices still share the memory
+        self.network.load_state_dict(
+            state["network"]
+        )  # copies, so the matrices still share the memory
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.tiles.errors[:] = state["errors"].numpy()
@@ -208,10 +259,18 @@ def train_vae(options: VAEOptions) -> bool:
         print(f"{options.output} is complete.")
         return True
     recent: list[float] = []
-    with StopSignals() as stop, tqdm(total=options.steps, initial=run.step, desc="tiny VAE", unit="step", smoothing=0.05) as progress:
+    with (
+        StopSignals() as stop,
+        tqdm(
+            total=options.steps, initial=run.step, desc="tiny VAE", unit="step", smoothing=0.05
+        ) as progress,
+    ):
         while run.step < options.steps and not stop.received:
             recent = [*recent[-99:], run.take_step()]
-            progress.set_postfix_str(f"crops {-10 * np.log10(np.mean(recent)):.2f} dB, tiles {run.tiles.errors.mean():.4f}", refresh=False)
+            progress.set_postfix_str(
+                f"crops {-10 * np.log10(np.mean(recent)):.2f} dB, tiles {run.tiles.errors.mean():.4f}",
+                refresh=False,
+            )
             progress.update()
             if run.step % options.save_every == 0:
                 run.save()
@@ -233,30 +292,59 @@ def reconstructions(network: TinyAutoencoder, pictures: Sequence[Tensor]) -> Ite
             yield network.decode(network.encode(image))[0]
 
 
-def _report(options: VAEOptions, network: TinyAutoencoder, names: Sequence[str], pictures: Sequence[Tensor]) -> None:
-    decoded = list(tqdm(reconstructions(network.eval(), pictures), total=len(pictures), desc="there and back", unit="image", leave=False))
-    ratios = {name: psnr(after - before / 255) for name, before, after in zip(names, pictures, decoded, strict=True)}
+def _report(
+    options: VAEOptions, network: TinyAutoencoder, names: Sequence[str], pictures: Sequence[Tensor]
+) -> None:
+    decoded = list(
+        tqdm(
+            reconstructions(network.eval(), pictures),
+            total=len(pictures),
+            desc="there and back",
+            unit="image",
+            leave=False,
+        )
+    )
+    ratios = {
+        name: psnr(after - before / 255)
+        for name, before, after in zip(names, pictures, decoded, strict=True)
+    }
     worst = sorted(range(len(names)), key=lambda i: ratios[names[i]])[:_SHOWN]
     cells = [
-        SheetCell(_picture(image), column, f"{number + 1}", f"{names[i]} · {ratios[names[i]]:.1f} dB")
+        SheetCell(
+            _picture(image), column, f"{number + 1}", f"{names[i]} · {ratios[names[i]]:.1f} dB"
+        )
         for number, i in enumerate(worst)
         for column, image in (("picture", pictures[i] / 255), ("there and back", decoded[i]))
     ]
     with temporary_file(options.output / SHEET_FILE) as file:
         contact_sheet(cells, "the pictures that it keeps worst").save(file, "PNG")
     values = sorted(ratios.values())
-    summary = {"mean": sum(values) / len(values), "least": values[0], "below 26 dB": sum(v < 26 for v in values)}
+    summary = {
+        "mean": sum(values) / len(values),
+        "least": values[0],
+        "below 26 dB": sum(v < 26 for v in values),
+    }
     write_json(options.output / PSNR_FILE, {**summary, "pictures": ratios})
-    print(f"{options.output / VAE_FILE}: {summary['mean']:.2f} dB over {len(values)} pictures, least {values[0]:.2f}")
+    print(
+        f"{options.output / VAE_FILE}: {summary['mean']:.2f} dB over {len(values)} pictures, least {values[0]:.2f}"
+    )
 
 
 def _read_pictures(options: VAEOptions) -> list[tuple[str, Tensor]]:
     pictures = open_pictures(options.images, options.metadata)
     files = pictures.listing().files
     if not files:
-        raise ValueError(f"{options.images}: no pictures in it. Put them in a sub-folder for each class, or name a --metadata file.")
-    read = (read_versions(pictures.source(file), options.resolution)[0] for file in tqdm(files, desc="reading", unit="image", leave=False))
-    return [(file, torch.from_numpy(image.copy()).permute(2, 0, 1)) for file, image in zip(files, read, strict=True)]
+        raise ValueError(
+            f"{options.images}: no pictures in it. Put them in a sub-folder for each class, or name a --metadata file."
+        )
+    read = (
+        read_versions(pictures.source(file), options.resolution)[0]
+        for file in tqdm(files, desc="reading", unit="image", leave=False)
+    )
+    return [
+        (file, torch.from_numpy(image.copy()).permute(2, 0, 1))
+        for file, image in zip(files, read, strict=True)
+    ]
 
 
 def _at_least(picture: Tensor, side: int) -> Tensor:
@@ -264,7 +352,10 @@ def _at_least(picture: Tensor, side: int) -> Tensor:
     for axis in (-2, -1):
         while picture.shape[axis] < side:
             missing = side - picture.shape[axis]
-            picture = torch.cat([picture, picture.flip(axis).narrow(axis, 0, min(missing, picture.shape[axis]))], axis)
+            picture = torch.cat(
+                [picture, picture.flip(axis).narrow(axis, 0, min(missing, picture.shape[axis]))],
+                axis,
+            )
     return picture
 
 
@@ -277,11 +368,30 @@ def _picture(image: Tensor) -> Image.Image:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training.train_vae", description="Train a tiny VAE on a folder of pictures.")
-    parser.add_argument("--images", type=Path, required=True, help="a folder with a sub-folder for each class, or as --metadata says")
-    parser.add_argument("--metadata", type=Path, help="JSONL or CSV of file and label, as training.prepare takes it")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the run; the same command goes on where it ended")
-    parser.add_argument("--decoder-of", type=Path, metavar="VAE", help="a tiny VAE whose decoder to train on; its encoder stays")
+    parser = argparse.ArgumentParser(
+        prog="python -m training.train_vae", description="Train a tiny VAE on a folder of pictures."
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        required=True,
+        help="a folder with a sub-folder for each class, or as --metadata says",
+    )
+    parser.add_argument(
+        "--metadata", type=Path, help="JSONL or CSV of file and label, as training.prepare takes it"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        help="folder of the run; the same command goes on where it ended",
+    )
+    parser.add_argument(
+        "--decoder-of",
+        type=Path,
+        metavar="VAE",
+        help="a tiny VAE whose decoder to train on; its encoder stays",
+    )
     for name, kind, what in (
         ("resolution", int, "S: pictures are resized to at most S x S pixels"),
         ("steps", int, "optimizer steps in all"),
@@ -293,8 +403,18 @@ def _parser() -> argparse.ArgumentParser:
         ("seed", int, "of the first weights and of all that is drawn"),
     ):
         default = VAEOptions.__dataclass_fields__[name].default
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, help=f"{what} (default: {default})")
-    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16", help="of the convolutions (default: bf16)")
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=kind,
+            default=default,
+            help=f"{what} (default: {default})",
+        )
+    parser.add_argument(
+        "--precision",
+        choices=("bf16", "fp32"),
+        default="bf16",
+        help="of the convolutions (default: bf16)",
+    )
     return parser
 
 

@@ -67,7 +67,12 @@ class VAE(ABC):
         """Latents (batch, channels, H/8, W/8) to images, clamped to 0..1."""
 
 
-def open_vae(name: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, scale_factor: float | None = None) -> VAE:
+def open_vae(
+    name: str,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    scale_factor: float | None = None,
+) -> VAE:
     """``name`` is "tiny", a file in TAESD layout, a diffusers AutoencoderKL folder (or a pipeline's with one in ``vae``), or a single file of Stable
     Diffusion's VAE. ``scale_factor`` is for files that cannot tell theirs (a single file counts as 0.18215, Stable Diffusion 1.x). Weights and
     sums are in ``dtype``. Raises ``VAEError`` or ``AutoencoderError`` on files that are none of these, ``FileNotFoundError`` where there is none."""
@@ -78,22 +83,36 @@ def open_vae(name: str, device: torch.device | str = "cpu", dtype: torch.dtype =
         # Channels last, as pictures come: three quarters of the time on a CPU.
         tiny = load_autoencoder(path)
         scale = tiny.scale_factor  # before it is rounded with the weights
-        return _Tiny(tiny.to(device, dtype).to(memory_format=torch.channels_last), device, dtype, scale)  # type: ignore[call-overload]
+        return _Tiny(
+            tiny.to(device, dtype).to(memory_format=torch.channels_last), device, dtype, scale
+        )  # type: ignore[call-overload]
     network = _load_kl(path)
     config: Any = network.config
     factor = 2 ** (len(config.block_out_channels) - 1)
     if factor != VAE_FACTOR:
-        raise VAEError(path, f"its latents cover {factor} × {factor} pixels; FiT takes {VAE_FACTOR} × {VAE_FACTOR}.")
+        raise VAEError(
+            path,
+            f"its latents cover {factor} × {factor} pixels; FiT takes {VAE_FACTOR} × {VAE_FACTOR}.",
+        )
     if config.shift_factor:
-        raise VAEError(path, f"its latents are shifted by {config.shift_factor}; a FiT checkpoint can name a scale only. Use a VAE such as Stable Diffusion's.")
-    nn.Module.to(network.eval().requires_grad_(False), device=device, dtype=dtype)  # diffusers' own warns of every cast
+        raise VAEError(
+            path,
+            f"its latents are shifted by {config.shift_factor}; a FiT checkpoint can name a scale only. Use a VAE such as Stable Diffusion's.",
+        )
+    nn.Module.to(
+        network.eval().requires_grad_(False), device=device, dtype=dtype
+    )  # diffusers' own warns of every cast
     return _KL(network, device, dtype, scale_factor or config.scaling_factor)
 
 
 def fingerprint(name: str) -> str:
     """Changes with the VAE's weights and configuration, wherever they lie."""
     path = _weights_path(name)
-    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix in (".json", ".safetensors", ".bin"))
+    files = (
+        [path]
+        if path.is_file()
+        else sorted(p for p in path.iterdir() if p.suffix in (".json", ".safetensors", ".bin"))
+    )
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as opened:
@@ -134,14 +153,18 @@ class _KL(VAE):
 
     @torch.inference_mode()
     def moments(self, images: Tensor) -> Tensor:
-        posterior: Any = self.network.encode((images * 2 - 1).to(self.device, self.dtype), return_dict=False)[0]  # type: ignore[call-arg]
+        posterior: Any = self.network.encode(
+            (images * 2 - 1).to(self.device, self.dtype), return_dict=False
+        )[0]  # type: ignore[call-arg]
         # The deviation from the logarithm in fp32: its exponent is too coarse in 16 bits.
         deviation = torch.exp(0.5 * posterior.logvar.float())
         return torch.stack([posterior.mean.float(), deviation], dim=1) * self.scale_factor
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
-        images: Any = self.network.decode((latents / self.scale_factor).to(self.device, self.dtype), return_dict=False)[0]  # type: ignore[call-arg]
+        images: Any = self.network.decode(
+            (latents / self.scale_factor).to(self.device, self.dtype), return_dict=False
+        )[0]  # type: ignore[call-arg]
         return (images.float() / 2 + 0.5).clamp(0, 1)
 
 
@@ -149,11 +172,16 @@ def _weights_path(name: str) -> Path:
     """A file, or the folder of a diffusers model."""
     path = TINY_FILE if name == TINY else Path(name).expanduser()
     if not path.exists():
-        raise FileNotFoundError(f'{path}: no such VAE. Name "{TINY}", a file, or a diffusers folder.')
+        raise FileNotFoundError(
+            f'{path}: no such VAE. Name "{TINY}", a file, or a diffusers folder.'
+        )
     if path.is_dir():
         folder = next((p for p in (path, path / "vae") if (p / "config.json").is_file()), None)
         if folder is None:
-            raise VAEError(path, "a folder without config.json, so no diffusers AutoencoderKL. Name that folder, or a file.")
+            raise VAEError(
+                path,
+                "a folder without config.json, so no diffusers AutoencoderKL. Name that folder, or a file.",
+            )
         return folder
     return path
 
@@ -173,13 +201,22 @@ def _load_kl(path: Path) -> AutoencoderKL:
     logging.set_verbosity_error()  # what it warns of is refused below
     try:
         if path.is_dir():
-            found = json.loads((path / "config.json").read_text(encoding="utf-8")).get("_class_name")
+            found = json.loads((path / "config.json").read_text(encoding="utf-8")).get(
+                "_class_name"
+            )
             if found != "AutoencoderKL":
-                raise VAEError(path, f"a diffusers {found or 'model without a class'}, not an AutoencoderKL.")
-            loaded: Any = AutoencoderKL.from_pretrained(str(path), local_files_only=True, output_loading_info=True)
+                raise VAEError(
+                    path, f"a diffusers {found or 'model without a class'}, not an AutoencoderKL."
+                )
+            loaded: Any = AutoencoderKL.from_pretrained(
+                str(path), local_files_only=True, output_loading_info=True
+            )
             network, loading = loaded
             if absent := loading["missing_keys"]:
-                raise VAEError(path, f"{len(absent)} of its weights are missing, such as {absent[0]}. Download or copy it again.")
+                raise VAEError(
+                    path,
+                    f"{len(absent)} of its weights are missing, such as {absent[0]}. Download or copy it again.",
+                )
             return network
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "config.json").write_text(json.dumps(_SD_CONFIG), encoding="utf-8")
@@ -188,5 +225,9 @@ def _load_kl(path: Path) -> AutoencoderKL:
         raise
     except Exception as error:  # diffusers has no error of its own for wrong files
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        kind = "a diffusers AutoencoderKL folder" if path.is_dir() else "a tiny VAE or a single file of Stable Diffusion's VAE"
+        kind = (
+            "a diffusers AutoencoderKL folder"
+            if path.is_dir()
+            else "a tiny VAE or a single file of Stable Diffusion's VAE"
+        )
         raise VAEError(path, f"not {kind} ({reason}).") from error

@@ -20,13 +20,19 @@ from devkit.server import Server
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, golden_config, golden_state) -> Iterator[Server]:
+def server(
+    tmp_path_factory: pytest.TempPathFactory, golden_config, golden_state
+) -> Iterator[Server]:
     if "FITV2_HOST" not in os.environ:
         pytest.skip("needs a ComfyUI: run `python dev.py test`, which fetches one")
     host = Host(Path(os.environ["FITV2_HOST"]), Path(os.environ["FITV2_HOST_PYTHON"]), ours=False)
     base = tmp_path_factory.mktemp("comfyui")
     # A model of other classes than the bundled one's.
-    save_checkpoint(base / "models" / "fit" / "ten_classes.safetensors", golden_state, Metadata(golden_config, [f"class {i}" for i in range(10)]))
+    save_checkpoint(
+        base / "models" / "fit" / "ten_classes.safetensors",
+        golden_state,
+        Metadata(golden_config, [f"class {i}" for i in range(10)]),
+    )
     (base / "models" / "loras").mkdir(parents=True)
     with Server(host, base) as running:
         yield running
@@ -61,7 +67,12 @@ class Latents:
         run = self._client.run(graph.prompt)
         (file,) = run.outputs[saved.id]["latents"]
         del graph.prompt[saved.id]
-        return load_file(self._server.base / "output" / file["subfolder"] / file["filename"])["latent_tensor"] * SCALE
+        return (
+            load_file(self._server.base / "output" / file["subfolder"] / file["filename"])[
+                "latent_tensor"
+            ]
+            * SCALE
+        )
 
 
 @pytest.fixture

@@ -40,39 +40,114 @@ class Graph:
         return self.add("FiTClassLabel", model=model, text=text)
 
     def size(self, width: int = 192, height: int = 128, batch_size: int = 1) -> Node:
-        return self.add("FiTResolution", aspect_ratio="exact size", tokens=256, width=width, height=height, batch_size=batch_size)
+        return self.add(
+            "FiTResolution",
+            aspect_ratio="exact size",
+            tokens=256,
+            width=width,
+            height=height,
+            batch_size=batch_size,
+        )
 
     def fit_sampler(self, model: Output, label: Node, latent: Output, **changes: Any) -> Node:
-        settings = {"seed": 7, "steps": STEPS, "solver": "euler", "guidance": 2.0, "denoise": 1.0, **changes}
-        return self.add("FiTSampler", model=model, latent=latent, **{"positive": label[0], "negative": label[1], **settings})
+        settings = {
+            "seed": 7,
+            "steps": STEPS,
+            "solver": "euler",
+            "guidance": 2.0,
+            "denoise": 1.0,
+            **changes,
+        }
+        return self.add(
+            "FiTSampler",
+            model=model,
+            latent=latent,
+            **{"positive": label[0], "negative": label[1], **settings},
+        )
 
     def ksampler(self, model: Output, label: Node, latent: Output, **changes: Any) -> Node:
-        settings = {"seed": 7, "steps": STEPS, "sampler_name": "euler", "scheduler": "simple", "cfg": 2.0, "denoise": 1.0, **changes}
-        return self.add("KSampler", model=model, latent_image=latent, **{"positive": label[0], "negative": label[1], **settings})
+        settings = {
+            "seed": 7,
+            "steps": STEPS,
+            "sampler_name": "euler",
+            "scheduler": "simple",
+            "cfg": 2.0,
+            "denoise": 1.0,
+            **changes,
+        }
+        return self.add(
+            "KSampler",
+            model=model,
+            latent_image=latent,
+            **{"positive": label[0], "negative": label[1], **settings},
+        )
 
     def extrapolation(self, model: Output, method: str = "ntk", **changes: Any) -> Node:
         settings = {"decoupled": True, "attention_scale": "none", "train_length": 0, **changes}
         return self.add("FiTExtrapolation", model=model, method=method, **settings)
 
     def guided(self, model: Output, **changes: Any) -> Node:
-        return self.add("FiTGuidance", model=model, **{"channels": "first three", "power": 0.0, "start": 0.0, "end": 1.0, **changes})
+        return self.add(
+            "FiTGuidance",
+            model=model,
+            **{"channels": "first three", "power": 0.0, "start": 0.0, "end": 1.0, **changes},
+        )
 
-    def custom(self, model: Output, label: Node, latent: Output, sampler: Output, sigmas: Output) -> Node:
+    def custom(
+        self, model: Output, label: Node, latent: Output, sampler: Output, sigmas: Output
+    ) -> Node:
         """SamplerCustom with the seed and guidance of the others."""
         conditioning = {"positive": label[0], "negative": label[1]}
         return self.add(
-            "SamplerCustom", model=model, add_noise=True, noise_seed=7, cfg=2.0, sampler=sampler, sigmas=sigmas, latent_image=latent, **conditioning
+            "SamplerCustom",
+            model=model,
+            add_noise=True,
+            noise_seed=7,
+            cfg=2.0,
+            sampler=sampler,
+            sigmas=sigmas,
+            latent_image=latent,
+            **conditioning,
         )
 
     def solver(self, solver: str, **changes: Any) -> Node:
-        settings = {"rtol": 1e-3, "atol": 1e-6, "max_evaluations": 1000, "diffusion": "sigma", "diffusion_norm": 1.0, "last_step": "mean", **changes}
+        settings = {
+            "rtol": 1e-3,
+            "atol": 1e-6,
+            "max_evaluations": 1000,
+            "diffusion": "sigma",
+            "diffusion_norm": 1.0,
+            "last_step": "mean",
+            **changes,
+        }
         return self.add("FiTSolver", solver=solver, **settings)
 
-    def sweep(self, model: Output, sizes: str, methods: str = "default", classes: str = "France", tokens: int = 256) -> Node:
-        return self.add("FiTResolutionSweep", model=model, classes=classes, sizes=sizes, tokens=tokens, methods=methods)
+    def sweep(
+        self,
+        model: Output,
+        sizes: str,
+        methods: str = "default",
+        classes: str = "France",
+        tokens: int = 256,
+    ) -> Node:
+        return self.add(
+            "FiTResolutionSweep",
+            model=model,
+            classes=classes,
+            sizes=sizes,
+            tokens=tokens,
+            methods=methods,
+        )
 
     def sweep_sampler(self, model: Output, sweep: Output, **changes: Any) -> Node:
-        settings = {"seed": 7, "steps": STEPS, "solver": "euler", "guidance": 2.0, "tokens_per_pass": 16384, **changes}
+        settings = {
+            "seed": 7,
+            "steps": STEPS,
+            "solver": "euler",
+            "guidance": 2.0,
+            "tokens_per_pass": 16384,
+            **changes,
+        }
         return self.add("FiTSweepSampler", model=model, sweep=sweep, **settings)
 
     def picture(self, samples: Output) -> Node:

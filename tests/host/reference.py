@@ -26,7 +26,9 @@ def noise(batch: int = 1, height: int = HEIGHT, width: int = WIDTH) -> Tensor:
 def drawn(model: FiT, *ids: int, **settings: Any) -> Tensor:
     """With the graphs' settings, and France where no class is asked for."""
     y = torch.tensor(ids or [FRANCE])
-    return sample(model, noise(len(y)), y, **{"method": "euler", "steps": STEPS, "cfg_scale": 2.0, **settings})
+    return sample(
+        model, noise(len(y)), y, **{"method": "euler", "steps": STEPS, "cfg_scale": 2.0, **settings}
+    )
 
 
 def distance(a: Tensor, b: Tensor) -> float:

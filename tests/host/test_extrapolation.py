@@ -19,13 +19,21 @@ from devkit.client import PromptError
 WIDTH, HEIGHT = 384, 64
 
 
-def expected(model: FiT, extrapolation: Extrapolation, steps: int = STEPS, class_id: int = FRANCE) -> Tensor:
+def expected(
+    model: FiT, extrapolation: Extrapolation, steps: int = STEPS, class_id: int = FRANCE
+) -> Tensor:
     start = noise(height=HEIGHT // 8, width=WIDTH // 8)
-    return sample(model, start, torch.tensor([class_id]), "euler", steps, 2.0, extrapolation=extrapolation)
+    return sample(
+        model, start, torch.tensor([class_id]), "euler", steps, 2.0, extrapolation=extrapolation
+    )
 
 
-def ksampler(graph: Graph, loader: Node, model: list, steps: int = STEPS, class_id: int = FRANCE) -> list:
-    return graph.ksampler(model, graph.label(loader[0], str(class_id)), graph.size(WIDTH, HEIGHT)[0], steps=steps)[0]
+def ksampler(
+    graph: Graph, loader: Node, model: list, steps: int = STEPS, class_id: int = FRANCE
+) -> list:
+    return graph.ksampler(
+        model, graph.label(loader[0], str(class_id)), graph.size(WIDTH, HEIGHT)[0], steps=steps
+    )[0]
 
 
 @pytest.mark.parametrize("method", ALL_METHODS)
@@ -33,24 +41,45 @@ def test_every_method_equals_sample(graph: Graph, latents, model: FiT, method: s
     loader = graph.loader()
     node = graph.extrapolation(loader[0], method, attention_scale="pro2")
     got = latents(graph, ksampler(graph, loader, node[0]))
-    assert distance(got, expected(model, Extrapolation(method, attention_scale="pro2"))) <= TOLERANCE
+    assert (
+        distance(got, expected(model, Extrapolation(method, attention_scale="pro2"))) <= TOLERANCE
+    )
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_branches_with_different_methods_never_see_each_others_tables(graph: Graph, latents, golden_model: FiT, compiled: bool) -> None:
+def test_branches_with_different_methods_never_see_each_others_tables(
+    graph: Graph, latents, golden_model: FiT, compiled: bool
+) -> None:
     if compiled and shutil.which("g++") is None and shutil.which("cl") is None:
         pytest.skip("torch.compile needs a C++ compiler, and this machine has none")
     loader = graph.loader("ten_classes.safetensors")
-    source = graph.add("TorchCompileModel", model=loader[0], backend="inductor") if compiled else loader
+    source = (
+        graph.add("TorchCompileModel", model=loader[0], backend="inductor") if compiled else loader
+    )
     coupled = {"yarn": False, "ntk": True}
-    branches = {method: graph.extrapolation(source[0], method, decoupled=decoupled) for method, decoupled in coupled.items()}
+    branches = {
+        method: graph.extrapolation(source[0], method, decoupled=decoupled)
+        for method, decoupled in coupled.items()
+    }
     plain = expected(golden_model, Extrapolation(), class_id=3)
     tolerance = 5e-4 if compiled else TOLERANCE
-    for method, steps in (("yarn", 4), ("ntk", 4), ("yarn", 5)):  # the server would remember the same steps
+    for method, steps in (
+        ("yarn", 4),
+        ("ntk", 4),
+        ("yarn", 5),
+    ):  # the server would remember the same steps
         got = latents(graph, ksampler(graph, loader, branches[method][0], steps, class_id=3))
-        assert distance(got, expected(golden_model, Extrapolation(method, coupled[method]), steps, class_id=3)) <= tolerance
+        assert (
+            distance(
+                got,
+                expected(golden_model, Extrapolation(method, coupled[method]), steps, class_id=3),
+            )
+            <= tolerance
+        )
         assert distance(got, plain) > 5 * tolerance
-    assert distance(latents(graph, ksampler(graph, loader, source[0], class_id=3)), plain) <= tolerance
+    assert (
+        distance(latents(graph, ksampler(graph, loader, source[0], class_id=3)), plain) <= tolerance
+    )
 
 
 def report(graph: Graph, client, output: list) -> str:
@@ -61,14 +90,31 @@ def report(graph: Graph, client, output: list) -> str:
 @pytest.mark.parametrize(
     ("size", "method", "scale", "text"),
     [
-        ((192, 128), "ntk", "none", "ntk: INACTIVE on 12 × 8 tokens, no side is longer than the trained 16 tokens (256 px)"),
+        (
+            (192, 128),
+            "ntk",
+            "none",
+            "ntk: INACTIVE on 12 × 8 tokens, no side is longer than the trained 16 tokens (256 px)",
+        ),
         ((576, 192), "none", "none", "none: INACTIVE on 36 × 12 tokens, no method is chosen"),
-        ((576, 192), "ntk", "none", "ntk on 36 × 12 tokens: height ×1, width ×2.25 of the trained 16 tokens."),
-        ((512, 512), "yarn", "paper", "yarn + paper on 32 × 32 tokens: height ×2, width ×2 of the trained 16 tokens; attention logits ×1.43"),
+        (
+            (576, 192),
+            "ntk",
+            "none",
+            "ntk on 36 × 12 tokens: height ×1, width ×2.25 of the trained 16 tokens.",
+        ),
+        (
+            (512, 512),
+            "yarn",
+            "paper",
+            "yarn + paper on 32 × 32 tokens: height ×2, width ×2 of the trained 16 tokens; attention logits ×1.43",
+        ),
         (None, "linear", "none", "linear: acts on sides of more than 16 tokens (256 px)."),
     ],
 )
-def test_the_report_says_what_a_method_does(graph: Graph, client, size, method: str, scale: str, text: str) -> None:
+def test_the_report_says_what_a_method_does(
+    graph: Graph, client, size, method: str, scale: str, text: str
+) -> None:
     latent = {} if size is None else {"latent": graph.size(*size)[0]}
     node = graph.extrapolation(graph.loader()[0], method, attention_scale=scale, **latent)
     assert text in report(graph, client, node[1])
@@ -77,7 +123,13 @@ def test_the_report_says_what_a_method_does(graph: Graph, client, size, method: 
 def test_an_inactive_method_draws_the_same_picture(graph: Graph, latents, model: FiT) -> None:
     loader = graph.loader()
     node = graph.extrapolation(loader[0], "yarn")
-    assert distance(latents(graph, graph.ksampler(node[0], graph.label(loader[0]), graph.size()[0])[0]), drawn(model)) <= TOLERANCE
+    assert (
+        distance(
+            latents(graph, graph.ksampler(node[0], graph.label(loader[0]), graph.size()[0])[0]),
+            drawn(model),
+        )
+        <= TOLERANCE
+    )
 
 
 @pytest.mark.parametrize(
@@ -86,51 +138,86 @@ def test_an_inactive_method_draws_the_same_picture(graph: Graph, latents, model:
         ({"power": 1.5}, {"guidance_power": 1.5}),
         ({"start": 0.2, "end": 0.7}, {"guidance_interval": (0.2, 0.7)}),
         ({"channels": "all"}, {"guided_channels": None}),
-        ({"channels": "all", "power": 2.0, "start": 0.1, "end": 0.9}, {"guided_channels": None, "guidance_power": 2.0, "guidance_interval": (0.1, 0.9)}),
+        (
+            {"channels": "all", "power": 2.0, "start": 0.1, "end": 0.9},
+            {"guided_channels": None, "guidance_power": 2.0, "guidance_interval": (0.1, 0.9)},
+        ),
     ],
 )
 @pytest.mark.parametrize("sampler", ["ksampler", "fit_sampler"])
-def test_guidance_equals_sample(graph: Graph, latents, model: FiT, sampler: str, settings: dict, arguments: dict) -> None:
+def test_guidance_equals_sample(
+    graph: Graph, latents, model: FiT, sampler: str, settings: dict, arguments: dict
+) -> None:
     loader = graph.loader()
     node = graph.guided(loader[0], **settings)
-    got = latents(graph, getattr(graph, sampler)(node[0], graph.label(loader[0]), graph.size()[0])[0])
+    got = latents(
+        graph, getattr(graph, sampler)(node[0], graph.label(loader[0]), graph.size()[0])[0]
+    )
     assert distance(got, drawn(model, **arguments)) <= TOLERANCE
 
 
 def test_of_two_guidance_nodes_the_last_counts(graph: Graph, latents, model: FiT) -> None:
     loader = graph.loader()
     first = graph.guided(loader[0], channels="all", power=3.0, start=0.3, end=0.4)
-    got = latents(graph, graph.ksampler(graph.guided(first[0])[0], graph.label(loader[0]), graph.size()[0])[0])
+    got = latents(
+        graph, graph.ksampler(graph.guided(first[0])[0], graph.label(loader[0]), graph.size()[0])[0]
+    )
     assert distance(got, drawn(model)) <= TOLERANCE
 
 
 def scheduler(graph: Graph, model: list, steps: int, **changes) -> Node:
-    return graph.add("FiTScheduler", model=model, **{"steps": steps, "schedule": "uniform", "denoise": 1.0, "last_step_size": 0.0, **changes})
+    return graph.add(
+        "FiTScheduler",
+        model=model,
+        **{"steps": steps, "schedule": "uniform", "denoise": 1.0, "last_step_size": 0.0, **changes},
+    )
 
 
 def test_solver_and_scheduler_nodes_equal_sample(graph: Graph, latents, model: FiT) -> None:
     loader, size = graph.loader(), graph.size(384, 256)
     sigmas = scheduler(graph, loader[0], 5, schedule="resolution-shifted", latent=size[0])
-    got = latents(graph, graph.custom(loader[0], graph.label(loader[0]), size[0], graph.solver("ab2")[0], sigmas[0])[0])
+    got = latents(
+        graph,
+        graph.custom(loader[0], graph.label(loader[0]), size[0], graph.solver("ab2")[0], sigmas[0])[
+            0
+        ],
+    )
     shift = resolution_shift(384, 256)
     start = noise(height=32, width=48)
-    assert distance(got, sample(model, start, torch.tensor([FRANCE]), "ab2", 5, 2.0, shift=shift)) <= TOLERANCE
+    assert (
+        distance(got, sample(model, start, torch.tensor([FRANCE]), "ab2", 5, 2.0, shift=shift))
+        <= TOLERANCE
+    )
 
 
 def test_sde_options_reach_the_solver(graph: Graph, latents, model: FiT) -> None:
     loader, size = graph.loader(), graph.size()
     sigmas = scheduler(graph, loader[0], 6, last_step_size=0.1)
-    solver = graph.solver("sde-heun", diffusion="decreasing", diffusion_norm=0.5, last_step="tweedie")
-    got = latents(graph, graph.custom(loader[0], graph.label(loader[0]), size[0], solver[0], sigmas[0])[0])
+    solver = graph.solver(
+        "sde-heun", diffusion="decreasing", diffusion_norm=0.5, last_step="tweedie"
+    )
+    got = latents(
+        graph, graph.custom(loader[0], graph.label(loader[0]), size[0], solver[0], sigmas[0])[0]
+    )
     generator = torch.Generator().manual_seed(8)
-    options = {"diffusion": "decreasing", "diffusion_norm": 0.5, "last_step": "tweedie", "noise_source": lambda x: torch.randn(x.shape, generator=generator)}
-    assert distance(got, drawn(model, method="sde-heun", steps=6, last_step_size=0.1, **options)) <= TOLERANCE
+    options = {
+        "diffusion": "decreasing",
+        "diffusion_norm": 0.5,
+        "last_step": "tweedie",
+        "noise_source": lambda x: torch.randn(x.shape, generator=generator),
+    }
+    assert (
+        distance(got, drawn(model, method="sde-heun", steps=6, last_step_size=0.1, **options))
+        <= TOLERANCE
+    )
 
 
 def test_dopri5_says_in_the_host_how_far_it_came(graph: Graph, client) -> None:
     loader, size = graph.loader(), graph.size()
     solver = graph.solver("dopri5", rtol=1e-7, max_evaluations=20)
-    node = graph.custom(loader[0], graph.label(loader[0]), size[0], solver[0], scheduler(graph, loader[0], 5)[0])
+    node = graph.custom(
+        loader[0], graph.label(loader[0]), size[0], solver[0], scheduler(graph, loader[0], 5)[0]
+    )
     graph.add("SaveLatent", samples=node[0], filename_prefix="latents/test")
     with pytest.raises(PromptError, match=r"dopri5 reached t = .* with 20 evaluations"):
         client.run(graph.prompt)
@@ -143,12 +230,21 @@ def test_a_shift_without_a_latent_is_refused(graph: Graph, client) -> None:
 
 
 def test_the_scheduler_reports_its_shift(graph: Graph, client) -> None:
-    sigmas = scheduler(graph, graph.loader()[0], 5, schedule="resolution-shifted", latent=graph.size(768, 256)[0])
+    sigmas = scheduler(
+        graph, graph.loader()[0], 5, schedule="resolution-shifted", latent=graph.size(768, 256)[0]
+    )
     assert report(graph, client, sigmas[1]) == "5 steps, shift 1.73: 768 tokens, trained on 256"
 
 
 def test_stock_schedulers_give_the_same_steps(graph: Graph, latents, model: FiT) -> None:
     loader, size = graph.loader(), graph.size()
     stock = graph.add("BasicScheduler", model=loader[0], scheduler="simple", steps=6, denoise=1.0)
-    got = latents(graph, graph.custom(loader[0], graph.label(loader[0]), size[0], graph.solver("midpoint")[0], stock[0])[0])
-    assert distance(got, drawn(model, method="midpoint", steps=6)) <= 2e-3  # the stock steps are thousandths
+    got = latents(
+        graph,
+        graph.custom(
+            loader[0], graph.label(loader[0]), size[0], graph.solver("midpoint")[0], stock[0]
+        )[0],
+    )
+    assert (
+        distance(got, drawn(model, method="midpoint", steps=6)) <= 2e-3
+    )  # the stock steps are thousandths

@@ -18,8 +18,20 @@ from devkit.server import Server
 ROOT = Path(__file__).parent.parent.parent
 COLOURS = {"grass": (0, 140, 60), "poppy": (210, 20, 30), "sea": (20, 60, 160)}
 SHAPES = ((96, 96), (144, 64), (64, 120), (120, 80), (90, 130))
-SMALL = ["--model.hidden_size=64", "--model.depth=3", "--model.num_heads=2", "--model.adaln_lora_dim=16", "--batch.token_budget=512"]
-SHORT = ["--optimizer.learning_rate=2e-3", "--optimizer.warmup_steps=10", "--ema_decays=[0.95]", "--samples.every=0", "--precision=fp32"]
+SMALL = [
+    "--model.hidden_size=64",
+    "--model.depth=3",
+    "--model.num_heads=2",
+    "--model.adaln_lora_dim=16",
+    "--batch.token_budget=512",
+]
+SHORT = [
+    "--optimizer.learning_rate=2e-3",
+    "--optimizer.warmup_steps=10",
+    "--ema_decays=[0.95]",
+    "--samples.every=0",
+    "--precision=fp32",
+]
 
 
 def draw_photos(folder: Path) -> None:
@@ -35,26 +47,54 @@ def draw_photos(folder: Path) -> None:
 
 def command(folder: Path, line: str, *more: str) -> None:
     """Run in ``folder``, with relative paths, as a person would."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "TQDM_DISABLE": "1"}
-    ran = subprocess.run([sys.executable, "-m", *line.split(), *more], cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "ACCELERATE_USE_CPU": "true",
+        "TQDM_DISABLE": "1",
+    }
+    ran = subprocess.run(
+        [sys.executable, "-m", *line.split(), *more],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert ran.returncode == 0, ran.stdout
 
 
-def test_a_folder_of_pictures_becomes_a_class_in_the_host(server: Server, client: Client, tmp_path: Path) -> None:
+def test_a_folder_of_pictures_becomes_a_class_in_the_host(
+    server: Server, client: Client, tmp_path: Path
+) -> None:
     draw_photos(tmp_path / "photos")
-    command(tmp_path, "training.prepare --images photos --output latents --resolution 96 --vae tiny")
+    command(
+        tmp_path, "training.prepare --images photos --output latents --resolution 96 --vae tiny"
+    )
     train = "accelerate.commands.launch -m training.train --config tiny --data latents --output runs/mine --steps 200"
     command(tmp_path, train, *SMALL, *SHORT)
-    command(tmp_path, "training.export --run runs/mine --output", str(server.base / "models" / "fit" / "mine.safetensors"))
+    command(
+        tmp_path,
+        "training.export --run runs/mine --output",
+        str(server.base / "models" / "fit" / "mine.safetensors"),
+    )
 
     for name, colour in COLOURS.items():
         graph = Graph()
         loader = graph.loader("mine.safetensors")
-        drawn = graph.ksampler(loader[0], graph.label(loader[0], name), graph.size(112, 80)[0], steps=10)
-        saved = graph.add("SaveImage", images=graph.picture(drawn[0])[0], filename_prefix="from_photos")
-        picture = Image.open(io.BytesIO(client.fetch(client.run(graph.prompt).outputs[saved.id]["images"][0]))).convert("RGB")
+        drawn = graph.ksampler(
+            loader[0], graph.label(loader[0], name), graph.size(112, 80)[0], steps=10
+        )
+        saved = graph.add(
+            "SaveImage", images=graph.picture(drawn[0])[0], filename_prefix="from_photos"
+        )
+        picture = Image.open(
+            io.BytesIO(client.fetch(client.run(graph.prompt).outputs[saved.id]["images"][0]))
+        ).convert("RGB")
         assert picture.size == (112, 80)
         middle = np.median(np.asarray(picture).reshape(-1, 3), axis=0)
-        distances = {other: float(np.abs(middle - reference).max()) for other, reference in COLOURS.items()}
+        distances = {
+            other: float(np.abs(middle - reference).max()) for other, reference in COLOURS.items()
+        }
         assert min(distances, key=lambda other: distances[other]) == name, (middle, colour)
         assert distances[name] < 60, (middle, colour)

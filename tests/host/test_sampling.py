@@ -10,7 +10,19 @@ import numpy as np
 import pytest
 import torch
 from host.graph import Graph
-from host.reference import FINLAND, FRANCE, HEIGHT, ITALY, STEPS, TOLERANCE, WIDTH, distance, drawn, noise, relative
+from host.reference import (
+    FINLAND,
+    FRANCE,
+    HEIGHT,
+    ITALY,
+    STEPS,
+    TOLERANCE,
+    WIDTH,
+    distance,
+    drawn,
+    noise,
+    relative,
+)
 from PIL import Image
 
 from comfyui_fitv2 import FiT, sample
@@ -21,7 +33,9 @@ from comfyui_fitv2.solvers import SOLVERS, STOCHASTIC
 
 @pytest.mark.parametrize("sampler", ["fit_sampler", "ksampler"])
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
-def test_euler_gives_the_same_latents_as_sample(graph: Graph, latents, model: FiT, sampler: str, guidance: float) -> None:
+def test_euler_gives_the_same_latents_as_sample(
+    graph: Graph, latents, model: FiT, sampler: str, guidance: float
+) -> None:
     loader = graph.loader()
     scale = {"guidance": guidance} if sampler == "fit_sampler" else {"cfg": guidance}
     node = getattr(graph, sampler)(loader[0], graph.label(loader[0]), graph.size()[0], **scale)
@@ -29,14 +43,26 @@ def test_euler_gives_the_same_latents_as_sample(graph: Graph, latents, model: Fi
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_every_solver_gives_the_same_latents_as_sample(graph: Graph, latents, model: FiT, solver: str) -> None:
+def test_every_solver_gives_the_same_latents_as_sample(
+    graph: Graph, latents, model: FiT, solver: str
+) -> None:
     loader = graph.loader()
-    node = graph.fit_sampler(loader[0], graph.label(loader[0]), graph.size(96, 64)[0], solver=solver, steps=6)
+    node = graph.fit_sampler(
+        loader[0], graph.label(loader[0]), graph.size(96, 64)[0], solver=solver, steps=6
+    )
     generator = torch.Generator().manual_seed(8)  # the seed after the starting noise's
-    options: dict[str, Any] = {"noise_source": lambda x: torch.randn(x.shape, generator=generator)} if solver in STOCHASTIC else {}
-    expected = sample(model, noise(height=8, width=12), torch.tensor([FRANCE]), solver, 6, 2.0, **options)
+    options: dict[str, Any] = (
+        {"noise_source": lambda x: torch.randn(x.shape, generator=generator)}
+        if solver in STOCHASTIC
+        else {}
+    )
+    expected = sample(
+        model, noise(height=8, width=12), torch.tensor([FRANCE]), solver, 6, 2.0, **options
+    )
     # The last evaluation of some is at t = 1 here, and just before it in the host.
-    assert distance(latents(graph, node[0]), expected) <= (1e-3 if solver in ("heun", "rk4", "dopri5") else TOLERANCE)
+    assert distance(latents(graph, node[0]), expected) <= (
+        1e-3 if solver in ("heun", "rk4", "dopri5") else TOLERANCE
+    )
 
 
 def test_a_batch_of_three_labels_draws_each(graph: Graph, latents, model: FiT) -> None:
@@ -44,13 +70,18 @@ def test_a_batch_of_three_labels_draws_each(graph: Graph, latents, model: FiT) -
     label = graph.label(loader[0], "France; Italy; 75")
     size = graph.size(batch_size=3)
     expected = drawn(model, FRANCE, ITALY, FINLAND)
-    for node in (graph.fit_sampler(loader[0], label, size[0]), graph.ksampler(loader[0], label, size[0])):
+    for node in (
+        graph.fit_sampler(loader[0], label, size[0]),
+        graph.ksampler(loader[0], label, size[0]),
+    ):
         assert distance(latents(graph, node[0]), expected) <= TOLERANCE
 
 
 def test_fewer_labels_than_pictures_start_over(graph: Graph, latents, model: FiT) -> None:
     loader = graph.loader()
-    node = graph.ksampler(loader[0], graph.label(loader[0], "France; Italy"), graph.size(batch_size=3)[0])
+    node = graph.ksampler(
+        loader[0], graph.label(loader[0], "France; Italy"), graph.size(batch_size=3)[0]
+    )
     assert distance(latents(graph, node[0]), drawn(model, FRANCE, ITALY, FRANCE)) <= TOLERANCE
 
 
@@ -68,18 +99,42 @@ def solution(model: FiT) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("sampler_name", "scheduler", "off_by"),
-    [("heun", "simple", 0.05), ("dpmpp_2m", "simple", 0.15), ("uni_pc", "simple", 0.15), ("deis", "normal", 0.15), ("res_multistep", "sgm_uniform", 0.15)],
+    [
+        ("heun", "simple", 0.05),
+        ("dpmpp_2m", "simple", 0.15),
+        ("uni_pc", "simple", 0.15),
+        ("deis", "normal", 0.15),
+        ("res_multistep", "sgm_uniform", 0.15),
+    ],
 )
-def test_stock_ode_samplers_reach_the_solution(graph: Graph, latents, solution: torch.Tensor, sampler_name: str, scheduler: str, off_by: float) -> None:
+def test_stock_ode_samplers_reach_the_solution(
+    graph: Graph, latents, solution: torch.Tensor, sampler_name: str, scheduler: str, off_by: float
+) -> None:
     loader = graph.loader()
-    node = graph.ksampler(loader[0], graph.label(loader[0]), graph.size()[0], steps=20, sampler_name=sampler_name, scheduler=scheduler)
+    node = graph.ksampler(
+        loader[0],
+        graph.label(loader[0]),
+        graph.size()[0],
+        steps=20,
+        sampler_name=sampler_name,
+        scheduler=scheduler,
+    )
     assert relative(latents(graph, node[0]), solution) < off_by
 
 
-@pytest.mark.parametrize("sampler_name", ["euler_ancestral", "dpmpp_2m_sde", "lcm", "ddim", "er_sde", "euler_cfg_pp"])
+@pytest.mark.parametrize(
+    "sampler_name", ["euler_ancestral", "dpmpp_2m_sde", "lcm", "ddim", "er_sde", "euler_cfg_pp"]
+)
 def test_other_stock_samplers_draw(graph: Graph, client, sampler_name: str) -> None:
     loader = graph.loader()
-    node = graph.ksampler(loader[0], graph.label(loader[0]), graph.size()[0], steps=12, sampler_name=sampler_name, cfg=1.5)
+    node = graph.ksampler(
+        loader[0],
+        graph.label(loader[0]),
+        graph.size()[0],
+        steps=12,
+        sampler_name=sampler_name,
+        cfg=1.5,
+    )
     assert mean_colours(graph, client, node[0])["right third"][0] > 0.6  # France ends in red
 
 
@@ -89,18 +144,29 @@ def test_custom_sampling_equals_ksampler(graph: Graph, latents) -> None:
     node = graph.add(
         "SamplerCustomAdvanced",
         noise=graph.add("RandomNoise", noise_seed=7)[0],
-        guider=graph.add("CFGGuider", model=loader[0], positive=label[0], negative=label[1], cfg=2.0)[0],
+        guider=graph.add(
+            "CFGGuider", model=loader[0], positive=label[0], negative=label[1], cfg=2.0
+        )[0],
         sampler=graph.add("KSamplerSelect", sampler_name="euler")[0],
-        sigmas=graph.add("BasicScheduler", model=loader[0], scheduler="simple", steps=STEPS, denoise=1.0)[0],
+        sigmas=graph.add(
+            "BasicScheduler", model=loader[0], scheduler="simple", steps=STEPS, denoise=1.0
+        )[0],
         latent_image=size[0],
     )
-    assert distance(latents(graph, node[0]), latents(graph, graph.ksampler(loader[0], label, size[0])[0])) == 0
+    assert (
+        distance(
+            latents(graph, node[0]), latents(graph, graph.ksampler(loader[0], label, size[0])[0])
+        )
+        == 0
+    )
 
 
 @pytest.mark.parametrize("sampler", ["fit_sampler", "ksampler"])
 def test_odd_latent_sizes_come_back_whole(graph: Graph, latents, model: FiT, sampler: str) -> None:
     loader = graph.loader()
-    odd = graph.add("EmptyLatentImage", width=264, height=136, batch_size=1)  # 17 × 33 latent pixels
+    odd = graph.add(
+        "EmptyLatentImage", width=264, height=136, batch_size=1
+    )  # 17 × 33 latent pixels
     got = latents(graph, getattr(graph, sampler)(loader[0], graph.label(loader[0]), odd[0])[0])
 
     # The same by hand: repeat the first row and column behind the last ones, and cut them off again.
@@ -128,7 +194,10 @@ def test_image_to_image_with_ksampler_keeps_more_at_less_denoise(graph: Graph, l
     first = graph.fit_sampler(loader[0], graph.label(loader[0], "Japan"), graph.size()[0])
     start = latents(graph, first[0])
     italy = graph.label(loader[0], "Italy")
-    kept = [relative(latents(graph, graph.ksampler(loader[0], italy, first[0], denoise=d)[0]), start) for d in (0.2, 0.6, 1.0)]
+    kept = [
+        relative(latents(graph, graph.ksampler(loader[0], italy, first[0], denoise=d)[0]), start)
+        for d in (0.2, 0.6, 1.0)
+    ]
     assert kept[0] < kept[1] < kept[2]
 
 
@@ -139,9 +208,13 @@ def test_inpainting_leaves_the_kept_area_as_it_was(graph: Graph, latents, sample
     start = latents(graph, first[0])
     canvas = graph.add("SolidMask", value=0.0, width=192, height=128)
     hole = graph.add("SolidMask", value=1.0, width=96, height=128)
-    mask = graph.add("MaskComposite", destination=canvas[0], source=hole[0], x=96, y=0, operation="add")
+    mask = graph.add(
+        "MaskComposite", destination=canvas[0], source=hole[0], x=96, y=0, operation="add"
+    )
     masked = graph.add("SetLatentNoiseMask", samples=first[0], mask=mask[0])
-    got = latents(graph, getattr(graph, sampler)(loader[0], graph.label(loader[0], "Brazil"), masked[0])[0])
+    got = latents(
+        graph, getattr(graph, sampler)(loader[0], graph.label(loader[0], "Brazil"), masked[0])[0]
+    )
     assert distance(got[..., :12], start[..., :12]) <= 1e-5
     assert relative(got[..., 12:], start[..., 12:]) > 0.3
 
@@ -152,7 +225,10 @@ def mean_colours(graph: Graph, client, samples: list) -> dict[str, list[float]]:
     (file, *_) = client.run(graph.prompt).outputs[saved.id]["images"]
     pixels = np.asarray(Image.open(io.BytesIO(client.fetch(file))).convert("RGB")) / 255
     third = pixels.shape[1] // 3
-    return {"left third": pixels[:, :third].mean((0, 1)).tolist(), "right third": pixels[:, -third:].mean((0, 1)).tolist()}
+    return {
+        "left third": pixels[:, :third].mean((0, 1)).tolist(),
+        "right third": pixels[:, -third:].mean((0, 1)).tolist(),
+    }
 
 
 def test_area_conditioning_puts_each_class_in_its_area(graph: Graph, client) -> None:
@@ -160,9 +236,19 @@ def test_area_conditioning_puts_each_class_in_its_area(graph: Graph, client) -> 
     brazil, sweden = graph.label(loader[0], "Brazil"), graph.label(loader[0], "Sweden")
 
     def half(label, x: int) -> list:
-        return graph.add("ConditioningSetArea", conditioning=label[0], width=192, height=192, x=x, y=0, strength=1.0)[0]
+        return graph.add(
+            "ConditioningSetArea",
+            conditioning=label[0],
+            width=192,
+            height=192,
+            x=x,
+            y=0,
+            strength=1.0,
+        )[0]
 
-    both = graph.add("ConditioningCombine", conditioning_1=half(brazil, 0), conditioning_2=half(sweden, 192))
+    both = graph.add(
+        "ConditioningCombine", conditioning_1=half(brazil, 0), conditioning_2=half(sweden, 192)
+    )
     node = graph.ksampler(loader[0], brazil, graph.size(384, 192)[0], positive=both[0], steps=12)
     colours = mean_colours(graph, client, node[0])
     red, green, blue = colours["left third"]
@@ -171,15 +257,22 @@ def test_area_conditioning_puts_each_class_in_its_area(graph: Graph, client) -> 
     assert blue > red + 0.1  # Sweden is blue
 
 
-@pytest.mark.parametrize(("node", "shift"), [("ModelSamplingSD3", 1.0), ("ModelSamplingSD3", 3.0), ("ModelSamplingAuraFlow", 3.0)])
-def test_a_shifted_schedule_reaches_the_model_as_its_own_time(graph: Graph, latents, model: FiT, node: str, shift: float) -> None:
+@pytest.mark.parametrize(
+    ("node", "shift"),
+    [("ModelSamplingSD3", 1.0), ("ModelSamplingSD3", 3.0), ("ModelSamplingAuraFlow", 3.0)],
+)
+def test_a_shifted_schedule_reaches_the_model_as_its_own_time(
+    graph: Graph, latents, model: FiT, node: str, shift: float
+) -> None:
     loader = graph.loader()
     shifted = graph.add(node, model=loader[0], shift=shift)
     got = latents(graph, graph.ksampler(shifted[0], graph.label(loader[0]), graph.size()[0])[0])
     sigmas = 1 - sampling_times(STEPS)
     times = 1 - shift * sigmas / (1 + (shift - 1) * sigmas)
     with torch.no_grad():
-        expected = SOLVERS["euler"](guided_velocity(model, torch.tensor([FRANCE]), Guidance(2.0)), noise(), times)
+        expected = SOLVERS["euler"](
+            guided_velocity(model, torch.tensor([FRANCE]), Guidance(2.0)), noise(), times
+        )
     assert distance(got, expected) <= TOLERANCE
 
 
@@ -188,11 +281,20 @@ def test_zeroed_conditioning_is_the_null_class(graph: Graph, latents) -> None:
     label, size = graph.label(loader[0]), graph.size()
     zeroed = graph.add("ConditioningZeroOut", conditioning=label[0])
     by_node = graph.ksampler(loader[0], label, size[0], negative=zeroed[0])
-    assert distance(latents(graph, by_node[0]), latents(graph, graph.ksampler(loader[0], label, size[0])[0])) == 0
+    assert (
+        distance(
+            latents(graph, by_node[0]), latents(graph, graph.ksampler(loader[0], label, size[0])[0])
+        )
+        == 0
+    )
 
 
-@pytest.mark.parametrize(("weight_dtype", "off_by"), [("bf16", 0.05), ("fp16", 0.05), ("auto", 0.05)])
-def test_other_weight_dtypes_draw_nearly_the_same(graph: Graph, latents, model: FiT, weight_dtype: str, off_by: float) -> None:
+@pytest.mark.parametrize(
+    ("weight_dtype", "off_by"), [("bf16", 0.05), ("fp16", 0.05), ("auto", 0.05)]
+)
+def test_other_weight_dtypes_draw_nearly_the_same(
+    graph: Graph, latents, model: FiT, weight_dtype: str, off_by: float
+) -> None:
     loader = graph.loader(weight_dtype=weight_dtype)
     node = graph.fit_sampler(loader[0], graph.label(loader[0]), graph.size()[0])
     assert relative(latents(graph, node[0]), drawn(model, FRANCE)) < off_by

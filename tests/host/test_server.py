@@ -42,7 +42,11 @@ def test_a_node_is_listed_described_and_searchable(client: Client, name: str) ->
     assert info["category"] == "FiT"
     assert len(info["description"]) > 30
     assert len(info["search_aliases"]) >= 5
-    inputs = {key: spec for group in ("required", "optional") for key, spec in info["input"].get(group, {}).items()}
+    inputs = {
+        key: spec
+        for group in ("required", "optional")
+        for key, spec in info["input"].get(group, {}).items()
+    }
     assert [key for key, spec in inputs.items() if not spec[1].get("tooltip")] == []
     assert all(info["output_tooltips"])
 
@@ -57,20 +61,36 @@ def test_a_node_has_a_help_page(client: Client, name: str) -> None:
 
 
 def test_the_pack_has_no_other_nodes(client: Client) -> None:
-    ours = [name for name, info in client.get("/object_info").items() if info["python_module"] == f"custom_nodes.{PACK_NAME}"]
+    ours = [
+        name
+        for name, info in client.get("/object_info").items()
+        if info["python_module"] == f"custom_nodes.{PACK_NAME}"
+    ]
     assert sorted(ours) == sorted(NODES)
 
 
 def test_the_bundled_models_are_listed(client: Client) -> None:
-    assert "fitv2_flags256.safetensors" in client.get("/object_info/FiTLoader")["FiTLoader"]["input"]["required"]["checkpoint"][1]["options"]
-    assert "fit_tiny_vae.safetensors" in client.get("/object_info/VAELoader")["VAELoader"]["input"]["required"]["vae_name"][0]
+    assert (
+        "fitv2_flags256.safetensors"
+        in client.get("/object_info/FiTLoader")["FiTLoader"]["input"]["required"]["checkpoint"][1][
+            "options"
+        ]
+    )
+    assert (
+        "fit_tiny_vae.safetensors"
+        in client.get("/object_info/VAELoader")["VAELoader"]["input"]["required"]["vae_name"][0]
+    )
 
 
 def test_the_template_browser_finds_the_workflows_and_their_thumbnails(client: Client) -> None:
     assert sorted(client.get("/workflow_templates")[PACK_NAME]) == [path.stem for path in WORKFLOWS]
     for path in WORKFLOWS:
-        assert client.get(f"/api/workflow_templates/{PACK_NAME}/{path.name}") == json.loads(path.read_text(encoding="utf-8"))
-        thumbnail = Image.open(io.BytesIO(client.request(f"/api/workflow_templates/{PACK_NAME}/{path.stem}.jpg")))
+        assert client.get(f"/api/workflow_templates/{PACK_NAME}/{path.name}") == json.loads(
+            path.read_text(encoding="utf-8")
+        )
+        thumbnail = Image.open(
+            io.BytesIO(client.request(f"/api/workflow_templates/{PACK_NAME}/{path.stem}.jpg"))
+        )
         assert thumbnail.width >= 300
 
 
@@ -86,20 +106,35 @@ def test_a_shared_workflow_runs_as_it_is_but_for_its_length(client: Client, path
     run = client.run(prompt)
     saving = [str(node["id"]) for node in workflow["nodes"] if node["type"] == "SaveImage"]
     files = [file for id_ in saving for file in run.outputs[id_]["images"]]
-    pictures = [np.asarray(Image.open(io.BytesIO(client.fetch(file))).convert("RGB")) for file in files]
+    pictures = [
+        np.asarray(Image.open(io.BytesIO(client.fetch(file))).convert("RGB")) for file in files
+    ]
     assert len(pictures) == len(saving)
     assert all(picture.std() > 20 for picture in pictures)
 
 
-@pytest.mark.parametrize(("sampler", "flag"), [("fit_sampler", "Italy"), ("fit_sampler", "Brazil"), ("ksampler", "France")])
-def test_previews_come_at_every_step_in_the_pictures_colours(graph: Graph, client: Client, sampler: str, flag: str) -> None:
+@pytest.mark.parametrize(
+    ("sampler", "flag"),
+    [("fit_sampler", "Italy"), ("fit_sampler", "Brazil"), ("ksampler", "France")],
+)
+def test_previews_come_at_every_step_in_the_pictures_colours(
+    graph: Graph, client: Client, sampler: str, flag: str
+) -> None:
     loader = graph.loader()
-    node = getattr(graph, sampler)(loader[0], graph.label(loader[0], flag), graph.size()[0], steps=8)
+    node = getattr(graph, sampler)(
+        loader[0], graph.label(loader[0], flag), graph.size()[0], steps=8
+    )
     saved = graph.add("SaveImage", images=graph.picture(node[0])[0], filename_prefix="preview")
     run = client.run(graph.prompt)
-    assert [(value, maximum) for node_id, value, maximum in run.progress if node_id == node.id] == [(i, 8) for i in range(1, 9)]
+    assert [(value, maximum) for node_id, value, maximum in run.progress if node_id == node.id] == [
+        (i, 8) for i in range(1, 9)
+    ]
     assert len(run.previews) == 8
-    picture = Image.open(io.BytesIO(client.fetch(run.outputs[saved.id]["images"][0]))).convert("RGB").resize((24, 16))
+    picture = (
+        Image.open(io.BytesIO(client.fetch(run.outputs[saved.id]["images"][0])))
+        .convert("RGB")
+        .resize((24, 16))
+    )
     preview = Image.open(io.BytesIO(run.previews[-1])).convert("RGB").resize((24, 16))
     difference = np.abs(np.asarray(picture, dtype=float) - np.asarray(preview, dtype=float)) / 255
     assert difference.mean() < 0.1
@@ -126,14 +161,24 @@ def test_sampling_can_be_interrupted_and_started_again(graph: Graph, client: Cli
 def test_the_label_node_tells_what_it_read(graph: Graph, client: Client) -> None:
     label = graph.label(graph.loader()[0], "france;  75; MOLDOVA")
     shown = graph.add("PreviewAny", source=label[2])
-    assert client.run(graph.prompt).outputs[shown.id]["text"] == ["76 · France; 75 · Finland; 147 · Moldova, Republic of"]
+    assert client.run(graph.prompt).outputs[shown.id]["text"] == [
+        "76 · France; 75 · Finland; 147 · Moldova, Republic of"
+    ]
 
 
 @pytest.mark.parametrize(
     ("inputs", "size", "report"),
     [
-        ({"aspect_ratio": "3:1", "tokens": 256}, (432, 144), "432 × 144 px · 27 × 9 = 243 tokens · 0.95× training length (256)"),
-        ({"aspect_ratio": "9:16", "tokens": 1024}, (384, 672), "384 × 672 px · 24 × 42 = 1008 tokens · 3.94× training length (256), beyond it"),
+        (
+            {"aspect_ratio": "3:1", "tokens": 256},
+            (432, 144),
+            "432 × 144 px · 27 × 9 = 243 tokens · 0.95× training length (256)",
+        ),
+        (
+            {"aspect_ratio": "9:16", "tokens": 1024},
+            (384, 672),
+            "384 × 672 px · 24 × 42 = 1008 tokens · 3.94× training length (256), beyond it",
+        ),
         (
             {"aspect_ratio": "exact size", "width": 500, "height": 250},
             (496, 256),
@@ -141,8 +186,20 @@ def test_the_label_node_tells_what_it_read(graph: Graph, client: Client) -> None
         ),
     ],
 )
-def test_the_resolution_node_reports_its_size(graph: Graph, client: Client, latents, inputs: dict, size: tuple[int, int], report: str) -> None:
-    node = graph.add("FiTResolution", **{"tokens": 256, "width": 256, "height": 256, "batch_size": 2, "model": graph.loader()[0], **inputs})
+def test_the_resolution_node_reports_its_size(
+    graph: Graph, client: Client, latents, inputs: dict, size: tuple[int, int], report: str
+) -> None:
+    node = graph.add(
+        "FiTResolution",
+        **{
+            "tokens": 256,
+            "width": 256,
+            "height": 256,
+            "batch_size": 2,
+            "model": graph.loader()[0],
+            **inputs,
+        },
+    )
     shown = [graph.add("PreviewAny", source=node[slot]) for slot in (1, 2, 3)]
     run = client.run(graph.prompt)
     assert [run.outputs[n.id]["text"][0] for n in shown] == [str(size[0]), str(size[1]), report]
@@ -157,7 +214,9 @@ def refuse(graph: Graph, client: Client, node_type: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda b: b.name)
-def test_a_broken_checkpoint_gets_a_clear_error_and_the_host_stays_up(graph: Graph, client: Client, server, tmp_path: Path, broken: Broken) -> None:
+def test_a_broken_checkpoint_gets_a_clear_error_and_the_host_stays_up(
+    graph: Graph, client: Client, server, tmp_path: Path, broken: Broken
+) -> None:
     made_by_code = tmp_path / "made_by_code"
     (server.base / "models" / "fit" / broken.name).write_bytes(broken.content(made_by_code))
     graph.loader(broken.name)
@@ -168,14 +227,24 @@ def test_a_broken_checkpoint_gets_a_clear_error_and_the_host_stays_up(graph: Gra
 def test_an_unknown_class_is_refused_before_sampling(graph: Graph, client: Client) -> None:
     loader = graph.loader()
     graph.fit_sampler(loader[0], graph.label(loader[0], "Filland"), graph.size()[0])
-    refuse(graph, client, "FiTClassLabel", 'No class is called "Filland". The nearest are "75 · Finland"')
+    refuse(
+        graph,
+        client,
+        "FiTClassLabel",
+        'No class is called "Filland". The nearest are "75 · Finland"',
+    )
 
 
 def test_text_conditioning_is_refused_with_the_node_to_use(graph: Graph, client: Client) -> None:
     loader = graph.loader()
     text = graph.add("LotusConditioning")
     graph.ksampler(loader[0], graph.label(loader[0]), graph.size()[0], positive=text[0])
-    refuse(graph, client, "KSampler", "this conditioning holds text. Connect the outputs of FiT Class Label")
+    refuse(
+        graph,
+        client,
+        "KSampler",
+        "this conditioning holds text. Connect the outputs of FiT Class Label",
+    )
 
 
 def test_labels_of_another_model_are_refused(graph: Graph, client: Client) -> None:
@@ -186,11 +255,15 @@ def test_labels_of_another_model_are_refused(graph: Graph, client: Client) -> No
 
 def test_more_labels_than_pictures_are_refused(graph: Graph, client: Client) -> None:
     loader = graph.loader()
-    graph.fit_sampler(loader[0], graph.label(loader[0], "France; Italy; Japan"), graph.size(batch_size=2)[0])
+    graph.fit_sampler(
+        loader[0], graph.label(loader[0], "France; Italy; Japan"), graph.size(batch_size=2)[0]
+    )
     refuse(graph, client, "FiTSampler", r"3 class labels for 2 image\(s\): set the batch size to 3")
 
 
-def test_a_checkpoint_that_is_not_there_is_refused_by_the_host(graph: Graph, client: Client) -> None:
+def test_a_checkpoint_that_is_not_there_is_refused_by_the_host(
+    graph: Graph, client: Client
+) -> None:
     graph.add("PreviewAny", source=graph.loader("nowhere.safetensors")[0])
     with pytest.raises(PromptError, match=r"nowhere.safetensors"):
         client.run(graph.prompt)
@@ -198,6 +271,8 @@ def test_a_checkpoint_that_is_not_there_is_refused_by_the_host(graph: Graph, cli
 
 def test_the_server_logged_no_failure_of_ours(client: Client, server) -> None:
     assert "Cannot import" not in server.log()
-    assert "accessed" not in server.log()  # BASE.__getattr__ warns of attributes that a model config lacks
+    assert (
+        "accessed" not in server.log()
+    )  # BASE.__getattr__ warns of attributes that a model config lacks
     with pytest.raises(urllib.error.HTTPError):
         client.get("/no/such/page")

@@ -22,13 +22,21 @@ FOR_ONE_MODEL_ONLY = {
 def model_patching_nodes(object_info: dict[str, Any]) -> Iterator[str]:
     for name, info in object_info.items():
         inputs = [spec[0] for spec in info["input"].get("required", {}).values()]
-        if "MODEL" in inputs and "MODEL" in info["output"] and not info["python_module"].startswith("custom_nodes"):
+        if (
+            "MODEL" in inputs
+            and "MODEL" in info["output"]
+            and not info["python_module"].startswith("custom_nodes")
+        ):
             yield name
 
 
 def applied(graph: Graph, loader: Node, name: str, info: dict[str, Any]) -> Node | None:
     """The node with its defaults, or None where it needs what no default gives: another model, a file."""
-    given = {"MODEL": loader[0], "LATENT": graph.size(*SMALL)[0], "CONDITIONING": graph.label(loader[0])[0]}
+    given = {
+        "MODEL": loader[0],
+        "LATENT": graph.size(*SMALL)[0],
+        "CONDITIONING": graph.label(loader[0])[0],
+    }
     given["VAE"] = graph.add("VAELoader", vae_name=VAE)[0]
     inputs = {}
     for key, (kind, *rest) in info["input"]["required"].items():
@@ -57,14 +65,21 @@ def test_every_stock_model_node_works_on_a_fit(client: Client) -> None:
         if node is None:
             continue
         tried.append(name)
-        drawn = graph.ksampler(node[object_info[name]["output"].index("MODEL")], graph.label(loader[0]), graph.size(*SMALL)[0], steps=2)
+        drawn = graph.ksampler(
+            node[object_info[name]["output"].index("MODEL")],
+            graph.label(loader[0]),
+            graph.size(*SMALL)[0],
+            steps=2,
+        )
         graph.add("PreviewImage", images=graph.picture(drawn[0])[0])
         try:
             client.run(graph.prompt)
         except PromptError as error:
             failed[name] = str(error)
     assert len(tried) > 50
-    assert {name: message for name, message in failed.items() if name not in FOR_ONE_MODEL_ONLY} == {}
+    assert {
+        name: message for name, message in failed.items() if name not in FOR_ONE_MODEL_ONLY
+    } == {}
 
 
 def test_every_stock_sampler_and_scheduler_draws(client: Client, latents) -> None:
@@ -76,7 +91,14 @@ def test_every_stock_sampler_and_scheduler_draws(client: Client, latents) -> Non
     for sampler_name, scheduler in cases:
         graph = Graph()
         loader = graph.loader()
-        drawn = graph.ksampler(loader[0], graph.label(loader[0]), graph.size(*SMALL)[0], steps=6, sampler_name=sampler_name, scheduler=scheduler)
+        drawn = graph.ksampler(
+            loader[0],
+            graph.label(loader[0]),
+            graph.size(*SMALL)[0],
+            steps=6,
+            sampler_name=sampler_name,
+            scheduler=scheduler,
+        )
         try:
             result = latents(graph, drawn[0])
         except PromptError as error:

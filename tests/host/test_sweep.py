@@ -28,12 +28,20 @@ def all_latents(server, client):
         saved = graph.add("SaveLatent", samples=output, filename_prefix="latents/sweep")
         files = client.run(graph.prompt).outputs[saved.id]["latents"]
         del graph.prompt[saved.id]
-        return [load_file(server.base / "output" / file["subfolder"] / file["filename"])["latent_tensor"] * SCALE for file in files]
+        return [
+            load_file(server.base / "output" / file["subfolder"] / file["filename"])[
+                "latent_tensor"
+            ]
+            * SCALE
+            for file in files
+        ]
 
     return run
 
 
-def alone(model: FiT, size: str, class_id: int = FRANCE, solver: str = "euler", **settings) -> torch.Tensor:
+def alone(
+    model: FiT, size: str, class_id: int = FRANCE, solver: str = "euler", **settings
+) -> torch.Tensor:
     height, width = parse_size(size, 256).latent_size
     start = torch.randn(1, 4, height, width, generator=torch.manual_seed(7))
     if solver.startswith("sde"):
@@ -44,14 +52,35 @@ def alone(model: FiT, size: str, class_id: int = FRANCE, solver: str = "euler", 
 
 @pytest.mark.parametrize(
     ("solver", "tokens_per_pass"),
-    [("euler", 16384), ("euler", 110), ("euler", 1), ("midpoint", 16384), ("sde-euler", 16384), ("sde-euler", 110), ("sde-euler", 1)],
+    [
+        ("euler", 16384),
+        ("euler", 110),
+        ("euler", 1),
+        ("midpoint", 16384),
+        ("sde-euler", 16384),
+        ("sde-euler", 110),
+        ("sde-euler", 1),
+    ],
 )
-def test_every_size_draws_the_picture_it_would_alone(graph: Graph, all_latents, model: FiT, solver: str, tokens_per_pass: int) -> None:
+def test_every_size_draws_the_picture_it_would_alone(
+    graph: Graph, all_latents, model: FiT, solver: str, tokens_per_pass: int
+) -> None:
     loader = graph.loader()
-    drawn = all_latents(graph, graph.sweep_sampler(loader[0], graph.sweep(loader[0], SIZES)[0], solver=solver, tokens_per_pass=tokens_per_pass)[0])
+    drawn = all_latents(
+        graph,
+        graph.sweep_sampler(
+            loader[0],
+            graph.sweep(loader[0], SIZES)[0],
+            solver=solver,
+            tokens_per_pass=tokens_per_pass,
+        )[0],
+    )
     sizes = SIZES.split("; ")
     assert len(drawn) == len(sizes)
-    assert all(distance(got, alone(model, size, solver=solver)) <= TOLERANCE for got, size in zip(drawn, sizes, strict=True))
+    assert all(
+        distance(got, alone(model, size, solver=solver)) <= TOLERANCE
+        for got, size in zip(drawn, sizes, strict=True)
+    )
 
 
 def test_classes_methods_and_sizes_are_each_drawn(graph: Graph, all_latents, model: FiT) -> None:
@@ -62,7 +91,12 @@ def test_classes_methods_and_sizes_are_each_drawn(graph: Graph, all_latents, mod
     wanted = [(c, m, s) for c in (FRANCE, ITALY) for m in methods for s in ("1:1 @ 36", "384x64")]
     assert len(drawn) == len(wanted)
     for got, (class_id, method, size) in zip(drawn, wanted, strict=True):
-        assert distance(got, alone(model, size, class_id, extrapolation=Extrapolation.parse(method, 16))) <= TOLERANCE
+        assert (
+            distance(
+                got, alone(model, size, class_id, extrapolation=Extrapolation.parse(method, 16))
+            )
+            <= TOLERANCE
+        )
 
 
 def test_guidance_of_the_model_holds_for_a_pack(graph: Graph, all_latents, model: FiT) -> None:
@@ -70,20 +104,30 @@ def test_guidance_of_the_model_holds_for_a_pack(graph: Graph, all_latents, model
     guided = graph.guided(loader[0], channels="all", power=2.0, start=0.2, end=0.8)
     drawn = all_latents(graph, graph.sweep_sampler(guided[0], graph.sweep(loader[0], SIZES)[0])[0])
     settings = {"guided_channels": None, "guidance_power": 2.0, "guidance_interval": (0.2, 0.8)}
-    assert all(distance(got, alone(model, size, **settings)) <= TOLERANCE for got, size in zip(drawn, SIZES.split("; "), strict=True))
+    assert all(
+        distance(got, alone(model, size, **settings)) <= TOLERANCE
+        for got, size in zip(drawn, SIZES.split("; "), strict=True)
+    )
 
 
 def test_default_keeps_the_method_chosen_before(graph: Graph, all_latents, model: FiT) -> None:
     loader = graph.loader()
     chosen = graph.extrapolation(loader[0], "yarn")
-    (drawn,) = all_latents(graph, graph.sweep_sampler(chosen[0], graph.sweep(chosen[0], "384x64")[0])[0])
+    (drawn,) = all_latents(
+        graph, graph.sweep_sampler(chosen[0], graph.sweep(chosen[0], "384x64")[0])[0]
+    )
     assert distance(drawn, alone(model, "384x64", extrapolation=Extrapolation("yarn"))) <= TOLERANCE
     assert distance(drawn, alone(model, "384x64")) > 0.1
 
 
 def test_a_sweep_reports_every_size_and_what_each_method_does_to_it(graph: Graph, client) -> None:
     loader = graph.loader()
-    sweep = graph.sweep(loader[0], "3:2 @ 24; 384x192; 3:2 @ 24", "none\nntk coupled\nnone + paper", "France; Italy; france")
+    sweep = graph.sweep(
+        loader[0],
+        "3:2 @ 24; 384x192; 3:2 @ 24",
+        "none\nntk coupled\nnone + paper",
+        "France; Italy; france",
+    )
     count, report = (graph.add("PreviewAny", source=sweep[slot]) for slot in (1, 2))
     run = client.run(graph.prompt)
     assert run.outputs[count.id]["text"] == ["12"]  # what is asked for twice is drawn once
@@ -98,7 +142,14 @@ def test_a_sweep_reports_every_size_and_what_each_method_does_to_it(graph: Graph
 
 
 def sheet(graph: Graph, images: list, **changes) -> Node:
-    settings = {"scale": "fitted", "title": "", "picture_size": 128, "rows": "", "columns": "", **changes}
+    settings = {
+        "scale": "fitted",
+        "title": "",
+        "picture_size": 128,
+        "rows": "",
+        "columns": "",
+        **changes,
+    }
     return graph.add("FiTCompareSheet", images=images, **settings)
 
 
@@ -115,7 +166,9 @@ def test_a_sweep_becomes_a_labelled_sheet(graph: Graph, client) -> None:
 
 def test_progress_runs_over_all_passes_and_previews_show_all_pictures(graph: Graph, client) -> None:
     loader = graph.loader()
-    node = graph.sweep_sampler(loader[0], graph.sweep(loader[0], SIZES)[0], steps=4, tokens_per_pass=110)
+    node = graph.sweep_sampler(
+        loader[0], graph.sweep(loader[0], SIZES)[0], steps=4, tokens_per_pass=110
+    )
     graph.add("SaveLatent", samples=node[0], filename_prefix="latents/test")
     run = client.run(graph.prompt)
     seen = [(value, most) for id_, value, most in run.progress if id_ == node.id]
@@ -124,8 +177,13 @@ def test_progress_runs_over_all_passes_and_previews_show_all_pictures(graph: Gra
     previews = [Image.open(io.BytesIO(preview)) for preview in run.previews]
     # The host brings every preview to one width; the ratio tells how many pictures stand side by side, a pixel apart.
     sizes = [parse_size(size, 256).latent_size for size in SIZES.split("; ")]
-    first_two, all_four = ((sum(w for _, w in some) + len(some) - 1) / max(h for h, _ in some) for some in (sizes[:2], sizes))
-    assert [p.width / p.height for p in previews] == pytest.approx([first_two] * 4 + [all_four] * 4, rel=0.02)
+    first_two, all_four = (
+        (sum(w for _, w in some) + len(some) - 1) / max(h for h, _ in some)
+        for some in (sizes[:2], sizes)
+    )
+    assert [p.width / p.height for p in previews] == pytest.approx(
+        [first_two] * 4 + [all_four] * 4, rel=0.02
+    )
 
 
 @pytest.mark.parametrize(
@@ -138,7 +196,9 @@ def test_progress_runs_over_all_passes_and_previews_show_all_pictures(graph: Gra
         ({"classes": "Finnland"}, "Finland"),
     ],
 )
-def test_a_sweep_explains_what_it_cannot_read(graph: Graph, client, changes: dict, message: str) -> None:
+def test_a_sweep_explains_what_it_cannot_read(
+    graph: Graph, client, changes: dict, message: str
+) -> None:
     loader = graph.loader()
     graph.add("PreviewAny", source=graph.sweep(loader[0], **{"sizes": "1:1", **changes})[2])
     with pytest.raises(PromptError, match=message):
@@ -147,7 +207,10 @@ def test_a_sweep_explains_what_it_cannot_read(graph: Graph, client, changes: dic
 
 def pictures(graph: Graph, *sizes: tuple[int, int]) -> list:
     """A list of blank pictures."""
-    lists = [graph.add("EmptyImage", width=width, height=height, batch_size=1, color=0xFF0000) for width, height in sizes]
+    lists = [
+        graph.add("EmptyImage", width=width, height=height, batch_size=1, color=0xFF0000)
+        for width, height in sizes
+    ]
     node = lists[0]
     for other in lists[1:]:
         node = graph.add("ImageBatch", image1=node[0], image2=other[0])
@@ -155,7 +218,9 @@ def pictures(graph: Graph, *sizes: tuple[int, int]) -> list:
 
 
 def test_names_given_by_hand_label_rows_and_columns(graph: Graph, client) -> None:
-    node = sheet(graph, pictures(graph, *[(64, 64)] * 6), rows="a; b", columns="x\ny\nz", title="Six")
+    node = sheet(
+        graph, pictures(graph, *[(64, 64)] * 6), rows="a; b", columns="x\ny\nz", title="Six"
+    )
     (file,) = client.run(graph.prompt).outputs[node.id]["images"]
     pixels = np.asarray(Image.open(io.BytesIO(client.fetch(file))).convert("RGB")).astype(int)
     red = (pixels - [255, 0, 0]).__abs__().max(-1) < 8

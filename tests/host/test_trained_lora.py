@@ -20,13 +20,29 @@ def test_a_trained_lora_draws_in_the_host_as_the_weights_it_stands_for(
     graph: Graph, latents, server, model: FiT, bundled_checkpoint: Path, tmp_path: Path
 ) -> None:
     data = make_latent_set(tmp_path / "latents", ((4, 4), (2, 6)), classes=2, per_class=4)
-    adapt = [f"--init={bundled_checkpoint}", "--lora.rank=4", "--init_classes=id", "--optimizer.learning_rate=0.01", "--steps=4"]
+    adapt = [
+        f"--init={bundled_checkpoint}",
+        "--lora.rank=4",
+        "--init_classes=id",
+        "--optimizer.learning_rate=0.01",
+        "--steps=4",
+    ]
     assert train(small_config(data, tmp_path / "run", *adapt, model=())) == 0
-    trained = load_checkpoint(latest(tmp_path / "run") / "ema-0.99.safetensors", dtype=torch.float32).model
-    shutil.copy(latest(tmp_path / "run") / "lora.safetensors", server.base / "models" / "loras" / "trained_here.safetensors")
+    trained = load_checkpoint(
+        latest(tmp_path / "run") / "ema-0.99.safetensors", dtype=torch.float32
+    ).model
+    shutil.copy(
+        latest(tmp_path / "run") / "lora.safetensors",
+        server.base / "models" / "loras" / "trained_here.safetensors",
+    )
 
     loader = graph.loader()
-    patched = graph.add("LoraLoaderModelOnly", model=loader[0], lora_name="trained_here.safetensors", strength_model=1.0)
+    patched = graph.add(
+        "LoraLoaderModelOnly",
+        model=loader[0],
+        lora_name="trained_here.safetensors",
+        strength_model=1.0,
+    )
     got = latents(graph, graph.ksampler(patched[0], graph.label(patched[0]), graph.size()[0])[0])
     assert distance(got, drawn(trained)) <= TOLERANCE
     assert distance(got, drawn(model)) > 0.1

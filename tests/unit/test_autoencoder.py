@@ -7,7 +7,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from comfyui_fitv2.autoencoder import AutoencoderError, TinyAutoencoder, load_autoencoder, save_autoencoder
+from comfyui_fitv2.autoencoder import (
+    AutoencoderError,
+    TinyAutoencoder,
+    load_autoencoder,
+    save_autoencoder,
+)
 
 GREY_LATENT = (0.94293, 0.67862, -1.25477, -0.99156)
 
@@ -43,7 +48,9 @@ def test_the_bundled_vae_is_known_by_its_scale(bundled: Path) -> None:
     assert (autoencoder.channels, autoencoder.scale_factor) == (4, pytest.approx(0.18215))
     # Made once by ComfyUI 0.30's VAEEncode: unscaled latents of a plain grey picture, at its middle.
     expected = torch.tensor(GREY_LATENT) * autoencoder.scale_factor
-    torch.testing.assert_close(autoencoder.encode(torch.full((1, 3, 64, 64), 0.5))[0, :, 4, 4], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        autoencoder.encode(torch.full((1, 3, 64, 64), 0.5))[0, :, 4, 4], expected, atol=1e-5, rtol=0
+    )
 
 
 def test_scale_and_shift_lead_to_the_latents_that_a_host_multiplies_by_the_scale() -> None:
@@ -54,10 +61,14 @@ def test_scale_and_shift_lead_to_the_latents_that_a_host_multiplies_by_the_scale
     autoencoder.vae_scale.fill_(0.5)
     autoencoder.vae_shift.fill_(0.25)
     torch.testing.assert_close(autoencoder.encode(image), (plain / 0.5 + 0.25) * 0.5)
-    torch.testing.assert_close(autoencoder.decode(autoencoder.encode(image)), autoencoder.taesd_decoder(plain).clamp(0, 1))
+    torch.testing.assert_close(
+        autoencoder.decode(autoencoder.encode(image)), autoencoder.taesd_decoder(plain).clamp(0, 1)
+    )
 
 
-def test_a_saved_file_has_the_keys_of_the_bundled_one_and_loads_the_same(bundled: Path, tmp_path: Path) -> None:
+def test_a_saved_file_has_the_keys_of_the_bundled_one_and_loads_the_same(
+    bundled: Path, tmp_path: Path
+) -> None:
     autoencoder = load_autoencoder(bundled)
     save_autoencoder(tmp_path / "new" / "vae.safetensors", autoencoder, "a copy")
     saved, original = load_file(tmp_path / "new" / "vae.safetensors"), load_file(bundled)
@@ -83,7 +94,10 @@ def test_a_file_with_wrong_tensors_is_refused_by_name(tmp_path: Path, change: st
     else:
         tensors["taesd_decoder.1.weight"] = torch.zeros(64, 5, 3, 3)
     save_file(tensors, tmp_path / "vae.safetensors")
-    with pytest.raises(AutoencoderError, match=r"vae\.safetensors: not a whole tiny VAE: 1 tensors .* such as taesd_decoder"):
+    with pytest.raises(
+        AutoencoderError,
+        match=r"vae\.safetensors: not a whole tiny VAE: 1 tensors .* such as taesd_decoder",
+    ):
         load_autoencoder(tmp_path / "vae.safetensors")
 
 

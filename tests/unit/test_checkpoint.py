@@ -9,15 +9,29 @@ import pytest
 import torch
 from broken_checkpoints import BROKEN, CONFIG, Broken, safetensors, torch_pickle, weights
 
-from comfyui_fitv2 import CheckpointError, FiT, FiTConfig, LatentFormat, Metadata, load_checkpoint, read_checkpoint, sample, save_checkpoint
+from comfyui_fitv2 import (
+    CheckpointError,
+    FiT,
+    FiTConfig,
+    LatentFormat,
+    Metadata,
+    load_checkpoint,
+    read_checkpoint,
+    sample,
+    save_checkpoint,
+)
 from comfyui_fitv2.checkpoint import METADATA_TENSOR, metadata_tensor
 from comfyui_fitv2.config import PRESETS
 
-METADATA = Metadata(CONFIG, ["a", "b", "c"], LatentFormat(0.5, [[0.1, 0.2, 0.3]] * 4, [0.0, 0.0, 0.1]), {"steps": 7})
+METADATA = Metadata(
+    CONFIG, ["a", "b", "c"], LatentFormat(0.5, [[0.1, 0.2, 0.3]] * 4, [0.0, 0.0, 0.1]), {"steps": 7}
+)
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda b: b.name)
-def test_a_broken_file_gets_an_error_that_names_it_and_runs_no_code(tmp_path: Path, broken: Broken) -> None:
+def test_a_broken_file_gets_an_error_that_names_it_and_runs_no_code(
+    tmp_path: Path, broken: Broken
+) -> None:
     path, made_by_code = tmp_path / broken.name, tmp_path / "made_by_code"
     path.write_bytes(broken.content(made_by_code))
     with pytest.raises(CheckpointError, match=broken.message) as error:
@@ -27,7 +41,11 @@ def test_a_broken_file_gets_an_error_that_names_it_and_runs_no_code(tmp_path: Pa
 
 
 @pytest.mark.parametrize("kept", [0.0005, 0.01, 0.03, 0.05, 0.1, 0.5, 0.999])
-@pytest.mark.parametrize("write", [safetensors, torch_pickle, lambda state: torch_pickle(state, legacy=True)], ids=["safetensors", "zip", "legacy"])
+@pytest.mark.parametrize(
+    "write",
+    [safetensors, torch_pickle, lambda state: torch_pickle(state, legacy=True)],
+    ids=["safetensors", "zip", "legacy"],
+)
 def test_a_file_cut_anywhere_gets_a_checkpoint_error(tmp_path: Path, write, kept: float) -> None:
     path, content = tmp_path / "cut.pt", write(weights())
     path.write_bytes(content[: int(len(content) * kept)])
@@ -56,12 +74,18 @@ def test_saving_and_loading_keeps_everything(tmp_path: Path) -> None:
     save_checkpoint(path, model.state_dict(), METADATA)
     loaded = load_checkpoint(path)
     assert loaded.metadata == METADATA
-    assert (loaded.config, loaded.class_names, loaded.latent_format) == (CONFIG, ["a", "b", "c"], METADATA.latent_format)
+    assert (loaded.config, loaded.class_names, loaded.latent_format) == (
+        CONFIG,
+        ["a", "b", "c"],
+        METADATA.latent_format,
+    )
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in loaded.model.state_dict().items())
     assert [p.name for p in path.parent.iterdir()] == ["own.safetensors"]
 
 
-def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_leaves_the_old_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "own.safetensors"
     save_checkpoint(path, weights(), METADATA)
     before = path.read_bytes()
@@ -77,16 +101,24 @@ def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-@pytest.mark.parametrize("prefix", ["", "module.", "model.diffusion_model.", "diffusion_model.", "module._orig_mod."])
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "model.diffusion_model.", "diffusion_model.", "module._orig_mod."]
+)
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model_ema"])
-def test_pickles_load_whatever_their_name_prefix_and_wrapping(tmp_path: Path, legacy: bool, prefix: str, wrapper: str | None) -> None:
+def test_pickles_load_whatever_their_name_prefix_and_wrapping(
+    tmp_path: Path, legacy: bool, prefix: str, wrapper: str | None
+) -> None:
     state = {**weights(), METADATA_TENSOR: metadata_tensor(METADATA)}
     content = OrderedDict((prefix + k, v) for k, v in state.items())
     path = tmp_path / "model_ema.safetensors"
-    path.write_bytes(torch_pickle(content if wrapper is None else {wrapper: content, "step": 3}, legacy))
+    path.write_bytes(
+        torch_pickle(content if wrapper is None else {wrapper: content, "step": 3}, legacy)
+    )
     loaded = load_checkpoint(path)
     assert loaded.metadata == METADATA
-    assert torch.equal(loaded.model.state_dict()["blocks.1.mlp.fc2.weight"], state["blocks.1.mlp.fc2.weight"])
+    assert torch.equal(
+        loaded.model.state_dict()["blocks.1.mlp.fc2.weight"], state["blocks.1.mlp.fc2.weight"]
+    )
 
 
 def test_safetensors_load_from_a_file_named_bin(tmp_path: Path) -> None:
@@ -95,7 +127,9 @@ def test_safetensors_load_from_a_file_named_bin(tmp_path: Path) -> None:
     assert load_checkpoint(path).config == CONFIG
 
 
-def test_an_official_checkpoint_is_recognised_by_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_official_checkpoint_is_recognised_by_shape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Published sizes are gigabytes; a preset of a small size stands for them.
     small = replace(CONFIG, num_classes=1000)
     monkeypatch.setitem(PRESETS, "small", small)
@@ -111,13 +145,28 @@ def test_an_official_checkpoint_is_recognised_by_shape(tmp_path: Path, monkeypat
         load_checkpoint(path, preset="fitv2-b")
 
 
-def test_version_1_is_recognised_by_shape_and_its_learned_sigma_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = FiTConfig(64, 2, 2, num_classes=1000, adaln_lora_dim=0, mlp_ratio=6.0, qk_norm=False, prediction="epsilon")
+def test_version_1_is_recognised_by_shape_and_its_learned_sigma_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = FiTConfig(
+        64,
+        2,
+        2,
+        num_classes=1000,
+        adaln_lora_dim=0,
+        mlp_ratio=6.0,
+        qk_norm=False,
+        prediction="epsilon",
+    )
     monkeypatch.setitem(PRESETS, "small-1", small)
     state = FiT(small).state_dict()
     noise, sigma = torch.randn(16, 64), torch.full((16, 64), 9.0)
     # Tokens are (c p1 p2): the sigma's channels follow the noise's.
-    published = {**state, "final_layer.linear.weight": torch.cat([noise, sigma]), "final_layer.linear.bias": torch.arange(32.0)}
+    published = {
+        **state,
+        "final_layer.linear.weight": torch.cat([noise, sigma]),
+        "final_layer.linear.bias": torch.arange(32.0),
+    }
     path = tmp_path / "model_ema.bin"
     path.write_bytes(torch_pickle(published))
     loaded = load_checkpoint(path)
@@ -129,14 +178,24 @@ def test_version_1_is_recognised_by_shape_and_its_learned_sigma_dropped(tmp_path
 def test_weights_stay_in_the_file_until_used(tmp_path: Path) -> None:
     if not sys.platform.startswith("linux"):
         pytest.skip("reads /proc/self/maps, which only Linux has")
-    for name, content in (("own.safetensors", safetensors(weights())), ("own.bin", torch_pickle({**weights(), METADATA_TENSOR: metadata_tensor(METADATA)}))):
+    for name, content in (
+        ("own.safetensors", safetensors(weights())),
+        ("own.bin", torch_pickle({**weights(), METADATA_TENSOR: metadata_tensor(METADATA)})),
+    ):
         path = tmp_path / name
         path.write_bytes(content)
         loaded = load_checkpoint(path)
-        mapped = [line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith(str(path))]
+        mapped = [
+            line.split()[0].split("-")
+            for line in Path("/proc/self/maps").read_text().splitlines()
+            if line.endswith(str(path))
+        ]
         ranges = [(int(start, 16), int(end, 16)) for start, end in mapped]
         assert ranges
-        assert all(any(start <= p.data_ptr() < end for start, end in ranges) for p in loaded.model.parameters())
+        assert all(
+            any(start <= p.data_ptr() < end for start, end in ranges)
+            for p in loaded.model.parameters()
+        )
 
 
 def test_changing_a_loaded_model_does_not_change_the_file(tmp_path: Path) -> None:

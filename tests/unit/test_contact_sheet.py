@@ -15,7 +15,14 @@ RED, GREEN, BLUE, YELLOW = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)
 Colour = tuple[int, int, int]
 
 
-def cell(colour: Colour, width: int, height: int, row: str = "", column: str = "", caption: str | None = None) -> SheetCell:
+def cell(
+    colour: Colour,
+    width: int,
+    height: int,
+    row: str = "",
+    column: str = "",
+    caption: str | None = None,
+) -> SheetCell:
     return SheetCell(Image.new("RGB", (width, height), colour), row, column, caption)
 
 
@@ -32,7 +39,11 @@ def size(sheet: Image.Image, colour: Colour) -> tuple[int, int]:
     return box(sheet, colour)[2:]
 
 
-THREE = [cell(RED, 256, 256, column="a"), cell(GREEN, 1024, 512, column="b"), cell(BLUE, 144, 432, column="c")]
+THREE = [
+    cell(RED, 256, 256, column="a"),
+    cell(GREEN, 1024, 512, column="b"),
+    cell(BLUE, 144, 432, column="c"),
+]
 
 
 def test_fitted_pictures_have_equal_areas_and_keep_their_ratios() -> None:
@@ -43,9 +54,19 @@ def test_fitted_pictures_have_equal_areas_and_keep_their_ratios() -> None:
 
 
 def test_true_scale_reduces_all_alike_and_the_largest_to_the_asked_area() -> None:
-    cells = [cell(RED, 256, 256), cell(GREEN, 512, 512), cell(BLUE, 768, 256), cell(YELLOW, 128, 512)]
+    cells = [
+        cell(RED, 256, 256),
+        cell(GREEN, 512, 512),
+        cell(BLUE, 768, 256),
+        cell(YELLOW, 128, 512),
+    ]
     sheet = contact_sheet(cells, scale=TRUE_SCALE, cell_side=128)
-    assert [size(sheet, colour) for colour in (RED, GREEN, BLUE, YELLOW)] == [(64, 64), (128, 128), (192, 64), (32, 128)]
+    assert [size(sheet, colour) for colour in (RED, GREEN, BLUE, YELLOW)] == [
+        (64, 64),
+        (128, 128),
+        (192, 64),
+        (32, 128),
+    ]
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -59,21 +80,33 @@ def test_a_sheet_is_never_longer_than_allowed_and_loses_no_picture(scale: str) -
 
 
 def test_pictures_that_cannot_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match="40 pictures with their names do not fit on 300 pixels: allow a larger sheet, or compare fewer"):
+    with pytest.raises(
+        ValueError,
+        match="40 pictures with their names do not fit on 300 pixels: allow a larger sheet, or compare fewer",
+    ):
         contact_sheet([cell(RED, 64, 64, column=str(i)) for i in range(40)], max_side=300)
 
 
 def test_rows_and_columns_come_in_order_of_first_appearance() -> None:
-    cells = [cell(RED, 64, 64, "z", "y"), cell(GREEN, 64, 64, "z", "x"), cell(BLUE, 64, 64, "a", "y"), cell(YELLOW, 64, 64, "a", "x")]
+    cells = [
+        cell(RED, 64, 64, "z", "y"),
+        cell(GREEN, 64, 64, "z", "x"),
+        cell(BLUE, 64, 64, "a", "y"),
+        cell(YELLOW, 64, 64, "a", "x"),
+    ]
     sheet = contact_sheet(cells, cell_side=64)
-    (red, top, *_), (green, green_top, *_), (blue, bottom, *_), (yellow, yellow_top, *_) = (box(sheet, c) for c in (RED, GREEN, BLUE, YELLOW))
+    (red, top, *_), (green, green_top, *_), (blue, bottom, *_), (yellow, yellow_top, *_) = (
+        box(sheet, c) for c in (RED, GREEN, BLUE, YELLOW)
+    )
     assert red == blue < green == yellow
     assert top == green_top < bottom == yellow_top
 
 
 def test_pictures_of_a_row_stand_on_one_line() -> None:
     sheet = contact_sheet(THREE, scale=TRUE_SCALE)
-    bottoms = {top + height for _, top, _, height in (box(sheet, colour) for colour in (RED, GREEN, BLUE))}
+    bottoms = {
+        top + height for _, top, _, height in (box(sheet, colour) for colour in (RED, GREEN, BLUE))
+    }
     assert len(bottoms) == 1
 
 
@@ -84,7 +117,9 @@ def test_pictures_of_one_place_stand_side_by_side() -> None:
 
 
 def test_a_place_may_stay_empty() -> None:
-    sheet = contact_sheet([cell(RED, 64, 64, "1", "a"), cell(GREEN, 64, 64, "2", "b")], cell_side=64)
+    sheet = contact_sheet(
+        [cell(RED, 64, 64, "1", "a"), cell(GREEN, 64, 64, "2", "b")], cell_side=64
+    )
     (left, top, *_), (right, bottom, *_) = box(sheet, RED), box(sheet, GREEN)
     assert left < right
     assert top < bottom
@@ -132,7 +167,9 @@ ODD_NAMES = {
 def test_no_name_breaks_the_sheet_or_runs_over_its_edge(where: str, name: str) -> None:
     names = {"row": "a row", "column": "a column", "caption": "a caption", where: name}
     title = names.pop("title", "A title")
-    sheet = contact_sheet([cell(RED, 64, 64, **names), cell(GREEN, 128, 64, "another", "other")], title, cell_side=100)
+    sheet = contact_sheet(
+        [cell(RED, 64, 64, **names), cell(GREEN, 128, 64, "another", "other")], title, cell_side=100
+    )
     assert size(sheet, RED) == (100, 100)
     assert size(sheet, GREEN) == (141, 71)
     edge = np.asarray(sheet).copy()
@@ -141,7 +178,9 @@ def test_no_name_breaks_the_sheet_or_runs_over_its_edge(where: str, name: str) -
     assert sheet.height < 600
 
 
-def test_without_a_system_font_pillows_own_writes_the_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_system_font_pillows_own_writes_the_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     module._font.cache_clear()
     monkeypatch.setattr(module, "_SYSTEM_FONTS", ())
     try:
@@ -161,12 +200,18 @@ def test_a_white_and_a_black_picture_have_edges(colour: Colour) -> None:
 
 
 def test_any_mode_of_picture_is_taken() -> None:
-    sheet = contact_sheet([SheetCell(Image.new(mode, (64, 64), 255), column=mode) for mode in ("L", "P", "1", "RGBA")])
+    sheet = contact_sheet(
+        [SheetCell(Image.new(mode, (64, 64), 255), column=mode) for mode in ("L", "P", "1", "RGBA")]
+    )
     assert sheet.mode == "RGB"
 
 
 @pytest.mark.parametrize(
-    ("cells", "scale", "message"), [([], FITTED, "needs at least one picture"), (THREE, "huge", "No scale is called 'huge'.*fitted, true relative scale")]
+    ("cells", "scale", "message"),
+    [
+        ([], FITTED, "needs at least one picture"),
+        (THREE, "huge", "No scale is called 'huge'.*fitted, true relative scale"),
+    ],
 )
 def test_what_makes_no_sheet_is_explained(cells: list[SheetCell], scale: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):

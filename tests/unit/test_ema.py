@@ -45,7 +45,9 @@ def test_a_tiny_change_is_not_lost_to_rounding(parameter: nn.Parameter) -> None:
     torch.testing.assert_close(ema.averages[0.9999]["w"], torch.full((3,), 1e-4), rtol=1e-3, atol=0)
 
 
-def test_weights_are_the_average_for_a_while_and_bit_for_bit_themselves_after(parameter: nn.Parameter) -> None:
+def test_weights_are_the_average_for_a_while_and_bit_for_bit_themselves_after(
+    parameter: nn.Parameter,
+) -> None:
     ema = EMA({"w": parameter}, [0.5])
     before = parameter.data.normal_().clone()
     ema.update()

@@ -13,7 +13,9 @@ from devkit.environment import SetupError, find_host
 def comfyui(tmp_path: Path) -> Path:
     """A folder that looks like a ComfyUI with a virtual environment."""
     folder = tmp_path / "ComfyUI"
-    python = folder / (".venv/Scripts/python.exe" if sys.platform == "win32" else ".venv/bin/python")
+    python = folder / (
+        ".venv/Scripts/python.exe" if sys.platform == "win32" else ".venv/bin/python"
+    )
     for part in (folder / "comfy", folder / "custom_nodes" / "fitv2", python.parent):
         part.mkdir(parents=True)
     for part in (folder / "main.py", python):
@@ -28,7 +30,9 @@ def test_a_named_comfyui_is_used_with_its_own_python(comfyui: Path) -> None:
     assert find_host(comfyui, Path("other")).python == Path("other")
 
 
-def test_the_comfyui_that_the_pack_lies_in_is_used(comfyui: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_comfyui_that_the_pack_lies_in_is_used(
+    comfyui: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(environment, "ROOT", comfyui / "custom_nodes" / "fitv2")
     assert find_host(None, None).folder == comfyui
 

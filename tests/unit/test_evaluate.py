@@ -21,13 +21,17 @@ CPU = torch.device("cpu")
 SIZE = Resolution(48, 32)
 
 
-def make_pictures(folder: Path, count: int = 24, size: tuple[int, int] = (60, 40), noise: float = 0.0) -> Path:
+def make_pictures(
+    folder: Path, count: int = 24, size: tuple[int, int] = (60, 40), noise: float = 0.0
+) -> Path:
     """Discs of random colours and places, half of them in a sub-folder."""
     random, grain = np.random.RandomState(0), np.random.RandomState(7)
     y, x = np.mgrid[: size[1], : size[0]]
     for i in range(count):
         back, front = random.rand(2, 3)
-        disc = ((x / size[0] - random.rand()) ** 2 + (y / size[1] - random.rand()) ** 2 < 0.1)[..., None]
+        disc = ((x / size[0] - random.rand()) ** 2 + (y / size[1] - random.rand()) ** 2 < 0.1)[
+            ..., None
+        ]
         picture = np.where(disc, front, back) + noise * grain.standard_normal((*x.shape, 3))
         path = folder / ("deeper" if i % 2 else ".") / f"{i:03d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +60,10 @@ def test_a_set_is_no_distance_from_itself(discs: Path, tmp_path: Path) -> None:
 
 def test_the_bundled_features_see_noise_and_the_more_the_worse(discs: Path, tmp_path: Path) -> None:
     real = reference(discs, tmp_path)
-    sets = [reference(make_pictures(tmp_path / f"noise{noise}", noise=noise), tmp_path) for noise in (0.03, 0.1, 0.3)]
+    sets = [
+        reference(make_pictures(tmp_path / f"noise{noise}", noise=noise), tmp_path)
+        for noise in (0.03, 0.1, 0.3)
+    ]
     measured = [compare(features, real) for features in sets]
     distances = [m["FID"] for m in measured]
     assert distances == sorted(distances)
@@ -65,13 +72,25 @@ def test_the_bundled_features_see_noise_and_the_more_the_worse(discs: Path, tmp_
 
 
 def test_the_bundled_features_are_these_numbers_on_every_machine() -> None:
-    ramp = torch.arange(3 * 40 * 56, dtype=torch.float32).reshape(1, 3, 40, 56).mul(255 / (3 * 40 * 56)).to(torch.uint8)
+    ramp = (
+        torch.arange(3 * 40 * 56, dtype=torch.float32)
+        .reshape(1, 3, 40, 56)
+        .mul(255 / (3 * 40 * 56))
+        .to(torch.uint8)
+    )
     pooled, spatial, logits = BundledFeatures()(ramp)
     assert (pooled.shape, spatial.shape, logits.shape) == ((1, 230), (1, 448), (1, 16))
-    torch.testing.assert_close(torch.stack([pooled.sum(), spatial.sum(), logits[0, 3]]), torch.tensor([49.50757, 8.21431, -8.71251]), atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(
+        torch.stack([pooled.sum(), spatial.sum(), logits[0, 3]]),
+        torch.tensor([49.50757, 8.21431, -8.71251]),
+        atol=1e-3,
+        rtol=1e-4,
+    )
 
 
-def test_a_reference_is_the_middle_in_the_shape_of_the_size_upright_and_in_full_colour(tmp_path: Path) -> None:
+def test_a_reference_is_the_middle_in_the_shape_of_the_size_upright_and_in_full_colour(
+    tmp_path: Path,
+) -> None:
     thirds = np.zeros((30, 90, 3), np.uint8)
     thirds[:, :30, 0] = thirds[:, 30:60, 1] = thirds[:, 60:, 2] = 255
     Image.fromarray(thirds).save(tmp_path / "thirds.png")
@@ -129,7 +148,12 @@ def test_too_few_pictures_are_refused(tmp_path: Path) -> None:
 def inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights under the keys and in the shapes of the published file."""
     path = tmp_path_factory.mktemp("inception") / "weights.pth"
-    torch.save(inception_v3(weights=None, init_weights=False, aux_logits=False, num_classes=1008).state_dict(), path)
+    torch.save(
+        inception_v3(
+            weights=None, init_weights=False, aux_logits=False, num_classes=1008
+        ).state_dict(),
+        path,
+    )
     return path
 
 
@@ -142,7 +166,9 @@ def test_an_inception_file_gives_the_features_of_published_metrics(inception: Pa
 
 
 @pytest.mark.parametrize("content", ["code", "weights", "page"])
-def test_another_file_than_inception_is_refused_and_runs_no_code(tmp_path: Path, content: str) -> None:
+def test_another_file_than_inception_is_refused_and_runs_no_code(
+    tmp_path: Path, content: str
+) -> None:
     path, made_by_code = tmp_path / "file.pth", tmp_path / "made_by_code"
     if content == "code":
         torch.save({"fc.weight": Touch(made_by_code)}, path)
@@ -165,16 +191,42 @@ class Touch:
 
 @pytest.fixture
 def arguments(bundled_checkpoint: Path, discs: Path, tmp_path: Path) -> list[str]:
-    what = ["--checkpoint", str(bundled_checkpoint), "--reference", str(discs), "--output", str(tmp_path / "results")]
-    return [*what, "--classes", "0,1", "--count", "2", "--sizes", "32x32,48x16", "--steps", "1", "--solver", "euler", "--device", "cpu"]
+    what = [
+        "--checkpoint",
+        str(bundled_checkpoint),
+        "--reference",
+        str(discs),
+        "--output",
+        str(tmp_path / "results"),
+    ]
+    return [
+        *what,
+        "--classes",
+        "0,1",
+        "--count",
+        "2",
+        "--sizes",
+        "32x32,48x16",
+        "--steps",
+        "1",
+        "--solver",
+        "euler",
+        "--device",
+        "cpu",
+    ]
 
 
-def test_every_size_and_method_gets_a_row_in_table_json_and_plot(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_every_size_and_method_gets_a_row_in_table_json_and_plot(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     assert main([*arguments, "--extrapolations", "none; NTK + pro2"]) == 0
     results = json.loads((tmp_path / "results" / "evaluation.json").read_text(encoding="utf-8"))
     expected = [(size, method) for size in ("32x32", "48x16") for method in ("none", "ntk + pro2")]
     assert [(row["size"], row["extrapolation"]) for row in results["rows"]] == expected
-    assert all(np.isfinite(list(row["metrics"].values())).all() and row["images"] == 4 for row in results["rows"])
+    assert all(
+        np.isfinite(list(row["metrics"].values())).all() and row["images"] == 4
+        for row in results["rows"]
+    )
     assert results["references"]["48x16"] == {"images": 24, "enlarged": 0, "unreadable": {}}
     table = (tmp_path / "results" / "evaluation.md").read_text(encoding="utf-8")
     assert table.strip() == capsys.readouterr().out.strip()
@@ -184,7 +236,9 @@ def test_every_size_and_method_gets_a_row_in_table_json_and_plot(arguments: list
         assert np.asarray(plot.convert("RGB")).std() > 10
 
 
-def test_the_same_command_again_draws_and_measures_nothing(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_command_again_draws_and_measures_nothing(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert main(arguments) == 0
     first = (tmp_path / "results" / "evaluation.json").read_text(encoding="utf-8")
 
@@ -208,7 +262,11 @@ def test_the_same_command_again_draws_and_measures_nothing(arguments: list[str],
     ],
 )
 def test_a_mistake_is_one_line_before_anything_is_drawn(
-    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture, changed: list[str], message: str
+    arguments: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    changed: list[str],
+    message: str,
 ) -> None:
     assert main([*arguments, *changed]) == 1
     printed = capsys.readouterr().err

@@ -6,7 +6,13 @@ from torch import Tensor
 
 from comfyui_fitv2 import FiT
 from comfyui_fitv2.attention import PackedBatch
-from comfyui_fitv2.flow import ddpm_signal, sample_timesteps, token_errors, token_weights, training_point
+from comfyui_fitv2.flow import (
+    ddpm_signal,
+    sample_timesteps,
+    token_errors,
+    token_weights,
+    training_point,
+)
 
 GRIDS = ((4, 6), (10, 5))
 LENGTHS = tuple(rows * columns for rows, columns in GRIDS)
@@ -18,21 +24,36 @@ def packed(padded: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("times", ["lognorm", "uniform"])
-def test_the_loss_equals_the_published_code(golden: dict[str, Tensor], golden_model: FiT, times: str) -> None:
-    data, noise, t = packed(golden["padded/x"]), packed(golden[f"loss/{times}/x0"]), golden[f"loss/{times}/t"]
-    points = [training_point("velocity", d, n, time) for d, n, time in zip(data[0].split(LENGTHS), noise[0].split(LENGTHS), t, strict=True)]
+def test_the_loss_equals_the_published_code(
+    golden: dict[str, Tensor], golden_model: FiT, times: str
+) -> None:
+    data, noise, t = (
+        packed(golden["padded/x"]),
+        packed(golden[f"loss/{times}/x0"]),
+        golden[f"loss/{times}/t"],
+    )
+    points = [
+        training_point("velocity", d, n, time)
+        for d, n, time in zip(data[0].split(LENGTHS), noise[0].split(LENGTHS), t, strict=True)
+    ]
     x, target = (torch.cat(parts)[None] for parts in zip(*points, strict=True))
-    batch = PackedBatch([golden_model.rotation(grid, x.device) for grid in GRIDS], golden_model.attention)
+    batch = PackedBatch(
+        [golden_model.rotation(grid, x.device) for grid in GRIDS], golden_model.attention
+    )
     errors = token_errors(golden_model.transform(x, t, golden["padded/y"], batch), target)
     losses = torch.stack([image.mean() for image in errors[0].split(LENGTHS)])
     torch.testing.assert_close(losses, golden[f"loss/{times}/per_sample"], rtol=1e-5, atol=1e-5)
-    weights = torch.cat([token_weights(length, "image", images=2, tokens=sum(LENGTHS)) for length in LENGTHS])
+    weights = torch.cat(
+        [token_weights(length, "image", images=2, tokens=sum(LENGTHS)) for length in LENGTHS]
+    )
     torch.testing.assert_close((errors * weights).sum(), losses.mean())
 
 
 def test_a_loss_per_token_weighs_all_tokens_alike() -> None:
     errors = torch.rand(sum(LENGTHS))
-    weights = torch.cat([token_weights(length, "token", images=2, tokens=sum(LENGTHS)) for length in LENGTHS])
+    weights = torch.cat(
+        [token_weights(length, "token", images=2, tokens=sum(LENGTHS)) for length in LENGTHS]
+    )
     torch.testing.assert_close((errors * weights).sum(), errors.mean())
 
 
@@ -40,19 +61,26 @@ def test_uniform_times_are_uniform_and_logit_normal_ones_gather_in_the_middle() 
     uniform, gathered = (sample_timesteps(20_000, name) for name in ("uniform", "logit-normal"))
     quarters = torch.tensor([0.25, 0.5, 0.75])
     torch.testing.assert_close(uniform.quantile(quarters), quarters, atol=0.02, rtol=0)
-    torch.testing.assert_close(gathered.logit().quantile(quarters), torch.tensor([-0.6745, 0.0, 0.6745]), atol=0.04, rtol=0)
+    torch.testing.assert_close(
+        gathered.logit().quantile(quarters), torch.tensor([-0.6745, 0.0, 0.6745]), atol=0.04, rtol=0
+    )
     assert 0 <= min(uniform.min(), gathered.min()) <= max(uniform.max(), gathered.max()) <= 1
 
 
 def test_a_shift_trains_on_noisier_times_between_the_same_ends() -> None:
-    plain, shifted = (sample_timesteps(1000, "uniform", shift=shift, generator=torch.Generator().manual_seed(1)) for shift in (1.0, 3.0))
+    plain, shifted = (
+        sample_timesteps(1000, "uniform", shift=shift, generator=torch.Generator().manual_seed(1))
+        for shift in (1.0, 3.0)
+    )
     torch.testing.assert_close(1 - shifted, 3 * (1 - plain) / (1 + 2 * (1 - plain)))
 
 
 def test_version_1_is_trained_on_the_noise_of_linear_betas() -> None:
     signal = ddpm_signal()
     torch.testing.assert_close(signal[0].item(), 1 - 1e-4)
-    torch.testing.assert_close(signal[-1], torch.linspace(1e-4, 0.02, 1000).neg().log1p().sum().exp(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        signal[-1], torch.linspace(1e-4, 0.02, 1000).neg().log1p().sum().exp(), rtol=1e-4, atol=0
+    )
     data, noise = torch.randn(2, 6, 4)
     x, target = training_point("epsilon", data, noise, torch.tensor(500.0))
     assert target is noise

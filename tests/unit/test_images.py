@@ -35,7 +35,9 @@ def ends(array: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def photo(width: int, height: int) -> Image.Image:
     x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
-    return Image.fromarray((255 * np.stack([x, y, 0.5 + 0.5 * np.sin(9 * x * y)], axis=-1)).astype(np.uint8))
+    return Image.fromarray(
+        (255 * np.stack([x, y, 0.5 + 0.5 * np.sin(9 * x * y)], axis=-1)).astype(np.uint8)
+    )
 
 
 @pytest.mark.parametrize(
@@ -51,11 +53,15 @@ def photo(width: int, height: int) -> Image.Image:
         ((40, 8), (80, 16), None),  # enlarged to a token
     ],
 )
-def test_pictures_get_the_sizes_of_the_recipe(size: tuple[int, int], resized: tuple[int, int], cropped: tuple[int, int] | None) -> None:
+def test_pictures_get_the_sizes_of_the_recipe(
+    size: tuple[int, int], resized: tuple[int, int], cropped: tuple[int, int] | None
+) -> None:
     first, second = read_versions(encoded(photo(*size)), 256)
     assert first.shape == (resized[1], resized[0], 3)
     assert first.dtype == np.uint8
-    assert (None if second is None else second.shape) == (None if cropped is None else (cropped[1], cropped[0], 3))
+    assert (None if second is None else second.shape) == (
+        None if cropped is None else (cropped[1], cropped[0], 3)
+    )
 
 
 def test_the_crop_is_the_middle_of_the_whole_picture() -> None:
@@ -93,14 +99,20 @@ def test_damaged_exif_does_not_cost_the_picture() -> None:
     ("image", "kind", "options"),
     [
         (halves("RGBA", (255, 0, 0, 255), (0, 255, 0, 0)), "PNG", {}),
-        (halves("RGBA", (255, 0, 0, 255), (0, 255, 0, 0)), "WEBP", {"lossless": True, "exact": True}),
+        (
+            halves("RGBA", (255, 0, 0, 255), (0, 255, 0, 0)),
+            "WEBP",
+            {"lossless": True, "exact": True},
+        ),
         (halves("RGBA", (255, 0, 0, 255), (0, 255, 0, 0)), "GIF", {}),
         (halves("RGB", RED, (0, 255, 0)), "PNG", {"transparency": (0, 255, 0)}),
         (halves("RGB", RED, (0, 255, 0)).quantize(4), "PNG", {"transparency": 1}),
     ],
     ids=["rgba", "webp", "gif", "keyed", "palette"],
 )
-def test_what_is_transparent_is_white(image: Image.Image, kind: str, options: dict[str, Any]) -> None:
+def test_what_is_transparent_is_white(
+    image: Image.Image, kind: str, options: dict[str, Any]
+) -> None:
     if image.mode == "P":
         options = {"transparency": image.getpixel((63, 0))}
     assert ends(read_versions(encoded(image, kind, **options), 64)[0]) == (RED, WHITE)
@@ -136,7 +148,10 @@ def test_colours_survive_other_modes_and_formats(image: Image.Image, kind: str) 
 def test_16_bits_are_scaled_and_not_cut_off(kind: str) -> None:
     values = np.full((32, 64), 65535 // 5, np.uint16)
     values[:, 32:] = 65535
-    assert ends(read_versions(encoded(Image.fromarray(values), kind), 64)[0]) == ((51, 51, 51), WHITE)
+    assert ends(read_versions(encoded(Image.fromarray(values), kind), 64)[0]) == (
+        (51, 51, 51),
+        WHITE,
+    )
 
 
 def test_float_pictures_are_read_from_0_to_1_and_refused_beyond() -> None:
@@ -154,7 +169,18 @@ def test_black_and_white_is_a_picture_too() -> None:
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
 def test_an_animation_gives_its_first_frame(kind: str) -> None:
     frames = [Image.new("RGB", (32, 32), colour) for colour in (RED, BLUE, WHITE)]
-    first, _ = ends(read_versions(encoded(frames[0], kind, save_all=True, append_images=frames[1:], **({"lossless": True} if kind == "WEBP" else {})), 64)[0])
+    first, _ = ends(
+        read_versions(
+            encoded(
+                frames[0],
+                kind,
+                save_all=True,
+                append_images=frames[1:],
+                **({"lossless": True} if kind == "WEBP" else {}),
+            ),
+            64,
+        )[0]
+    )
     assert first == RED
 
 
@@ -169,14 +195,20 @@ def test_a_picture_beyond_pillows_limit_is_read(tmp_path: Path) -> None:
 
 def test_only_what_would_not_fit_in_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "_MOST_PIXELS", 400 * 400)
-    assert read_versions(encoded(photo(900, 800), "JPEG"), 64)[0].shape == (48, 64, 3), "a JPEG is decoded at an eighth"
+    assert read_versions(encoded(photo(900, 800), "JPEG"), 64)[0].shape == (48, 64, 3), (
+        "a JPEG is decoded at an eighth"
+    )
     with pytest.raises(PictureError, match=r"900 × 800 pixels; up to 160,000 in all"):
         read_versions(encoded(photo(900, 800)), 64)
 
 
 def test_decoding_at_a_fraction_shows_in_no_pixel() -> None:
     image = photo(1600, 1200)
-    for drafted, whole in zip(read_versions(encoded(image, "JPEG", quality=95), 128), read_versions(encoded(image), 128), strict=True):
+    for drafted, whole in zip(
+        read_versions(encoded(image, "JPEG", quality=95), 128),
+        read_versions(encoded(image), 128),
+        strict=True,
+    ):
         assert drafted is not None
         assert whole is not None
         assert np.abs(drafted.astype(int) - whole).max() <= 4

@@ -5,7 +5,16 @@ import pytest
 from comfyui_fitv2 import LabelError, load_checkpoint, resolve_labels
 from comfyui_fitv2.labels import imagenet_class_names
 
-NAMES = ["crane", "Côte d'Ivoire", "golden_retriever", "Crane", "7", "Korea, Republic of", "labrador retriever", "crab"]
+NAMES = [
+    "crane",
+    "Côte d'Ivoire",
+    "golden_retriever",
+    "Crane",
+    "7",
+    "Korea, Republic of",
+    "labrador retriever",
+    "crab",
+]
 
 
 def ids(text: str) -> list[int]:
@@ -29,7 +38,9 @@ def test_text_is_resolved(text: str, expected: list[int]) -> None:
 
 
 def test_what_was_resolved_can_be_typed_again() -> None:
-    labels = resolve_labels("; ".join(map(str, resolve_labels("0 · crane; crab", NAMES, 8))), NAMES, 8)
+    labels = resolve_labels(
+        "; ".join(map(str, resolve_labels("0 · crane; crab", NAMES, 8))), NAMES, 8
+    )
     assert [str(label) for label in labels] == ["0 · crane", "7 · crab"]
 
 
@@ -70,4 +81,8 @@ def test_imagenet_names_come_from_torchvision() -> None:
 def test_the_bundled_checkpoint_knows_its_classes(bundled_checkpoint) -> None:
     names = load_checkpoint(bundled_checkpoint).class_names
     assert names is not None
-    assert [label.id for label in resolve_labels("Finland; France; Botswana", names, 256)] == [75, 76, 27]
+    assert [label.id for label in resolve_labels("Finland; France; Botswana", names, 256)] == [
+        75,
+        76,
+        27,
+    ]

@@ -11,12 +11,35 @@ from datasets import Dataset
 from latent_sets import make_latent_set
 from safetensors.torch import save_file
 
-from training.latents import EncodedPicture, LatentSet, LatentSetError, LatentSetInfo, finish, shard_failures, write_shard
+from training.latents import (
+    EncodedPicture,
+    LatentSet,
+    LatentSetError,
+    LatentSetInfo,
+    finish,
+    shard_failures,
+    write_shard,
+)
 
-INFO = LatentSetInfo(("cat", "dog"), channels=4, resolution=64, latent_format={"scale_factor": 0.5}, vae="tiny", flips=True, posterior=True)
+INFO = LatentSetInfo(
+    ("cat", "dog"),
+    channels=4,
+    resolution=64,
+    latent_format={"scale_factor": 0.5},
+    vae="tiny",
+    flips=True,
+    posterior=True,
+)
 
 
-def picture(name: str, label: int, grid: tuple[int, int], crop: tuple[int, int] | None = None, flips: int = 2, moments: int = 2) -> EncodedPicture:
+def picture(
+    name: str,
+    label: int,
+    grid: tuple[int, int],
+    crop: tuple[int, int] | None = None,
+    flips: int = 2,
+    moments: int = 2,
+) -> EncodedPicture:
     def version(size: tuple[int, int]) -> torch.Tensor:
         return torch.randn(flips, moments, 4, size[0] * 2, size[1] * 2).half()
 
@@ -26,7 +49,11 @@ def picture(name: str, label: int, grid: tuple[int, int], crop: tuple[int, int] 
 @pytest.fixture
 def pictures(tmp_path: Path) -> list[EncodedPicture]:
     """Two shards of pictures, written to ``tmp_path / "set"``."""
-    pictures = [picture("cat/a.png", 0, (2, 3)), picture("dog/b.png", 1, (3, 2), (4, 4)), picture("dog/c.png", 1, (1, 5))]
+    pictures = [
+        picture("cat/a.png", 0, (2, 3)),
+        picture("dog/b.png", 1, (3, 2), (4, 4)),
+        picture("dog/c.png", 1, (1, 5)),
+    ]
     folder = tmp_path / "set"
     folder.mkdir()
     write_shard(folder, 0, pictures[:2], {"cat/broken.png": "truncated"})
@@ -35,15 +62,21 @@ def pictures(tmp_path: Path) -> list[EncodedPicture]:
     return pictures
 
 
-def test_moments_come_back_as_they_were_written(pictures: list[EncodedPicture], tmp_path: Path) -> None:
+def test_moments_come_back_as_they_were_written(
+    pictures: list[EncodedPicture], tmp_path: Path
+) -> None:
     latents = LatentSet.open(tmp_path / "set")
     for index, written in enumerate(pictures):
         for flipped in (False, True):
             mean, deviation = latents.moments(index, cropped=False, flipped=flipped)
             assert mean.dtype == deviation.dtype == torch.float32
-            assert torch.equal(torch.stack([mean, deviation]), written.resized[int(flipped)].float())
+            assert torch.equal(
+                torch.stack([mean, deviation]), written.resized[int(flipped)].float()
+            )
     assert pictures[1].cropped is not None
-    assert torch.equal(torch.stack(latents.moments(1, cropped=True, flipped=True)), pictures[1].cropped[1].float())
+    assert torch.equal(
+        torch.stack(latents.moments(1, cropped=True, flipped=True)), pictures[1].cropped[1].float()
+    )
 
 
 def test_a_set_knows_its_pictures(pictures: list[EncodedPicture], tmp_path: Path) -> None:
@@ -55,9 +88,13 @@ def test_a_set_knows_its_pictures(pictures: list[EncodedPicture], tmp_path: Path
     assert latents.grids.tolist() == [[[2, 3], [2, 3]], [[3, 2], [4, 4]], [[1, 5], [1, 5]]]
 
 
-def test_a_picture_without_a_crop_gives_the_resized_one(pictures: list[EncodedPicture], tmp_path: Path) -> None:
+def test_a_picture_without_a_crop_gives_the_resized_one(
+    pictures: list[EncodedPicture], tmp_path: Path
+) -> None:
     latents = LatentSet.open(tmp_path / "set")
-    assert torch.equal(latents.moments(0, cropped=True, flipped=False)[0], pictures[0].resized[0, 0].float())
+    assert torch.equal(
+        latents.moments(0, cropped=True, flipped=False)[0], pictures[0].resized[0, 0].float()
+    )
 
 
 def test_a_set_without_flips_or_posterior_gives_plain_means(tmp_path: Path) -> None:
@@ -109,7 +146,10 @@ def test_equal_pictures_give_equal_bytes(tmp_path: Path) -> None:
         make_latent_set(tmp_path / name, seed=3)
     files = sorted(p.name for p in (tmp_path / "one").iterdir())
     assert files == ["latent_set.json", "shard-000000.arrow", "shard-000001.arrow"]
-    assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in files)
+    assert all(
+        (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+        for name in files
+    )
 
 
 def test_a_shard_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
@@ -123,7 +163,9 @@ def test_folders_that_are_no_complete_set_are_refused_with_advice(tmp_path: Path
     with pytest.raises(LatentSetError, match="no such folder"):
         LatentSet.open(tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(LatentSetError, match=r"no latent_set\.json in it\. python -m training\.prepare makes one"):
+    with pytest.raises(
+        LatentSetError, match=r"no latent_set\.json in it\. python -m training\.prepare makes one"
+    ):
         LatentSet.open(tmp_path / "empty")
     folder = make_latent_set(tmp_path / "set")
     info = (folder / "latent_set.json").read_text(encoding="utf-8")
@@ -133,7 +175,9 @@ def test_folders_that_are_no_complete_set_are_refused_with_advice(tmp_path: Path
     (folder / "latent_set.json").write_text(info[:50], encoding="utf-8")
     with pytest.raises(LatentSetError, match="damaged"):
         LatentSet.open(folder)
-    (folder / "latent_set.json").write_text(json.dumps({**json.loads(info), "format": 99}), encoding="utf-8")
+    (folder / "latent_set.json").write_text(
+        json.dumps({**json.loads(info), "format": 99}), encoding="utf-8"
+    )
     with pytest.raises(LatentSetError, match="newer version"):
         LatentSet.open(folder)
 
@@ -143,7 +187,9 @@ def test_missing_and_damaged_shards_are_named(tmp_path: Path) -> None:
     shard = folder / "shard-000001.arrow"
     content = shard.read_bytes()
     shard.unlink()
-    with pytest.raises(LatentSetError, match=r"1 of its 2 shards are gone, such as shard-000001\.arrow"):
+    with pytest.raises(
+        LatentSetError, match=r"1 of its 2 shards are gone, such as shard-000001\.arrow"
+    ):
         LatentSet.open(folder)
     shard.write_bytes(content[:2000])
     with pytest.raises(LatentSetError, match=r"shard-000001\.arrow: not a readable Arrow file"):
@@ -157,10 +203,20 @@ def official_file(path: Path, grid: tuple[int, int], label: int) -> torch.Tensor
     tokens = torch.empty(2, rows, columns, 16)
     for row in range(rows):
         for column in range(columns):  # channels of a token in the order (c p1 p2)
-            tokens[:, row, column] = latents[:, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].reshape(2, 16)
+            tokens[:, row, column] = latents[
+                :, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2
+            ].reshape(2, 16)
     path.parent.mkdir(parents=True, exist_ok=True)
     positions = torch.zeros(2, rows * columns)
-    save_file({"feature": tokens, "grid": positions, "size": torch.tensor(grid), "label": torch.tensor(label)}, path)
+    save_file(
+        {
+            "feature": tokens,
+            "grid": positions,
+            "size": torch.tensor(grid),
+            "label": torch.tensor(label),
+        },
+        path,
+    )
     return latents
 
 
@@ -172,9 +228,18 @@ def test_the_official_layout_is_read(tmp_path: Path) -> None:
     latents = LatentSet.open(tmp_path)
     assert latents.labels.tolist() == [7, 999, 0]
     assert latents.grids.tolist() == [[[3, 2], [3, 2]], [[2, 5], [4, 4]], [[1, 6], [1, 6]]]
-    assert (len(latents.info.class_names), latents.info.channels, latents.info.resolution) == (1000, 4, 256)
+    assert (len(latents.info.class_names), latents.info.channels, latents.info.resolution) == (
+        1000,
+        4,
+        256,
+    )
     assert latents.info.latent_format == {"scale_factor": 0.18215}
-    for index, is_cropped, expected in ((0, False, small), (0, True, small), (1, False, resized), (1, True, cropped)):
+    for index, is_cropped, expected in (
+        (0, False, small),
+        (0, True, small),
+        (1, False, resized),
+        (1, True, cropped),
+    ):
         for flipped in (False, True):
             mean, deviation = latents.moments(index, is_cropped, flipped)
             assert torch.equal(mean, expected[int(flipped)])

@@ -21,31 +21,45 @@ def distance(a: Tensor, b: Tensor) -> float:
     return (a - b).abs().max().item()
 
 
-def test_state_dict_keys_are_the_official_ones(golden_config: FiTConfig, golden_state: dict[str, Tensor]) -> None:
+def test_state_dict_keys_are_the_official_ones(
+    golden_config: FiTConfig, golden_state: dict[str, Tensor]
+) -> None:
     ours = FiT(golden_config).state_dict()
     assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in golden_state.items()}
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=name)
-def test_forward_equals_the_published_code(golden: dict[str, Tensor], golden_model: FiT, grid: tuple[int, int]) -> None:
+def test_forward_equals_the_published_code(
+    golden: dict[str, Tensor], golden_model: FiT, grid: tuple[int, int]
+) -> None:
     x, t, y = (golden[f"in/{name(grid)}/{key}"] for key in "xty")
     velocity = golden_model(unpatchify(x, grid, 2), t, y)
     assert distance(patchify(velocity, 2), golden[f"out/normal/coupled/{name(grid)}"]) <= TOLERANCE
 
 
-def test_unpatchify_equals_the_published_code_and_patchify_undoes_it(golden: dict[str, Tensor]) -> None:
+def test_unpatchify_equals_the_published_code_and_patchify_undoes_it(
+    golden: dict[str, Tensor],
+) -> None:
     latent = unpatchify(golden["unpatchify/tokens"], (4, 6), 2)
     assert torch.equal(latent, golden["unpatchify/latent"])
     assert torch.equal(patchify(latent, 2), golden["unpatchify/tokens"])
 
 
-def test_packed_forward_equals_the_published_padded_batch(golden: dict[str, Tensor], golden_model: FiT) -> None:
+def test_packed_forward_equals_the_published_padded_batch(
+    golden: dict[str, Tensor], golden_model: FiT
+) -> None:
     grids = [(4, 6), (10, 5)]
     lengths = [h * w for h, w in grids]
-    latents = [unpatchify(golden["padded/x"][i : i + 1, :n], grid, 2)[0] for i, (n, grid) in enumerate(zip(lengths, grids, strict=True))]
+    latents = [
+        unpatchify(golden["padded/x"][i : i + 1, :n], grid, 2)[0]
+        for i, (n, grid) in enumerate(zip(lengths, grids, strict=True))
+    ]
     velocities = golden_model.forward_packed(latents, golden["padded/t"], golden["padded/y"])
     for i, velocity in enumerate(velocities):
-        assert distance(patchify(velocity[None], 2)[0], golden["padded/out"][i, : lengths[i]]) <= TOLERANCE
+        assert (
+            distance(patchify(velocity[None], 2)[0], golden["padded/out"][i, : lengths[i]])
+            <= TOLERANCE
+        )
 
 
 def test_packed_forward_equals_one_call_an_image(golden_model: FiT) -> None:
@@ -53,19 +67,38 @@ def test_packed_forward_equals_one_call_an_image(golden_model: FiT) -> None:
     t, y = torch.rand(5), torch.tensor([0, 3, 10, 9, 1])
     packed = golden_model.forward_packed(latents, t, y)
     for i, latent in enumerate(latents):
-        assert distance(packed[i], golden_model(latent[None], t[i : i + 1], y[i : i + 1])[0]) <= TOLERANCE
+        assert (
+            distance(packed[i], golden_model(latent[None], t[i : i + 1], y[i : i + 1])[0])
+            <= TOLERANCE
+        )
 
 
-def test_packed_forward_by_variable_length_attention(golden_model: FiT, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packed_forward_by_variable_length_attention(
+    golden_model: FiT, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # The kernel runs on CUDA alone. Here stands one with its interface, to see that it is given the right things.
-    def varlen(q: Tensor, k: Tensor, v: Tensor, starts_q: Tensor, starts_k: Tensor, longest_q: int, longest_k: int) -> Tensor:
+    def varlen(
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        starts_q: Tensor,
+        starts_k: Tensor,
+        longest_q: int,
+        longest_k: int,
+    ) -> Tensor:
         assert starts_q.dtype == torch.int32
         assert (longest_q, longest_k) == (15, 15)
         images = [slice(*pair) for pair in pairwise(starts_k.tolist())]
         q, k, v = (x.transpose(0, 1) for x in (q, k, v))
-        return torch.cat([F.scaled_dot_product_attention(q[:, i], k[:, i], v[:, i]) for i in images], dim=1).transpose(0, 1)
+        return torch.cat(
+            [F.scaled_dot_product_attention(q[:, i], k[:, i], v[:, i]) for i in images], dim=1
+        ).transpose(0, 1)
 
-    latents, t, y = [torch.randn(4, 6, 10), torch.randn(4, 4, 4)], torch.rand(2), torch.tensor([0, 3])
+    latents, t, y = (
+        [torch.randn(4, 6, 10), torch.randn(4, 4, 4)],
+        torch.rand(2),
+        torch.tensor([0, 3]),
+    )
     expected = golden_model.forward_packed(latents, t, y)
     monkeypatch.setattr(attention, "_varlen_takes", lambda query: True)
     monkeypatch.setattr(attention, "varlen_attn", varlen)
@@ -79,19 +112,27 @@ def test_packed_forward_without_images_is_empty(golden_model: FiT) -> None:
 
 def test_packed_forward_refuses_unequal_counts(golden_model: FiT) -> None:
     with pytest.raises(ValueError, match="2 latents, 1 timesteps, 2 labels and 2 extrapolations"):
-        golden_model.forward_packed([torch.zeros(4, 2, 2)] * 2, torch.zeros(1), torch.zeros(2, dtype=torch.long))
+        golden_model.forward_packed(
+            [torch.zeros(4, 2, 2)] * 2, torch.zeros(1), torch.zeros(2, dtype=torch.long)
+        )
 
 
 def test_every_image_of_a_pack_can_have_its_own_extrapolation(golden_model: FiT) -> None:
     methods = [None, Extrapolation("time-aware"), Extrapolation("yarn", attention_scale="pro2")]
-    latents, t, y = [torch.randn(4, *size) for size in ((8, 48), (40, 6), (40, 40))], torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0, 4, 10])
+    latents, t, y = (
+        [torch.randn(4, *size) for size in ((8, 48), (40, 6), (40, 40))],
+        torch.tensor([0.1, 0.5, 0.9]),
+        torch.tensor([0, 4, 10]),
+    )
     packed = golden_model.forward_packed(latents, t, y, methods)
     for i, method in enumerate(methods):
         alone = golden_model(latents[i][None], t[i : i + 1], y[i : i + 1], method)[0]
         torch.testing.assert_close(packed[i], alone, rtol=0, atol=1e-5)
 
 
-def test_attention_gets_no_mask_and_no_padding(golden_config: FiTConfig, golden_state: dict[str, Tensor]) -> None:
+def test_attention_gets_no_mask_and_no_padding(
+    golden_config: FiTConfig, golden_state: dict[str, Tensor]
+) -> None:
     seen = []
 
     def spy(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -111,14 +152,23 @@ def test_forward_refuses_latents_that_do_not_fit(golden_model: FiT) -> None:
         golden_model(torch.zeros(1, 4, 7, 8), torch.zeros(1), torch.zeros(1, dtype=torch.long))
 
 
-def test_bf16_stays_close_to_fp32(golden: dict[str, Tensor], golden_config: FiTConfig, golden_state: dict[str, Tensor]) -> None:
+def test_bf16_stays_close_to_fp32(
+    golden: dict[str, Tensor], golden_config: FiTConfig, golden_state: dict[str, Tensor]
+) -> None:
     model = FiT(golden_config)
     model.load_state_dict(golden_state)
     model.bfloat16()
-    velocity = model(unpatchify(golden["in/20x20/x"], (20, 20), 2).bfloat16(), golden["in/20x20/t"], golden["in/20x20/y"])
+    velocity = model(
+        unpatchify(golden["in/20x20/x"], (20, 20), 2).bfloat16(),
+        golden["in/20x20/t"],
+        golden["in/20x20/y"],
+    )
     expected = golden["out/normal/coupled/20x20"]
     assert velocity.dtype == torch.bfloat16
-    assert model(torch.zeros(1, 4, 4, 4), torch.zeros(1), torch.zeros(1, dtype=torch.long)).dtype == torch.float32
+    assert (
+        model(torch.zeros(1, 4, 4, 4), torch.zeros(1), torch.zeros(1, dtype=torch.long)).dtype
+        == torch.float32
+    )
     assert (patchify(velocity.float(), 2) - expected).norm() / expected.norm() < 0.02
 
 
@@ -132,13 +182,23 @@ def test_a_new_model_starts_as_zero_and_learns(golden_config: FiTConfig) -> None
     assert weight.grad.abs().max() > 0
 
 
-def test_packed_forward_has_the_gradients_of_single_calls(golden_config: FiTConfig, golden_state: dict[str, Tensor]) -> None:
-    latents, t, y = [torch.randn(4, 4, 6), torch.randn(4, 8, 2)], torch.rand(2), torch.tensor([1, 2])
+def test_packed_forward_has_the_gradients_of_single_calls(
+    golden_config: FiTConfig, golden_state: dict[str, Tensor]
+) -> None:
+    latents, t, y = (
+        [torch.randn(4, 4, 6), torch.randn(4, 8, 2)],
+        torch.rand(2),
+        torch.tensor([1, 2]),
+    )
 
     def gradient(packed: bool) -> Tensor:
         model = FiT(golden_config)
         model.load_state_dict(golden_state)
-        out = model.forward_packed(latents, t, y) if packed else [model(x[None], t[i : i + 1], y[i : i + 1])[0] for i, x in enumerate(latents)]
+        out = (
+            model.forward_packed(latents, t, y)
+            if packed
+            else [model(x[None], t[i : i + 1], y[i : i + 1])[0] for i, x in enumerate(latents)]
+        )
         torch.stack([v.square().mean() for v in out]).sum().backward()
         gradient = dict(model.named_parameters())["blocks.0.attn.qkv.weight"].grad
         assert gradient is not None
@@ -155,27 +215,47 @@ def test_training_works_after_a_table_was_made_in_inference_mode(golden_config: 
     model(x, t, y).sum().backward()
 
 
-def test_a_compiled_model_follows_a_change_of_extrapolation(golden: dict[str, Tensor], golden_model: FiT) -> None:
+def test_a_compiled_model_follows_a_change_of_extrapolation(
+    golden: dict[str, Tensor], golden_model: FiT
+) -> None:
     compiled = torch.compile(golden_model, backend="eager")
     x, t, y = unpatchify(golden["in/8x24/x"], (8, 24), 2), golden["in/8x24/t"], golden["in/8x24/y"]
-    for method, key in (("none", "normal/coupled"), ("ntk", "ntk-aware/decoupled"), ("linear", "linear/decoupled")):
+    for method, key in (
+        ("none", "normal/coupled"),
+        ("ntk", "ntk-aware/decoupled"),
+        ("linear", "linear/decoupled"),
+    ):
         velocity = compiled(x, t, y, Extrapolation(method))
         assert distance(patchify(velocity, 2), golden[f"out/{key}/8x24"]) <= TOLERANCE
 
 
-@pytest.mark.parametrize(("preset", "millions"), [("fitv2-b", 128.15), ("fitv2-xl", 671.05), ("fitv2-3b", 2972), ("fit-xl", 824)])
+@pytest.mark.parametrize(
+    ("preset", "millions"),
+    [("fitv2-b", 128.15), ("fitv2-xl", 671.05), ("fitv2-3b", 2972), ("fit-xl", 824)],
+)
 def test_presets_have_the_published_number_of_parameters(preset: str, millions: float) -> None:
     model = FiT(FiTConfig.preset(preset), device="meta")
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=6e-4)
 
 
 def test_version_1_has_plain_modulation_and_gives_noise_of_its_timesteps() -> None:
-    config = FiTConfig(hidden_size=64, depth=2, num_heads=2, num_classes=3, adaln_lora_dim=0, mlp_ratio=6.0, qk_norm=False, prediction="epsilon")
+    config = FiTConfig(
+        hidden_size=64,
+        depth=2,
+        num_heads=2,
+        num_classes=3,
+        adaln_lora_dim=0,
+        mlp_ratio=6.0,
+        qk_norm=False,
+        prediction="epsilon",
+    )
     model = FiT(config)
     assert not any("global_adaLN" in key for key in model.state_dict())
     assert model.blocks[0].adaLN_modulation[1].weight.shape == (6 * 64, 64)  # pyright: ignore[reportAttributeAccessIssue, reportIndexIssue]
     x, y = torch.randn(1, 4, 40, 8), torch.tensor([1])
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    early, late = (model(x, torch.tensor([t]), y, Extrapolation("time-aware")) for t in (0.0, 999.0))
+    early, late = (
+        model(x, torch.tensor([t]), y, Extrapolation("time-aware")) for t in (0.0, 999.0)
+    )
     assert not torch.allclose(early, late)

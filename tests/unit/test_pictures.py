@@ -62,7 +62,10 @@ def test_names_that_are_no_text_are_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("m.jsonl", '{"file": "b.png", "label": "dog"}\n\n{"file": "x/a.png", "label": "cat", "by": 1}\n{"file": "c.png", "label": "dog"}\n'),
+        (
+            "m.jsonl",
+            '{"file": "b.png", "label": "dog"}\n\n{"file": "x/a.png", "label": "cat", "by": 1}\n{"file": "c.png", "label": "dog"}\n',
+        ),
         ("m.csv", "by,file,label\nme,b.png,dog\nme,x/a.png,cat\n,c.png,dog\n"),
         ("m.CSV", "\ufefffile_name,label\nb.png,dog\nx/a.png,cat\nc.png,dog\n"),
     ],
@@ -73,29 +76,43 @@ def test_a_metadata_file_gives_labels(tmp_path: Path, name: str, content: str) -
     pictures = open_pictures(tmp_path, tmp_path / name)
     listing = pictures.listing()
     assert listing.class_names == ["cat", "dog"]
-    assert list(zip(listing.files, listing.labels, listing.sizes, strict=True)) == [("b.png", 1, size), ("c.png", 1, -1), ("x/a.png", 0, -1)]
+    assert list(zip(listing.files, listing.labels, listing.sizes, strict=True)) == [
+        ("b.png", 1, size),
+        ("c.png", 1, -1),
+        ("x/a.png", 0, -1),
+    ]
     assert pictures.source("x/a.png") == tmp_path / "x" / "a.png"
 
 
 def test_labels_that_are_numbers_are_ordered_by_value(tmp_path: Path) -> None:
-    (tmp_path / "m.jsonl").write_text("".join(f'{{"file": "{i}.png", "label": {i}}}\n' for i in range(12)), encoding="utf-8")
+    (tmp_path / "m.jsonl").write_text(
+        "".join(f'{{"file": "{i}.png", "label": {i}}}\n' for i in range(12)), encoding="utf-8"
+    )
     listing = open_pictures(tmp_path, tmp_path / "m.jsonl").listing()
     assert listing.class_names == [str(i) for i in range(12)]
-    assert all(file == f"{label}.png" for file, label in zip(listing.files, listing.labels, strict=True))
+    assert all(
+        file == f"{label}.png" for file, label in zip(listing.files, listing.labels, strict=True)
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("m.jsonl", '{"file": "a.png", "label": 1}\n[1]\n', r"line 2: not a JSON object"),
-        ("m.jsonl", '{"file": "a.png"}\n', r'line 1: expected a file and a label, found {"file": "a.png"}'),
+        (
+            "m.jsonl",
+            '{"file": "a.png"}\n',
+            r'line 1: expected a file and a label, found {"file": "a.png"}',
+        ),
         ("m.jsonl", '{"file": "a.png", "label": 0.5}\n', r"line 1: expected a file and a label"),
         ("m.csv", "file,label\na.png,cat\nb.png,\n", r"line 3: expected a file and a label"),
         ("m.csv", "file,label\n", r"no pictures in it"),
         ("m.txt", "", r"must be \.jsonl or \.csv"),
     ],
 )
-def test_bad_metadata_is_refused_by_line(tmp_path: Path, name: str, content: str, message: str) -> None:
+def test_bad_metadata_is_refused_by_line(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
     (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(PicturesError, match=message):
         open_pictures(tmp_path, tmp_path / name).listing()
@@ -105,11 +122,15 @@ def dataset(labels: list[Any], label_feature: Any, column: str = "label") -> Dat
     content = io.BytesIO()
     Image.new("RGB", (20, 20), "blue").save(content, "PNG")
     rows = {"photo": [{"bytes": content.getvalue(), "path": None}] * len(labels), column: labels}
-    return Dataset.from_dict(rows, features=Features({"photo": ImageFeature(), column: label_feature}))
+    return Dataset.from_dict(
+        rows, features=Features({"photo": ImageFeature(), column: label_feature})
+    )
 
 
 def test_a_datasets_folder_is_read(tmp_path: Path) -> None:
-    dataset([1, 0, -1, 1], ClassLabel(names=["cat", "dog"]), column="kind").save_to_disk(tmp_path / "set")
+    dataset([1, 0, -1, 1], ClassLabel(names=["cat", "dog"]), column="kind").save_to_disk(
+        tmp_path / "set"
+    )
     pictures = open_pictures(tmp_path / "set", None)
     listing = pictures.listing()
     assert listing.class_names == ["cat", "dog"]

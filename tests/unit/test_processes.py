@@ -29,7 +29,9 @@ def test_where_the_main_process_fails_the_others_end(monkeypatch: pytest.MonkeyP
     def fail() -> None:
         raise ValueError("the reason")
 
-    monkeypatch.setattr(processes, "broadcast_object_list", lambda _: [True])  # what every process hears
+    monkeypatch.setattr(
+        processes, "broadcast_object_list", lambda _: [True]
+    )  # what every process hears
     with pytest.raises(ValueError, match="the reason"):
         on_main(SimpleNamespace(is_main_process=True, num_processes=2), fail)  # type: ignore[arg-type]
     with pytest.raises(SystemExit):

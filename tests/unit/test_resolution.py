@@ -12,7 +12,9 @@ SIZES = json.loads((Path(__file__).parent.parent / "golden" / "sizes.json").read
 
 
 @pytest.mark.parametrize(("width", "height", "max_side", "new_width", "new_height"), SIZES)
-def test_flexible_resizing_equals_the_published_code(width: int, height: int, max_side: int, new_width: int, new_height: int) -> None:
+def test_flexible_resizing_equals_the_published_code(
+    width: int, height: int, max_side: int, new_width: int, new_height: int
+) -> None:
     assert flexible_resize(width, height, max_side) == Resolution(new_width, new_height)
 
 
@@ -50,8 +52,15 @@ def test_snapping_takes_the_nearest_whole_tokens() -> None:
 
 
 def test_the_report_tells_size_tokens_and_extrapolation() -> None:
-    assert Resolution(432, 144).report(256) == "432 × 144 px · 27 × 9 = 243 tokens · 0.95× training length (256)"
-    assert Resolution(512, 512).report(256).endswith("1024 tokens · 4.00× training length (256), beyond it")
+    assert (
+        Resolution(432, 144).report(256)
+        == "432 × 144 px · 27 × 9 = 243 tokens · 0.95× training length (256)"
+    )
+    assert (
+        Resolution(512, 512)
+        .report(256)
+        .endswith("1024 tokens · 4.00× training length (256), beyond it")
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,9 +87,29 @@ def test_a_ratio_is_read_as_the_named_one(ratio: str) -> None:
     assert parse_size(f"{ratio} @ 300", 256) == for_ratio(ratio, 300)
 
 
-@pytest.mark.parametrize("text", ["", "big", "256", "256x", "x192", "-256x192", "256x192x1", "25.6x19", "3:2 @", "3:2 @ many", "@ 256", "256x192 @ 300", "3/2"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "big",
+        "256",
+        "256x",
+        "x192",
+        "-256x192",
+        "256x192x1",
+        "25.6x19",
+        "3:2 @",
+        "3:2 @ many",
+        "@ 256",
+        "256x192 @ 300",
+        "3/2",
+    ],
+)
 def test_what_is_no_size_is_refused_with_the_ways_to_write_one(text: str) -> None:
-    with pytest.raises(ValueError, match=r'is not a size. Write pixels as "256x192", a ratio as "3:2", or .* "3:2 @ 576"'):
+    with pytest.raises(
+        ValueError,
+        match=r'is not a size. Write pixels as "256x192", a ratio as "3:2", or .* "3:2 @ 576"',
+    ):
         parse_size(text, 256)
 
 

@@ -36,20 +36,36 @@ def parse(grid: str) -> tuple[int, int]:
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("coupling", ["coupled", "decoupled"])
 @pytest.mark.parametrize("published", PUBLISHED)
-def test_tables_equal_the_published_code(golden: dict[str, Tensor], published: str, coupling: str, grid: str) -> None:
+def test_tables_equal_the_published_code(
+    golden: dict[str, Tensor], published: str, coupling: str, grid: str
+) -> None:
     cos, sin = rope_table(parse(grid), 24, 10000.0, extrapolation(published, coupling), CPU)
     # The published tables name each angle twice, once for each of an interleaved pair.
-    torch.testing.assert_close(cos.repeat_interleave(2, 1), golden[f"rope/{published}/{coupling}/{grid}/cos"], rtol=0, atol=5e-7)
-    torch.testing.assert_close(sin.repeat_interleave(2, 1), golden[f"rope/{published}/{coupling}/{grid}/sin"], rtol=0, atol=5e-7)
+    torch.testing.assert_close(
+        cos.repeat_interleave(2, 1),
+        golden[f"rope/{published}/{coupling}/{grid}/cos"],
+        rtol=0,
+        atol=5e-7,
+    )
+    torch.testing.assert_close(
+        sin.repeat_interleave(2, 1),
+        golden[f"rope/{published}/{coupling}/{grid}/sin"],
+        rtol=0,
+        atol=5e-7,
+    )
 
 
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("coupling", ["coupled", "decoupled"])
 @pytest.mark.parametrize("published", [p for p in PUBLISHED if p != "normal"])
-def test_outputs_equal_the_published_code(golden: dict[str, Tensor], golden_model: FiT, published: str, coupling: str, grid: str) -> None:
+def test_outputs_equal_the_published_code(
+    golden: dict[str, Tensor], golden_model: FiT, published: str, coupling: str, grid: str
+) -> None:
     x, t, y = (golden[f"in/{grid}/{key}"] for key in "xty")
     velocity = golden_model(unpatchify(x, parse(grid), 2), t, y, extrapolation(published, coupling))
-    torch.testing.assert_close(patchify(velocity, 2), golden[f"out/{published}/{coupling}/{grid}"], rtol=0, atol=2e-5)
+    torch.testing.assert_close(
+        patchify(velocity, 2), golden[f"out/{published}/{coupling}/{grid}"], rtol=0, atol=2e-5
+    )
 
 
 @pytest.mark.parametrize("scale", ["none", "paper"])
@@ -71,11 +87,19 @@ def test_beyond_the_trained_length_every_method_says_that_it_acts(method: str) -
 @pytest.mark.parametrize("method", ALL_METHODS)
 @pytest.mark.parametrize("scale", ATTENTION_SCALES)
 @pytest.mark.parametrize("decoupled", [True, False])
-def test_whether_anything_changes_is_what_the_table_shows(method: str, scale: str, decoupled: bool) -> None:
+def test_whether_anything_changes_is_what_the_table_shows(
+    method: str, scale: str, decoupled: bool
+) -> None:
     extrapolation = Extrapolation(method, decoupled, scale, train_length=16)
     for grid in ((4, 4), (8, 8), (9, 5), (16, 16), (12, 14), (17, 3), (20, 20)):
-        plain, stretched = (rope_table(grid, 24, 10000.0, e, CPU, t=torch.tensor([0.5])) for e in (Extrapolation(), extrapolation))
-        same = all(torch.allclose(a, b.view_as(a), rtol=0, atol=1e-6) for a, b in zip(plain, stretched, strict=True))
+        plain, stretched = (
+            rope_table(grid, 24, 10000.0, e, CPU, t=torch.tensor([0.5]))
+            for e in (Extrapolation(), extrapolation)
+        )
+        same = all(
+            torch.allclose(a, b.view_as(a), rtol=0, atol=1e-6)
+            for a, b in zip(plain, stretched, strict=True)
+        )
         assert extrapolation.changes(*grid) == (not same), grid
 
 
@@ -121,7 +145,10 @@ def test_a_name_is_read_as_people_write_it(text: str, extrapolation: Extrapolati
     ("text", "message"),
     [
         ("ntkk", "method 'ntkk' is unknown.*none, linear, ntk"),
-        ("ntk sideways", "'ntk sideways' is not an extrapolation. Write a method, \"coupled\" behind it"),
+        (
+            "ntk sideways",
+            "'ntk sideways' is not an extrapolation. Write a method, \"coupled\" behind it",
+        ),
         ("ntk + pro3", "attention_scale 'pro3' is unknown.*none, pro1, pro2, paper"),
         ("ntk + pro1 + pro2", "attention_scale 'pro1 \\+ pro2' is unknown"),
     ],
@@ -133,12 +160,20 @@ def test_what_is_no_extrapolation_is_explained(text: str, message: str) -> None:
 
 def frequencies(method: str, s: float, t: float | None = None) -> Tensor:
     """Of an axis of 32, ``s`` times the trained 16 tokens."""
-    return Extrapolation(method).frequencies(int(16 * s), 16, 32, 10000.0, None if t is None else torch.tensor([t]))[0].flatten()
+    return (
+        Extrapolation(method)
+        .frequencies(int(16 * s), 16, 32, 10000.0, None if t is None else torch.tensor([t]))[0]
+        .flatten()
+    )
 
 
 @pytest.mark.parametrize("s", [1.5, 2.0, 4.0])
 def test_frequency_aware_is_pi_for_waves_longer_than_the_trained_length(s: float) -> None:
-    plain, aware, ntk = frequencies("none", s), frequencies("frequency-aware", s), frequencies("ntk", s)
+    plain, aware, ntk = (
+        frequencies("none", s),
+        frequencies("frequency-aware", s),
+        frequencies("ntk", s),
+    )
     long = 2 * torch.pi / plain >= 16
     torch.testing.assert_close(aware[long], plain[long] / s)
     # As printed: the greater of PI and NTK with the base b·s^(D / 2d) (arXiv 2406.18583).
@@ -164,7 +199,9 @@ def test_time_aware_needs_time_and_gives_every_image_its_own_table() -> None:
     t = torch.tensor([0.0, 0.7])
     both, _ = rope_table((32, 8), 64, 10000.0, Extrapolation("time-aware"), CPU, t=t)
     assert both.shape == (2, 1, 256, 32)
-    torch.testing.assert_close(both[1:], rope_table((32, 8), 64, 10000.0, Extrapolation("time-aware"), CPU, t=t[1:])[0])
+    torch.testing.assert_close(
+        both[1:], rope_table((32, 8), 64, 10000.0, Extrapolation("time-aware"), CPU, t=t[1:])[0]
+    )
 
 
 def test_the_papers_attention_scale_is_the_ratio_of_log_lengths() -> None:
@@ -174,7 +211,15 @@ def test_the_papers_attention_scale_is_the_ratio_of_log_lengths() -> None:
 
 def test_positions_can_be_scaled_and_shifted() -> None:
     whole, _ = rope_table((6, 8), 24, 10000.0, Extrapolation(), CPU)
-    part, _ = rope_table((3, 4), 24, 10000.0, Extrapolation(), CPU, position_scale=(2.0, 2.0), position_shift=(1.0, 0.0))
+    part, _ = rope_table(
+        (3, 4),
+        24,
+        10000.0,
+        Extrapolation(),
+        CPU,
+        position_scale=(2.0, 2.0),
+        position_shift=(1.0, 0.0),
+    )
     torch.testing.assert_close(part.view(3, 4, -1), whole.view(6, 8, -1)[1::2, ::2])
 
 

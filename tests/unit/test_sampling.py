@@ -17,14 +17,22 @@ GRID = (4, 6)
 
 @pytest.mark.parametrize("t", [0.0, 0.13, 0.77, 1.0])
 @pytest.mark.parametrize(("scale", "power"), [(1.5, 0.0), (4.0, 0.0), (4.0, 1.0), (4.0, 2.5)])
-def test_guidance_equals_the_published_code(golden: dict[str, Tensor], golden_model: FiT, scale: float, power: float, t: float) -> None:
-    velocity = guided_velocity(golden_model, golden["cfg/y"], Guidance(scale, power))(unpatchify(golden["cfg/x"], GRID, 2), torch.tensor(t))
-    assert (patchify(velocity, 2) - golden[f"cfg/out/scale{scale}_pow{power}_t{t}"]).abs().max() <= TOLERANCE
+def test_guidance_equals_the_published_code(
+    golden: dict[str, Tensor], golden_model: FiT, scale: float, power: float, t: float
+) -> None:
+    velocity = guided_velocity(golden_model, golden["cfg/y"], Guidance(scale, power))(
+        unpatchify(golden["cfg/x"], GRID, 2), torch.tensor(t)
+    )
+    assert (
+        patchify(velocity, 2) - golden[f"cfg/out/scale{scale}_pow{power}_t{t}"]
+    ).abs().max() <= TOLERANCE
 
 
 def test_guidance_1_evaluates_the_class_alone(golden: dict[str, Tensor], golden_model: FiT) -> None:
     x, y, t = unpatchify(golden["cfg/x"], GRID, 2), golden["cfg/y"], torch.tensor(0.3)
-    assert torch.equal(guided_velocity(golden_model, y, Guidance(1.0))(x, t), golden_model(x, t.expand(2), y))
+    assert torch.equal(
+        guided_velocity(golden_model, y, Guidance(1.0))(x, t), golden_model(x, t.expand(2), y)
+    )
 
 
 class CountedFiT(FiT):
@@ -53,13 +61,20 @@ def test_outside_the_guidance_interval_the_class_alone_is_evaluated(golden_model
 
 def test_all_channels_can_be_guided(golden_model: FiT) -> None:
     x, y, t = torch.randn(2, 4, 8, 12), torch.tensor([1, 2]), torch.tensor(0.4)
-    conditional, unconditional = (golden_model(x, t.expand(2), labels) for labels in (y, torch.tensor([10, 10])))
+    conditional, unconditional = (
+        golden_model(x, t.expand(2), labels) for labels in (y, torch.tensor([10, 10]))
+    )
     got = guided_velocity(golden_model, y, Guidance(2.0, channels=None))(x, t)
     torch.testing.assert_close(got, 2 * conditional - unconditional)
 
 
 @pytest.mark.parametrize(
-    ("values", "message"), [({"power": -1.0}, "0 or more, not -1"), ({"interval": (0.5, 0.5)}, "from 0.5 to 0.5"), ({"interval": (0, 2)}, "to 2")]
+    ("values", "message"),
+    [
+        ({"power": -1.0}, "0 or more, not -1"),
+        ({"interval": (0.5, 0.5)}, "from 0.5 to 0.5"),
+        ({"interval": (0, 2)}, "to 2"),
+    ],
 )
 def test_guidance_explains_bad_values(values: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -69,7 +84,16 @@ def test_guidance_explains_bad_values(values: dict, message: str) -> None:
 def test_image_to_image_starts_on_the_path(golden_model: FiT) -> None:
     noise, latents = torch.randn(2, 4, 8, 12), torch.randn(2, 4, 8, 12)
     starts = []
-    sample(golden_model, noise, torch.tensor([1, 2]), "euler", 3, latents=latents, denoise=0.25, callback=lambda step, x, t, v: starts.append((x, t)))
+    sample(
+        golden_model,
+        noise,
+        torch.tensor([1, 2]),
+        "euler",
+        3,
+        latents=latents,
+        denoise=0.25,
+        callback=lambda step, x, t, v: starts.append((x, t)),
+    )
     assert starts[0][1].item() == pytest.approx(0.75)
     torch.testing.assert_close(starts[0][0], 0.75 * latents + 0.25 * noise)
     assert len(starts) == 3
@@ -77,7 +101,9 @@ def test_image_to_image_starts_on_the_path(golden_model: FiT) -> None:
 
 def test_data_and_velocity_are_two_views_of_one_prediction() -> None:
     data, noise, t = torch.randn(5), torch.randn(5), 0.7
-    torch.testing.assert_close(velocity_from_denoised(data, interpolate(data, noise, t), t), data - noise)
+    torch.testing.assert_close(
+        velocity_from_denoised(data, interpolate(data, noise, t), t), data - noise
+    )
 
 
 @pytest.mark.parametrize(
@@ -102,7 +128,9 @@ def test_steps_are_counted_not_points() -> None:
     torch.testing.assert_close(sampling_times(4, 0.5), torch.tensor([0.5, 0.625, 0.75, 0.875, 1.0]))
 
 
-@pytest.mark.parametrize(("denoise", "last_step_size"), [(1.0, 0.0), (0.6, 0.0), (1.0, 0.04), (0.5, 0.1)])
+@pytest.mark.parametrize(
+    ("denoise", "last_step_size"), [(1.0, 0.0), (0.6, 0.0), (1.0, 0.04), (0.5, 0.1)]
+)
 def test_a_shift_keeps_the_ends(denoise: float, last_step_size: float) -> None:
     plain, shifted = (sampling_times(6, denoise, shift, last_step_size) for shift in (1.0, 2.0))
     ends = [0, -2, -1] if last_step_size else [0, -1]
@@ -114,7 +142,9 @@ def test_a_shift_keeps_the_ends(denoise: float, last_step_size: float) -> None:
 
 
 def test_a_shift_moves_the_noise_level_as_published() -> None:
-    torch.testing.assert_close(1 - sampling_times(4, shift=3.0)[2], torch.tensor(3 * 0.5 / (1 + 2 * 0.5)))
+    torch.testing.assert_close(
+        1 - sampling_times(4, shift=3.0)[2], torch.tensor(3 * 0.5 / (1 + 2 * 0.5))
+    )
     assert resolution_shift(1024, 256) == 2.0
     assert resolution_shift(100, 256) == 1.0
 

@@ -43,20 +43,40 @@ training:
 """
 
 
-def power_law(scale: float, exponent: float, family: str = "FiTv2", size: str = "S", flops_per_step: int = 10) -> Curve:
+def power_law(
+    scale: float, exponent: float, family: str = "FiTv2", size: str = "S", flops_per_step: int = 10
+) -> Curve:
     steps = [2**i for i in range(8)]
-    return Curve(family, size, 1000, [Point(step, step * flops_per_step, scale * step**-exponent) for step in steps])
+    return Curve(
+        family,
+        size,
+        1000,
+        [Point(step, step * flops_per_step, scale * step**-exponent) for step in steps],
+    )
 
 
 class Oracle(FiT):
     """Knows the data of every image, and answers with what it should."""
 
     def __init__(self, prediction: str, latents: LatentSet, times: int, error: float = 0.0) -> None:
-        super().__init__(FiTConfig(hidden_size=16, depth=1, num_heads=2, num_classes=3, adaln_lora_dim=4, prediction=prediction))
+        super().__init__(
+            FiTConfig(
+                hidden_size=16,
+                depth=1,
+                num_heads=2,
+                num_classes=3,
+                adaln_lora_dim=4,
+                prediction=prediction,
+            )
+        )
         self.error = error
-        self.answers = iter([latents.moments(i, False, False)[0] for i in range(len(latents)) for _ in range(times)])
+        self.answers = iter(
+            [latents.moments(i, False, False)[0] for i in range(len(latents)) for _ in range(times)]
+        )
 
-    def forward_packed(self, latents: Sequence[Tensor], t: Tensor, y: Tensor, extrapolation: object = None) -> list[Tensor]:
+    def forward_packed(
+        self, latents: Sequence[Tensor], t: Tensor, y: Tensor, extrapolation: object = None
+    ) -> list[Tensor]:
         out = []
         for x, time in zip(latents, t, strict=True):
             data = next(self.answers)
@@ -74,7 +94,9 @@ def latents(tmp_path: Path) -> LatentSet:
 
 
 @pytest.mark.parametrize("prediction", ["velocity", "epsilon"])
-def test_a_model_that_knows_the_answer_has_no_held_out_loss_whatever_it_predicts(latents: LatentSet, prediction: str) -> None:
+def test_a_model_that_knows_the_answer_has_no_held_out_loss_whatever_it_predicts(
+    latents: LatentSet, prediction: str
+) -> None:
     assert held_out_loss(Oracle(prediction, latents, 4), latents, [0, 1, 2], 4, CPU) < 1e-8
 
 
@@ -82,7 +104,9 @@ def test_an_error_of_the_noise_counts_as_the_velocity_it_stands_for(latents: Lat
     times = flow_times()[held_out_timesteps(4)]
     loss = held_out_loss(Oracle("epsilon", latents, 4, error=0.1), latents, [0, 1, 2], 4, CPU)
     assert loss == pytest.approx(float((0.1 / times).square().mean()), rel=1e-4)
-    assert held_out_loss(Oracle("velocity", latents, 4, error=0.1), latents, [0, 1, 2], 4, CPU) == pytest.approx(0.01, rel=1e-4)
+    assert held_out_loss(
+        Oracle("velocity", latents, 4, error=0.1), latents, [0, 1, 2], 4, CPU
+    ) == pytest.approx(0.01, rel=1e-4)
 
 
 def test_the_held_out_loss_is_the_same_number_every_time(latents: LatentSet) -> None:
@@ -90,7 +114,9 @@ def test_the_held_out_loss_is_the_same_number_every_time(latents: LatentSet) -> 
     losses = [held_out_loss(model, latents, [0, 1, 2], 2, CPU) for _ in range(2)]
     assert losses[0] == losses[1]
     expected = [latents.moments(i, False, False)[0] for i in range(len(latents))]
-    assert losses[0] == pytest.approx(1 + float(np.mean([float(d.square().mean()) for d in expected])), rel=0.15)  # an untrained model answers 0
+    assert losses[0] == pytest.approx(
+        1 + float(np.mean([float(d.square().mean()) for d in expected])), rel=0.15
+    )  # an untrained model answers 0
 
 
 def test_held_out_times_are_middles_of_equal_parts_of_the_logit_normal() -> None:
@@ -98,7 +124,9 @@ def test_held_out_times_are_middles_of_equal_parts_of_the_logit_normal() -> None
     assert times[4] == pytest.approx(0.5, abs=2e-3)
     torch.testing.assert_close(times, 1 - times.flip(0), atol=4e-3, rtol=0)
     share = torch.randn(20000).sigmoid()[:, None] < times
-    torch.testing.assert_close(share.float().mean(0), (torch.arange(9) + 0.5) / 9, atol=0.02, rtol=0)
+    torch.testing.assert_close(
+        share.float().mean(0), (torch.arange(9) + 0.5) / 9, atol=0.02, rtol=0
+    )
 
 
 def test_twice_the_steps_to_every_loss_is_a_ratio_of_two() -> None:
@@ -143,7 +171,9 @@ def test_shipped_studies_are_valid_and_compare_models_of_about_the_same_compute(
         assert len(run.checkpoints.milestones) > 3
         assert run.model is not None
         model = FiT(run.model.fit(6, 4), device="meta")
-        costs[family, size] = TrainingCost.of(model, run.model.hidden_size, run.model.depth).flops(StepTotals(100, 6400, 6400, 409600, Position()))
+        costs[family, size] = TrainingCost.of(model, run.model.hidden_size, run.model.depth).flops(
+            StepTotals(100, 6400, 6400, 409600, Position())
+        )
     for (family, size), cost in costs.items():
         assert cost == pytest.approx(costs["FiTv2", size], rel=0.1), family
     ladder = [cost for (family, _), cost in costs.items() if family == "FiTv2"]
@@ -160,33 +190,51 @@ def test_shipped_studies_are_valid_and_compare_models_of_about_the_same_compute(
         (("hidden_size: 16", "hidden_size: wide"), "hidden_size"),
     ],
 )
-def test_a_study_that_cannot_be_made_is_refused_by_name(tmp_path: Path, changed: tuple[str, str], message: str) -> None:
+def test_a_study_that_cannot_be_made_is_refused_by_name(
+    tmp_path: Path, changed: tuple[str, str], message: str
+) -> None:
     (tmp_path / "study.yaml").write_text(STUDY.replace(*changed), encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
         read_scaling_config(str(tmp_path / "study.yaml"))
 
 
-def test_a_wrong_key_for_the_trainer_ends_the_study_before_its_first_run(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    (tmp_path / "study.yaml").write_text(STUDY.replace("precision: fp32", "precison: fp32"), encoding="utf-8")
-    assert main(["--config", str(tmp_path / "study.yaml"), "--output", str(tmp_path / "study")]) == 1
+def test_a_wrong_key_for_the_trainer_ends_the_study_before_its_first_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "study.yaml").write_text(
+        STUDY.replace("precision: fp32", "precison: fp32"), encoding="utf-8"
+    )
+    assert (
+        main(["--config", str(tmp_path / "study.yaml"), "--output", str(tmp_path / "study")]) == 1
+    )
     printed = capsys.readouterr().err
     assert "precision" in printed
     assert printed.startswith("error: ")
     assert not (tmp_path / "study").exists()
 
 
-def test_data_to_train_on_need_data_to_measure_on(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_data_to_train_on_need_data_to_measure_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     assert main(["--quick", "--output", str(tmp_path / "study"), "--data", "latents"]) == 1
     assert "--held-out" in capsys.readouterr().err
 
 
-def test_a_study_is_trained_once_measured_once_and_reported(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_is_trained_once_measured_once_and_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "study.yaml").write_text(STUDY, encoding="utf-8")
     arguments = ["--config", str(tmp_path / "study.yaml"), "--output", str(tmp_path / "study")]
     assert main(arguments) == 0
     curves = json.loads((tmp_path / "study" / "scaling.json").read_text(encoding="utf-8"))["curves"]
-    assert [(curve["family"], [point["step"] for point in curve["points"]]) for curve in curves] == [("FiTv2", [1, 2]), ("FiT", [1, 2])]
-    assert all(np.isfinite(point["loss"]) and point["flops"] > 0 for curve in curves for point in curve["points"])
+    assert [
+        (curve["family"], [point["step"] for point in curve["points"]]) for curve in curves
+    ] == [("FiTv2", [1, 2]), ("FiT", [1, 2])]
+    assert all(
+        np.isfinite(point["loss"]) and point["flops"] > 0
+        for curve in curves
+        for point in curve["points"]
+    )
     with Image.open(tmp_path / "study" / "scaling.png") as plotted:
         assert np.asarray(plotted.convert("RGB")).std() > 5
     first = capsys.readouterr().out.partition("| model |")
@@ -200,11 +248,16 @@ def test_a_study_is_trained_once_measured_once_and_reported(tmp_path: Path, caps
     assert capsys.readouterr().out == "".join(first[1:])
 
 
-def test_drawn_pictures_are_decided_by_the_seed_and_of_all_classes_and_shapes(tmp_path: Path) -> None:
+def test_drawn_pictures_are_decided_by_the_seed_and_of_all_classes_and_shapes(
+    tmp_path: Path,
+) -> None:
     for name, seed in (("one", 1), ("again", 1), ("other", 2)):
         draw_pictures(tmp_path / name, 30, 64, seed)
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.png"))
-    content = {name: [(tmp_path / name / file).read_bytes() for file in files] for name in ("one", "again", "other")}
+    content = {
+        name: [(tmp_path / name / file).read_bytes() for file in files]
+        for name in ("one", "again", "other")
+    }
     assert content["one"] == content["again"]
     assert not set(content["one"]) & set(content["other"])
     assert {file.parts[0] for file in files} == set(SHAPES)
@@ -213,4 +266,6 @@ def test_drawn_pictures_are_decided_by_the_seed_and_of_all_classes_and_shapes(tm
 
 def test_the_ladder_goes_from_cheap_to_dear() -> None:
     assert isinstance(study := read_scaling_config("default"), ScalingConfig)
-    assert [size for _, size in study.ladder] == sorted((size for _, size in study.ladder), key=list(study.sizes).index)
+    assert [size for _, size in study.ladder] == sorted(
+        (size for _, size in study.ladder), key=list(study.sizes).index
+    )

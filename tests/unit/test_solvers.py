@@ -9,13 +9,32 @@ import torch
 from torch import Tensor
 
 from comfyui_fitv2 import FiT, patchify, sample, unpatchify
-from comfyui_fitv2.solvers import DIFFUSIONS, LAST_STEPS, SOLVERS, SolverError, dopri5, sde, solver_named
+from comfyui_fitv2.solvers import (
+    DIFFUSIONS,
+    LAST_STEPS,
+    SOLVERS,
+    SolverError,
+    dopri5,
+    sde,
+    solver_named,
+)
 
 GRID = (4, 6)
 
 
 def draw(golden: dict[str, Tensor], model: FiT, method: str, steps: int, **settings) -> Tensor:
-    return patchify(sample(model, unpatchify(golden["ode/z"], GRID, 2), golden["ode/y"], method, steps, 2.0, **settings), 2)
+    return patchify(
+        sample(
+            model,
+            unpatchify(golden["ode/z"], GRID, 2),
+            golden["ode/y"],
+            method,
+            steps,
+            2.0,
+            **settings,
+        ),
+        2,
+    )
 
 
 @pytest.mark.parametrize(
@@ -28,12 +47,20 @@ def draw(golden: dict[str, Tensor], model: FiT, method: str, steps: int, **setti
         ("dopri5", "dopri5_5points", 4, 1e-3),
     ],
 )
-def test_ode_solvers_equal_the_published_sampler(golden, golden_model: FiT, method: str, key: str, steps: int, tolerance: float) -> None:
-    assert (draw(golden, golden_model, method, steps) - golden[f"ode/{key}"]).abs().max() <= tolerance
+def test_ode_solvers_equal_the_published_sampler(
+    golden, golden_model: FiT, method: str, key: str, steps: int, tolerance: float
+) -> None:
+    assert (
+        draw(golden, golden_model, method, steps) - golden[f"ode/{key}"]
+    ).abs().max() <= tolerance
 
 
 SDE_KEYS = [
-    *(f"{solver}_{form}_Mean_8" for solver in ("Euler", "Heun") for form in ("constant", "decreasing", "increasing-decreasing", "linear", "sigma")),
+    *(
+        f"{solver}_{form}_Mean_8"
+        for solver in ("Euler", "Heun")
+        for form in ("constant", "decreasing", "increasing-decreasing", "linear", "sigma")
+    ),
     *(f"{solver}_sigma_{last}_8" for solver in ("Euler", "Heun") for last in ("Euler", "Tweedie")),
     "Euler_sigma_None_8",
 ]
@@ -45,11 +72,22 @@ def test_sde_solvers_equal_the_published_sampler(golden, golden_model: FiT, key:
     torch.manual_seed(1234)
 
     def noise(x: Tensor) -> Tensor:
-        return unpatchify(torch.randn(4, 24, 16)[:2], GRID, 2)  # the published sampler draws for the doubled batch
+        return unpatchify(
+            torch.randn(4, 24, 16)[:2], GRID, 2
+        )  # the published sampler draws for the doubled batch
 
     # 8 points are 7 steps, and the last step is beyond them.
     steps, size = (7, 0.0) if last == "none" else (8, 0.04)
-    got = draw(golden, golden_model, f"sde-{solver}", steps, diffusion=form, last_step=last, noise_source=noise, last_step_size=size)
+    got = draw(
+        golden,
+        golden_model,
+        f"sde-{solver}",
+        steps,
+        diffusion=form,
+        last_step=last,
+        noise_source=noise,
+        last_step_size=size,
+    )
     assert (got - golden[f"sde/{key}"]).abs().max() <= 1e-4
 
 
@@ -57,13 +95,17 @@ def test_every_published_sde_number_is_compared(golden) -> None:
     assert {f"sde/{key}" for key in SDE_KEYS} == {key for key in golden if key.startswith("sde/")}
 
 
-@pytest.mark.parametrize(("name", "order"), [("euler", 1), ("heun", 2), ("midpoint", 2), ("ab2", 2), ("rk4", 4)])
+@pytest.mark.parametrize(
+    ("name", "order"), [("euler", 1), ("heun", 2), ("midpoint", 2), ("ab2", 2), ("rk4", 4)]
+)
 @pytest.mark.parametrize("even", [True, False])
 def test_fixed_step_solvers_converge_with_their_order(name: str, order: int, even: bool) -> None:
     def solve(name: str, steps: int) -> float:
         times = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
         times = times if even else times + 0.1 * torch.sin(math.pi * times)
-        return SOLVERS[name](lambda x, t: torch.cos(3 * t) - x**2, torch.ones(1, dtype=torch.float64), times).item()
+        return SOLVERS[name](
+            lambda x, t: torch.cos(3 * t) - x**2, torch.ones(1, dtype=torch.float64), times
+        ).item()
 
     exact = solve("rk4", 2000)
 
@@ -73,7 +115,18 @@ def test_fixed_step_solvers_converge_with_their_order(name: str, order: int, eve
     assert math.log2(error(40) / error(80)) > order - 0.2
 
 
-@pytest.mark.parametrize(("name", "evaluations"), [("euler", 5), ("ab2", 5), ("heun", 10), ("midpoint", 10), ("rk4", 20), ("sde-euler", 5), ("sde-heun", 9)])
+@pytest.mark.parametrize(
+    ("name", "evaluations"),
+    [
+        ("euler", 5),
+        ("ab2", 5),
+        ("heun", 10),
+        ("midpoint", 10),
+        ("rk4", 20),
+        ("sde-euler", 5),
+        ("sde-heun", 9),
+    ],
+)
 def test_evaluations_a_step(name: str, evaluations: int) -> None:
     seen = []
 
@@ -88,7 +141,12 @@ def test_evaluations_a_step(name: str, evaluations: int) -> None:
 @pytest.mark.parametrize("name", SOLVERS)
 def test_the_callback_sees_every_step_in_order(name: str) -> None:
     calls = []
-    SOLVERS[name](lambda x, t: x, torch.ones(2, 3), torch.linspace(0, 1, 6), lambda step, x, t, v: calls.append((step, t.item())))
+    SOLVERS[name](
+        lambda x, t: x,
+        torch.ones(2, 3),
+        torch.linspace(0, 1, 6),
+        lambda step, x, t, v: calls.append((step, t.item())),
+    )
     assert [step for step, _ in calls] == list(range(len(calls)))
     assert [t for _, t in calls] == sorted({t for _, t in calls})
     assert name == "dopri5" or len(calls) == 5
@@ -103,14 +161,27 @@ def test_dopri5_keeps_to_its_tolerance_and_spends_as_it_asks(rtol: float) -> Non
         evaluations += 1
         return 10 * x * torch.cos(10 * t)
 
-    x = dopri5(velocity, torch.ones(1, 1, dtype=torch.float64), torch.tensor([0.0, 1.0], dtype=torch.float64), rtol=rtol, atol=rtol)
+    x = dopri5(
+        velocity,
+        torch.ones(1, 1, dtype=torch.float64),
+        torch.tensor([0.0, 1.0], dtype=torch.float64),
+        rtol=rtol,
+        atol=rtol,
+    )
     assert abs(x.item() - math.exp(math.sin(10))) < 50 * rtol
     assert evaluations < 40 * rtol**-0.2
 
 
 def test_dopri5_says_how_far_it_came() -> None:
-    with pytest.raises(SolverError, match=r"reached t = 0\.\d+ of 1 with 50 evaluations, and max_evaluations is 50"):
-        dopri5(lambda x, t: 1000 * x * torch.cos(1000 * t), torch.ones(1, 1), torch.linspace(0, 1, 2), max_evaluations=50)
+    with pytest.raises(
+        SolverError, match=r"reached t = 0\.\d+ of 1 with 50 evaluations, and max_evaluations is 50"
+    ):
+        dopri5(
+            lambda x, t: 1000 * x * torch.cos(1000 * t),
+            torch.ones(1, 1),
+            torch.linspace(0, 1, 2),
+            max_evaluations=50,
+        )
 
 
 def test_dopri5_stops_at_a_velocity_that_is_not_finite() -> None:
@@ -126,10 +197,22 @@ def gaussian_velocity(x: Tensor, t: Tensor) -> Tensor:
 @pytest.mark.parametrize("last_step", LAST_STEPS)
 @pytest.mark.parametrize("diffusion", DIFFUSIONS)
 @pytest.mark.parametrize("second_order", [False, True])
-def test_sde_solvers_draw_from_the_flows_distribution(second_order: bool, diffusion: str, last_step: str) -> None:
+def test_sde_solvers_draw_from_the_flows_distribution(
+    second_order: bool, diffusion: str, last_step: str
+) -> None:
     times = torch.cat([torch.linspace(0, 0.99, 200), torch.ones(1)])
-    drawn = sde(gaussian_velocity, torch.randn(20000, 1), times, second_order=second_order, diffusion=diffusion, diffusion_norm=0.5, last_step=last_step)
-    assert drawn.std().item() == pytest.approx(0.5, abs=0.03 if (diffusion, last_step) != ("constant", "none") else 0.06)
+    drawn = sde(
+        gaussian_velocity,
+        torch.randn(20000, 1),
+        times,
+        second_order=second_order,
+        diffusion=diffusion,
+        diffusion_norm=0.5,
+        last_step=last_step,
+    )
+    assert drawn.std().item() == pytest.approx(
+        0.5, abs=0.03 if (diffusion, last_step) != ("constant", "none") else 0.06
+    )
 
 
 def test_no_diffusion_is_the_ode() -> None:

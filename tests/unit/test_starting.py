@@ -29,13 +29,20 @@ HIGH_RESOLUTION = "--trainable=[biases,adaln,patch_embedder,final_layer]"
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_latent_set(tmp_path_factory.mktemp("data") / "latents", ((4, 4), (2, 6), (6, 2)), classes=3, per_class=4)
+    return make_latent_set(
+        tmp_path_factory.mktemp("data") / "latents",
+        ((4, 4), (2, 6), (6, 2)),
+        classes=3,
+        per_class=4,
+    )
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of the classes class0, class1 and class2."""
-    return saved(tmp_path_factory.mktemp("base") / "base.safetensors", ["class0", "class1", "class2"])
+    return saved(
+        tmp_path_factory.mktemp("base") / "base.safetensors", ["class0", "class1", "class2"]
+    )
 
 
 def saved(path: Path, class_names: list[str] | None, fit: FiTConfig = FIT) -> Path:
@@ -52,7 +59,10 @@ def start_with(names: list[str], base: Path, *options: str) -> Start:
     return start_of(config, LatentSetInfo(tuple(names), 4, 64, {"scale_factor": 1.0}, "random"))
 
 
-@pytest.mark.parametrize(("name", "share"), [("fitv2-xl-hr", "94.96 M of 671.05 M weights (14.15 %)"), ("fitv2-3b-hr", "(13.99 %)")])
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [("fitv2-xl-hr", "94.96 M of 671.05 M weights (14.15 %)"), ("fitv2-3b-hr", "(13.99 %)")],
+)
 def test_high_resolution_post_training_trains_the_published_share(name: str, share: str) -> None:
     config = parse_config(["--config", name, "--data=x", "--output=y", "--init=z"])
     assert config.model is not None
@@ -63,18 +73,33 @@ def test_high_resolution_post_training_trains_the_published_share(name: str, sha
     assert share in start.report[-1]
 
 
-def test_what_is_not_trained_stays_bit_for_bit_and_starts_from_the_checkpoint(data: Path, base: Path, tmp_path: Path) -> None:
+def test_what_is_not_trained_stays_bit_for_bit_and_starts_from_the_checkpoint(
+    data: Path, base: Path, tmp_path: Path
+) -> None:
     """With a batch of a single image."""
-    ntk = ["--model.extrapolation=ntk", "--model.train_length=2", "--batch.packing=padded", "--batch.images=1"]
+    ntk = [
+        "--model.extrapolation=ntk",
+        "--model.train_length=2",
+        "--batch.packing=padded",
+        "--batch.images=1",
+    ]
     assert train(small_config(data, tmp_path, HIGH_RESOLUTION, f"--init={base}", *ntk)) == 0
     before, after, average = load_file(base), weights(tmp_path), weights(tmp_path, "ema-0.99")
-    trained = {name for name in before if name.endswith(".bias") or "adaLN" in name or name.startswith(("x_embedder", "final_layer"))}
+    trained = {
+        name
+        for name in before
+        if name.endswith(".bias")
+        or "adaLN" in name
+        or name.startswith(("x_embedder", "final_layer"))
+    }
     assert {name for name in before if not torch.equal(before[name], after[name])} == trained
     assert {name for name in before if not torch.equal(before[name], average[name])} == trained
     assert load_checkpoint(latest(tmp_path) / "model.safetensors").config.extrapolation == "ntk"
 
 
-def test_the_model_of_a_checkpoint_need_not_be_spelt(data: Path, base: Path, tmp_path: Path) -> None:
+def test_the_model_of_a_checkpoint_need_not_be_spelt(
+    data: Path, base: Path, tmp_path: Path
+) -> None:
     assert train(small_config(data, tmp_path, f"--init={base}", model=())) == 0
     assert load_checkpoint(latest(tmp_path) / "model.safetensors").config == FIT
 
@@ -85,19 +110,29 @@ def test_a_class_keeps_its_row_by_name_and_new_ones_start_anew(base: Path) -> No
     assert torch.equal(after[[1, 2, 3]], before[[2, 0, 3]])
     assert not any(torch.equal(after[0], row) for row in before)
     assert start.class_names == ("new", "class2", "class0")
-    assert "1 of 3 classes start anew, such as 'new'; the others keep their row of the class table" in start.report
+    assert (
+        "1 of 3 classes start anew, such as 'new'; the others keep their row of the class table"
+        in start.report
+    )
 
 
 def test_more_classes_than_the_checkpoint_has_are_learned(data: Path, tmp_path: Path) -> None:
     two = saved(tmp_path / "two.safetensors", ["class1", "x"])
     assert train(small_config(data, tmp_path / "run", f"--init={two}")) == 0
-    assert load_checkpoint(latest(tmp_path / "run") / "model.safetensors").class_names == ["class0", "class1", "class2"]
+    assert load_checkpoint(latest(tmp_path / "run") / "model.safetensors").class_names == [
+        "class0",
+        "class1",
+        "class2",
+    ]
 
 
 def test_names_that_two_classes_share_tell_neither(tmp_path: Path) -> None:
     cranes = saved(tmp_path / "cranes.safetensors", ["crane", "crane", "lynx"])
     before = load_file(cranes)[TABLE]
-    same, other = start_with(["crane", "crane", "lynx"], cranes), start_with(["crane", "lynx"], cranes)
+    same, other = (
+        start_with(["crane", "crane", "lynx"], cranes),
+        start_with(["crane", "lynx"], cranes),
+    )
     assert torch.equal(same.model.state_dict()[TABLE], before)
     after = other.model.state_dict()[TABLE]
     assert torch.equal(after[1], before[2])
@@ -112,14 +147,21 @@ def test_classes_can_go_by_id_or_have_no_names(base: Path, tmp_path: Path) -> No
 
 
 def test_new_classes_in_a_table_that_is_not_trained_are_refused(base: Path) -> None:
-    with pytest.raises(ConfigError, match=r"1 classes.*'new'.*label table is not trained.*--init_classes id"):
+    with pytest.raises(
+        ConfigError, match=r"1 classes.*'new'.*label table is not trained.*--init_classes id"
+    ):
         start_with(["class0", "class1", "new"], base, HIGH_RESOLUTION)
     start_with(["class0", "class1", "new"], base, "--trainable=[biases,label_table]")
 
 
 def test_another_architecture_is_refused_with_what_differs(base: Path) -> None:
-    with pytest.raises(ConfigError, match=r"another architecture than model: depth 3 \(there: 2\), num_heads 4 \(there: 2\)"):
-        start_with(["class0", "class1", "class2"], base, *MODEL, "--model.depth=3", "--model.num_heads=4")
+    with pytest.raises(
+        ConfigError,
+        match=r"another architecture than model: depth 3 \(there: 2\), num_heads 4 \(there: 2\)",
+    ):
+        start_with(
+            ["class0", "class1", "class2"], base, *MODEL, "--model.depth=3", "--model.num_heads=4"
+        )
     start = start_with(["class0", "class1", "class2"], base, *MODEL, "--model.extrapolation=ntk")
     assert start.report[0].endswith("base.safetensors, with extrapolation ntk")
 
@@ -127,12 +169,18 @@ def test_another_architecture_is_refused_with_what_differs(base: Path) -> None:
 def test_latents_of_other_channels_are_refused(base: Path) -> None:
     config = parse_config(["--data=x", "--output=y", "--init", str(base)])
     with pytest.raises(ConfigError, match="takes latents of 4 channels, the latent set has 16"):
-        start_of(config, LatentSetInfo(("class0", "class1", "class2"), 16, 64, {"scale_factor": 1.0}, "random"))
+        start_of(
+            config,
+            LatentSetInfo(("class0", "class1", "class2"), 16, 64, {"scale_factor": 1.0}, "random"),
+        )
 
 
 def test_a_seed_decides_the_first_weights(data: Path, tmp_path: Path) -> None:
     info = LatentSet.open(data).info
-    states = [start_of(small_config(data, tmp_path, f"--seed={seed}"), info).model.state_dict() for seed in (1, 1, 2)]
+    states = [
+        start_of(small_config(data, tmp_path, f"--seed={seed}"), info).model.state_dict()
+        for seed in (1, 1, 2)
+    ]
     assert identical(states[0], states[1])
     assert not torch.equal(states[0]["x_embedder.proj.weight"], states[2]["x_embedder.proj.weight"])
 
@@ -144,7 +192,9 @@ def host_applied(state: dict[str, Tensor], adapters: dict[str, Tensor]) -> dict[
         if key.endswith(".alpha"):
             name = key.removesuffix(".alpha")
             down, up = adapters[f"{name}.lora_A.weight"], adapters[f"{name}.lora_B.weight"]
-            changed[f"{name.removeprefix('diffusion_model.')}.weight"] += adapters[key] / len(down) * (up @ down)
+            changed[f"{name.removeprefix('diffusion_model.')}.weight"] += (
+                adapters[key] / len(down) * (up @ down)
+            )
     return changed
 
 
@@ -152,31 +202,71 @@ def lora_options(base: Path, *options: str) -> list[str]:
     return [f"--init={base}", "--lora.rank=4", "--lora.alpha=8", "--ema_decays=[0.5,0.9]", *options]
 
 
-def test_lora_trains_adapters_alone_and_its_file_is_what_the_average_has_learned(data: Path, base: Path, tmp_path: Path) -> None:
+def test_lora_trains_adapters_alone_and_its_file_is_what_the_average_has_learned(
+    data: Path, base: Path, tmp_path: Path
+) -> None:
     assert train(small_config(data, tmp_path, *lora_options(base), model=())) == 0
-    before, raw, average, file = load_file(base), weights(tmp_path), weights(tmp_path, "ema-0.5"), weights(tmp_path, "lora")
-    targets = {f"blocks.{i}.{layer}" for i in (0, 1) for layer in ("attn.qkv", "attn.proj", "mlp.fc1_g", "mlp.fc1_x", "mlp.fc2")}
-    assert set(file) == {f"diffusion_model.{name}.{part}" for name in targets for part in ("lora_A.weight", "lora_B.weight", "alpha")}
-    assert {name for name in before if not torch.equal(before[name], raw[name])} == {f"{name}.weight" for name in targets}
+    before, raw, average, file = (
+        load_file(base),
+        weights(tmp_path),
+        weights(tmp_path, "ema-0.5"),
+        weights(tmp_path, "lora"),
+    )
+    targets = {
+        f"blocks.{i}.{layer}"
+        for i in (0, 1)
+        for layer in ("attn.qkv", "attn.proj", "mlp.fc1_g", "mlp.fc1_x", "mlp.fc2")
+    }
+    assert set(file) == {
+        f"diffusion_model.{name}.{part}"
+        for name in targets
+        for part in ("lora_A.weight", "lora_B.weight", "alpha")
+    }
+    assert {name for name in before if not torch.equal(before[name], raw[name])} == {
+        f"{name}.weight" for name in targets
+    }
     assert farthest(host_applied(load_file(base), file), average) < 1e-6
     assert farthest(average, raw) > 1e-5
     assert load_checkpoint(latest(tmp_path) / "ema-0.5.safetensors").config == FIT
 
 
-def test_lora_goes_on_bit_for_bit_from_the_same_base_only(data: Path, base: Path, tmp_path: Path) -> None:
+def test_lora_goes_on_bit_for_bit_from_the_same_base_only(
+    data: Path, base: Path, tmp_path: Path
+) -> None:
     for name, parts in (("whole", (6,)), ("parts", (2, 6))):
         for steps in parts:
-            train(small_config(data, tmp_path / name, *lora_options(base, f"--steps={steps}", "--resume=latest"), model=()))
+            train(
+                small_config(
+                    data,
+                    tmp_path / name,
+                    *lora_options(base, f"--steps={steps}", "--resume=latest"),
+                    model=(),
+                )
+            )
     for file in ("model", "ema-0.5", "ema-0.9", "lora", "state"):
         assert identical(weights(tmp_path / "whole", file), weights(tmp_path / "parts", file))
     moved = saved(base.with_name("moved.safetensors"), ["class0", "class1", "class2"])
     state = load_file(moved)
-    save_checkpoint(moved, {**state, "t_embedder.mlp.0.bias": state["t_embedder.mlp.0.bias"] + 1}, Metadata(FIT, ["class0", "class1", "class2"]))
+    save_checkpoint(
+        moved,
+        {**state, "t_embedder.mlp.0.bias": state["t_embedder.mlp.0.bias"] + 1},
+        Metadata(FIT, ["class0", "class1", "class2"]),
+    )
     base_bytes = base.read_bytes()
     try:
         moved.replace(base)
-        with pytest.raises(CheckpointError, match=r"another than the one this run adapts \(t_embedder.mlp.0.bias differs\)"):
-            train(small_config(data, tmp_path / "whole", *lora_options(base, "--steps=7", "--resume=latest"), model=()))
+        with pytest.raises(
+            CheckpointError,
+            match=r"another than the one this run adapts \(t_embedder.mlp.0.bias differs\)",
+        ):
+            train(
+                small_config(
+                    data,
+                    tmp_path / "whole",
+                    *lora_options(base, "--steps=7", "--resume=latest"),
+                    model=(),
+                )
+            )
     finally:
         base.write_bytes(base_bytes)
 
@@ -201,8 +291,12 @@ def test_adapters_act_as_their_merged_weights_do() -> None:
 def test_a_class_that_an_adapter_cannot_name_is_refused_with_the_nearest(tmp_path: Path) -> None:
     birds = saved(tmp_path / "birds.safetensors", ["heron", "crane", "stork"])
     assert start_with(["stork", "heron"], birds, "--lora.rank=2").labels.tolist() == [2, 0]
-    assert start_with(["anything"], birds, "--lora.rank=2", "--init_classes=id").labels.tolist() == [0]
-    with pytest.raises(ConfigError, match=r"'herons' of the latent set is not among the 3 of .* \(nearest: heron\)"):
+    assert start_with(
+        ["anything"], birds, "--lora.rank=2", "--init_classes=id"
+    ).labels.tolist() == [0]
+    with pytest.raises(
+        ConfigError, match=r"'herons' of the latent set is not among the 3 of .* \(nearest: heron\)"
+    ):
         start_with(["herons"], birds, "--lora.rank=2")
     with pytest.raises(ConfigError, match="is found in no linear layer's name"):
         start_with(["heron"], birds, "--lora.targets=conv")

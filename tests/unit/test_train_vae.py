@@ -10,7 +10,18 @@ from PIL import Image
 
 from comfyui_fitv2.autoencoder import load_autoencoder, save_autoencoder
 from training.crops import TiledPictures
-from training.train_vae import PSNR_FILE, SHEET_FILE, VAE_FILE, VAEOptions, VAERun, main, psnr, reconstruction_loss, reconstructions, scale_loss
+from training.train_vae import (
+    PSNR_FILE,
+    SHEET_FILE,
+    VAE_FILE,
+    VAEOptions,
+    VAERun,
+    main,
+    psnr,
+    reconstruction_loss,
+    reconstructions,
+    scale_loss,
+)
 
 SMALL = ["--steps=4", "--crop=32", "--batch=4", "--save-every=2"]
 
@@ -31,19 +42,29 @@ def train(images: Path, output: Path, *options: str) -> int:
     return main(["--images", str(images), "--output", str(output), *SMALL, *options])
 
 
-def test_a_folder_of_pictures_becomes_a_vae_that_loads_with_a_report_of_its_worst(images: Path, tmp_path: Path) -> None:
+def test_a_folder_of_pictures_becomes_a_vae_that_loads_with_a_report_of_its_worst(
+    images: Path, tmp_path: Path
+) -> None:
     assert train(images, tmp_path / "run") == 0
     autoencoder = load_autoencoder(tmp_path / "run" / VAE_FILE)
     assert autoencoder.scale_factor == pytest.approx(0.18215)
     report = json.loads((tmp_path / "run" / PSNR_FILE).read_text())
-    pictures = [torch.from_numpy(np.asarray(Image.open(images / file)).copy()).permute(2, 0, 1) for file in report["pictures"]]
-    measured = [psnr(after - before / 255) for before, after in zip(pictures, reconstructions(autoencoder, pictures), strict=True)]
+    pictures = [
+        torch.from_numpy(np.asarray(Image.open(images / file)).copy()).permute(2, 0, 1)
+        for file in report["pictures"]
+    ]
+    measured = [
+        psnr(after - before / 255)
+        for before, after in zip(pictures, reconstructions(autoencoder, pictures), strict=True)
+    ]
     assert list(report["pictures"].values()) == pytest.approx(measured)
     assert report["least"] == min(report["pictures"].values())
     assert Image.open(tmp_path / "run" / SHEET_FILE).width > 200
 
 
-def test_a_run_that_goes_on_takes_the_steps_of_one_that_was_not_ended(images: Path, tmp_path: Path) -> None:
+def test_a_run_that_goes_on_takes_the_steps_of_one_that_was_not_ended(
+    images: Path, tmp_path: Path
+) -> None:
     pictures = [torch.randint(256, (3, 64, 96), dtype=torch.uint8) for _ in range(3)]
     options = VAEOptions(images=images, output=tmp_path / "parts", steps=4, crop=32, batch=4)
     first, whole = VAERun(options, pictures), VAERun(options, pictures)
@@ -61,7 +82,9 @@ def test_a_run_that_goes_on_takes_the_steps_of_one_that_was_not_ended(images: Pa
         assert torch.equal(second.network.state_dict()[key], value), key
 
 
-def test_a_decoder_is_trained_on_while_its_encoder_stays(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_decoder_is_trained_on_while_its_encoder_stays(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert train(images, tmp_path / "first") == 0
     before = load_autoencoder(tmp_path / "first" / VAE_FILE)
     before.vae_scale.fill_(0.5)
@@ -69,15 +92,27 @@ def test_a_decoder_is_trained_on_while_its_encoder_stays(images: Path, tmp_path:
     assert train(images, tmp_path / "second", f"--decoder-of={tmp_path / 'vae.safetensors'}") == 0
     after = load_autoencoder(tmp_path / "second" / VAE_FILE)
     assert after.scale_factor == 0.5
-    kept = {key for key, value in before.state_dict().items() if torch.equal(after.state_dict()[key], value)}
-    assert kept == {"vae_scale", "vae_shift"} | {key for key in kept if key.startswith("taesd_encoder.")}
+    kept = {
+        key
+        for key, value in before.state_dict().items()
+        if torch.equal(after.state_dict()[key], value)
+    }
+    assert kept == {"vae_scale", "vae_shift"} | {
+        key for key in kept if key.startswith("taesd_encoder.")
+    }
     assert len(kept) == 2 + len(before.taesd_encoder.state_dict())
     assert train(images, tmp_path / "second") == 1
     assert "decoder_of" in capsys.readouterr().err
 
 
 def test_steps_lower_the_error() -> None:
-    flat = [torch.tensor([c, 255 - c, 90], dtype=torch.uint8).view(3, 1, 1).expand(3, 64, 64).contiguous() for c in (20, 230)]
+    flat = [
+        torch.tensor([c, 255 - c, 90], dtype=torch.uint8)
+        .view(3, 1, 1)
+        .expand(3, 64, 64)
+        .contiguous()
+        for c in (20, 230)
+    ]
     run = VAERun(VAEOptions(images=Path(), output=Path(), steps=150, crop=32, batch=4), flat)
     errors = [run.take_step() for _ in range(150)]
     assert sum(errors[-5:]) < 0.5 * sum(errors[:5])
@@ -87,18 +122,26 @@ def test_other_settings_are_refused_by_name_and_a_run_may_become_longer_before_i
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pictures = [torch.zeros(3, 64, 64, dtype=torch.uint8)]
-    run = VAERun(VAEOptions(images=images, output=tmp_path / "run", steps=10, crop=32, batch=4), pictures)
+    run = VAERun(
+        VAEOptions(images=images, output=tmp_path / "run", steps=10, crop=32, batch=4), pictures
+    )
     run.save()
-    VAERun(VAEOptions(images=images, output=tmp_path / "run", steps=20, crop=32, batch=4), pictures).restore()
+    VAERun(
+        VAEOptions(images=images, output=tmp_path / "run", steps=20, crop=32, batch=4), pictures
+    ).restore()
     run.step = 9
     run.save()
     with pytest.raises(ValueError, match="falls already"):
-        VAERun(VAEOptions(images=images, output=tmp_path / "run", steps=20, crop=32, batch=4), pictures).restore()
+        VAERun(
+            VAEOptions(images=images, output=tmp_path / "run", steps=20, crop=32, batch=4), pictures
+        ).restore()
     assert train(images, tmp_path / "run", "--steps=10", "--seed=1") == 1
     assert "seed 0, now 1" in capsys.readouterr().err
 
 
-def test_a_mistake_is_one_line(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_one_line(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert train(images, tmp_path / "run", "--crop=20") == 1
     assert "--crop must be a multiple of 8" in capsys.readouterr().err
     assert train(tmp_path / "none", tmp_path / "run") == 1
@@ -135,6 +178,8 @@ def test_the_losses_are_what_they_say() -> None:
 
 
 def test_matrices_share_the_memory_of_the_convolutions(tmp_path: Path) -> None:
-    run = VAERun(VAEOptions(images=tmp_path, output=tmp_path), [torch.zeros(3, 128, 128, dtype=torch.uint8)])
+    run = VAERun(
+        VAEOptions(images=tmp_path, output=tmp_path), [torch.zeros(3, 128, 128, dtype=torch.uint8)]
+    )
     run.matrices[0].data.zero_()
     assert run.hidden[0].abs().max() == 0

@@ -22,7 +22,13 @@ from training.dataset import Images, MicroBatch, micro_batches
 from training.flops import TrainingCost
 from training.latents import LatentSet
 from training.model import TrainedFiT, attention_by_products
-from training.optimizer import StepGuard, TrainingError, learning_rate, make_optimizer, set_learning_rate
+from training.optimizer import (
+    StepGuard,
+    TrainingError,
+    learning_rate,
+    make_optimizer,
+    set_learning_rate,
+)
 from training.packing import Pack, Position, StepTotals
 from training.step import training_loss
 from training.train import main, train
@@ -34,19 +40,37 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """48 images of four sizes and three classes; every second may be cropped."""
-    return make_latent_set(tmp_path_factory.mktemp("data") / "latents", ((4, 4), (2, 6), (6, 2), (3, 4)), classes=3, per_class=16, crop=(4, 4))
+    return make_latent_set(
+        tmp_path_factory.mktemp("data") / "latents",
+        ((4, 4), (2, 6), (6, 2), (3, 4)),
+        classes=3,
+        per_class=16,
+        crop=(4, 4),
+    )
 
 
-def images_of(data: Path, fit: FiTConfig = FIT, flow: FlowConfig | None = None, **batch: Any) -> Images:
+def images_of(
+    data: Path, fit: FiTConfig = FIT, flow: FlowConfig | None = None, **batch: Any
+) -> Images:
     latents = LatentSet.open(data)
-    return Images(latents, fit, flow or FlowConfig(), BatchConfig(**{"token_budget": 64, "workers": 0, **batch}), 0, np.arange(3))
+    return Images(
+        latents,
+        fit,
+        flow or FlowConfig(),
+        BatchConfig(**{"token_budget": 64, "workers": 0, **batch}),
+        0,
+        np.arange(3),
+    )
 
 
 def batch_of(images: Images, *indices: int, epoch: int = 0) -> MicroBatch:
     """A step of these images, none cropped."""
     sizes = [int(images.lengths[index, 0]) for index in indices]
     totals = StepTotals(len(sizes), sum(sizes), 0, 0, Position())
-    return images.micro_batch(Pack(Position(), tuple((epoch, index, False) for index in indices), sum(sizes), 0, 0), totals)
+    return images.micro_batch(
+        Pack(Position(), tuple((epoch, index, False) for index in indices), sum(sizes), 0, 0),
+        totals,
+    )
 
 
 def random_model(fit: FiTConfig = FIT, **options: Any) -> TrainedFiT:
@@ -61,31 +85,52 @@ def gradients(model: TrainedFiT, *batches: MicroBatch) -> tuple[float, dict[str,
     model.zero_grad()
     loss = sum((training_loss(model, batch) for batch in batches), torch.zeros(()))
     loss.backward()
-    return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return loss.item(), {
+        name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None
+    }
 
 
 @pytest.mark.parametrize("loss", ["image", "token"])
 def test_packed_and_padded_batches_learn_the_same(data: Path, loss: Any) -> None:
     flow, model = FlowConfig(loss=loss), random_model()
-    packed, padded = (gradients(model, batch_of(images_of(data, flow=flow, packing=packing), 0, 1, 2, 3)) for packing in ("packed", "padded"))
+    packed, padded = (
+        gradients(model, batch_of(images_of(data, flow=flow, packing=packing), 0, 1, 2, 3))
+        for packing in ("packed", "padded")
+    )
     assert packed[0] == pytest.approx(padded[0], rel=1e-6)
     assert farthest(packed[1], padded[1]) < 1e-5
 
 
-def test_the_loss_is_the_mean_over_an_images_tokens_then_over_images_or_over_all_tokens(data: Path) -> None:
+def test_the_loss_is_the_mean_over_an_images_tokens_then_over_images_or_over_all_tokens(
+    data: Path,
+) -> None:
     model = random_model()
-    batches = {loss: batch_of(images_of(data, flow=FlowConfig(loss=loss)), 0, 1) for loss in ("image", "token")}  # type: ignore[arg-type]
+    batches = {
+        loss: batch_of(images_of(data, flow=FlowConfig(loss=loss)), 0, 1)
+        for loss in ("image", "token")
+    }  # type: ignore[arg-type]
     lengths = [rows * columns for rows, columns in batches["image"].grids]
     assert lengths == [12, 16]  # neighbours of one length go through the model together
     errors = token_errors(model(batches["image"]), batches["image"].target)[0]
-    assert training_loss(model, batches["image"]).item() == pytest.approx(sum(part.mean().item() for part in errors.split(lengths)) / 2, rel=1e-5)
-    assert training_loss(model, batches["token"]).item() == pytest.approx(errors.mean().item(), rel=1e-5)
+    assert training_loss(model, batches["image"]).item() == pytest.approx(
+        sum(part.mean().item() for part in errors.split(lengths)) / 2, rel=1e-5
+    )
+    assert training_loss(model, batches["token"]).item() == pytest.approx(
+        errors.mean().item(), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("loss", ["image", "token"])
-def test_accumulating_4_times_4_images_is_a_batch_of_16(data: Path, tmp_path: Path, loss: str) -> None:
+def test_accumulating_4_times_4_images_is_a_batch_of_16(
+    data: Path, tmp_path: Path, loss: str
+) -> None:
     for name, images, accumulation in (("parts", 4, 4), ("whole", 16, 1)):
-        cut = ["--batch.packing=padded", f"--batch.images={images}", f"--batch.accumulation={accumulation}", f"--flow.loss={loss}"]
+        cut = [
+            "--batch.packing=padded",
+            f"--batch.images={images}",
+            f"--batch.accumulation={accumulation}",
+            f"--flow.loss={loss}",
+        ]
         assert train(small_config(data, tmp_path / name, *cut)) == 0
     for file in ("model", "ema-0.99"):
         assert farthest(weights(tmp_path / "parts", file), weights(tmp_path / "whole", file)) < 1e-6
@@ -93,7 +138,11 @@ def test_accumulating_4_times_4_images_is_a_batch_of_16(data: Path, tmp_path: Pa
 
 def test_an_image_is_drawn_the_same_in_any_company_and_anew_every_epoch(data: Path) -> None:
     images = images_of(data)
-    alone, together, later = batch_of(images, 5), batch_of(images, 9, 5), batch_of(images, 5, epoch=1)
+    alone, together, later = (
+        batch_of(images, 5),
+        batch_of(images, 9, 5),
+        batch_of(images, 5, epoch=1),
+    )
     assert torch.equal(alone.tokens[0], together.tokens[0, -len(alone.tokens[0]) :])
     assert torch.equal(alone.t, together.t[1:])
     assert not torch.equal(alone.tokens, later.tokens)
@@ -101,7 +150,10 @@ def test_an_image_is_drawn_the_same_in_any_company_and_anew_every_epoch(data: Pa
 
 
 def test_any_number_of_workers_gives_the_same_batches_in_the_same_order(data: Path) -> None:
-    taken = [list(islice(micro_batches(images_of(data, workers=workers), Position(), 0, 1, CPU), 7)) for workers in (0, 2)]
+    taken = [
+        list(islice(micro_batches(images_of(data, workers=workers), Position(), 0, 1, CPU), 7))
+        for workers in (0, 2)
+    ]
     for here, there in zip(*taken, strict=True):
         assert here.step == there.step
         assert torch.equal(here.tokens, there.tokens)
@@ -134,7 +186,9 @@ def test_labels_are_dropped_and_images_mirrored_at_their_probabilities(data: Pat
 
 
 def test_a_class_of_the_set_can_be_another_of_the_model(data: Path) -> None:
-    images = dataclasses.replace(images_of(data, flow=FlowConfig(label_drop=0.0)), labels=np.array([2, 0, 1]))
+    images = dataclasses.replace(
+        images_of(data, flow=FlowConfig(label_drop=0.0)), labels=np.array([2, 0, 1])
+    )
     assert batch_of(images, 0, 20, 40).y.tolist() == [2, 0, 1]
 
 
@@ -143,7 +197,14 @@ def test_version_1_learns_the_noise_at_ddpm_timesteps(data: Path, tmp_path: Path
     batch = batch_of(images_of(data, fit), *range(12))
     assert ((batch.t == batch.t.round()) & (batch.t >= 0) & (batch.t < 1000)).all()
     assert abs(batch.target.std() - 1) < 0.1
-    config = small_config(data, tmp_path, "--model.prediction=epsilon", "--model.qk_norm=false", "--model.adaln_lora_dim=0", "--samples.every=3")
+    config = small_config(
+        data,
+        tmp_path,
+        "--model.prediction=epsilon",
+        "--model.qk_norm=false",
+        "--model.adaln_lora_dim=0",
+        "--samples.every=3",
+    )
     assert train(config) == 0
     assert load_checkpoint(latest(tmp_path) / "model.safetensors").config.prediction == "epsilon"
 
@@ -160,7 +221,10 @@ def test_activation_checkpointing_changes_no_gradient(data: Path) -> None:
 
 @pytest.mark.parametrize("packing", ["packed", "padded"])
 def test_bf16_computes_in_bf16_over_fp32_weights_and_gradients(data: Path, packing: str) -> None:
-    batch, model = batch_of(images_of(data, packing=packing), 0, 1, 2), random_model(precision="bf16")
+    batch, model = (
+        batch_of(images_of(data, packing=packing), 0, 1, 2),
+        random_model(precision="bf16"),
+    )
     assert model(batch).dtype == torch.bfloat16
     loss, computed = gradients(model, batch)
     exact = TrainedFiT(FIT)
@@ -168,13 +232,22 @@ def test_bf16_computes_in_bf16_over_fp32_weights_and_gradients(data: Path, packi
     exact_loss, exact_gradients = gradients(exact, batch)
     assert {gradient.dtype for gradient in computed.values()} == {torch.float32}
     assert loss == pytest.approx(exact_loss, rel=0.02)
-    assert farthest(computed, exact_gradients) < 0.1 * max(float(g.abs().max()) for g in exact_gradients.values())
+    assert farthest(computed, exact_gradients) < 0.1 * max(
+        float(g.abs().max()) for g in exact_gradients.values()
+    )
 
 
 def test_the_learning_rate_rises_over_the_warm_up_then_follows_the_schedule() -> None:
-    constant, cosine = (OptimizerConfig(learning_rate=1e-3, warmup_steps=4, schedule=schedule) for schedule in ("constant", "cosine"))  # type: ignore[arg-type]
-    assert [learning_rate(step, 10, constant) for step in (0, 1, 3, 4, 9)] == pytest.approx([2.5e-4, 5e-4, 1e-3, 1e-3, 1e-3])
-    assert [learning_rate(step, 10, cosine) for step in (1, 4, 7, 10)] == pytest.approx([5e-4, 1e-3, 5e-4, 0.0])
+    constant, cosine = (
+        OptimizerConfig(learning_rate=1e-3, warmup_steps=4, schedule=schedule)
+        for schedule in ("constant", "cosine")
+    )  # type: ignore[arg-type]
+    assert [learning_rate(step, 10, constant) for step in (0, 1, 3, 4, 9)] == pytest.approx(
+        [2.5e-4, 5e-4, 1e-3, 1e-3, 1e-3]
+    )
+    assert [learning_rate(step, 10, cosine) for step in (1, 4, 7, 10)] == pytest.approx(
+        [5e-4, 1e-3, 5e-4, 0.0]
+    )
 
 
 def test_learning_rates_and_weight_decay_go_by_the_name_of_a_weight() -> None:
@@ -182,23 +255,36 @@ def test_learning_rates_and_weight_decay_go_by_the_name_of_a_weight() -> None:
     config = OptimizerConfig(multipliers={"y_embedder": 10, r"blocks\.0\.": 0.5}, weight_decay=0.1)
     optimizer = make_optimizer(dict(model.named_parameters()), config)
     set_learning_rate(optimizer, 1e-3)
-    rates = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
+    rates = {
+        id(p): (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
     by_name = {name: rates[id(p)] for name, p in model.named_parameters()}
     assert by_name["y_embedder.embedding_table.weight"] == (1e-2, 0.0)
     assert by_name["blocks.0.attn.qkv.weight"] == (5e-4, 0.1)
     assert by_name["blocks.0.attn.qkv.bias"] == (5e-4, 0.0)
     assert by_name["blocks.1.attn.qkv.weight"] == (1e-3, 0.1)
-    with pytest.raises(ConfigError, match=r"'y_embeder' is found in no trained weight's name. Did you mean y_embedder"):
-        make_optimizer(dict(model.named_parameters()), OptimizerConfig(multipliers={"y_embeder": 10}))
+    with pytest.raises(
+        ConfigError,
+        match=r"'y_embeder' is found in no trained weight's name. Did you mean y_embedder",
+    ):
+        make_optimizer(
+            dict(model.named_parameters()), OptimizerConfig(multipliers={"y_embeder": 10})
+        )
 
 
 def test_muon_has_the_matrices_of_blocks_and_adamw_the_rest() -> None:
     model = TrainedFiT(FIT)
     named = dict(model.named_parameters())
-    optimizer = make_optimizer(named, OptimizerConfig(kind="muon", multipliers={r"^blocks.*weight": 2}))
+    optimizer = make_optimizer(
+        named, OptimizerConfig(kind="muon", multipliers={r"^blocks.*weight": 2})
+    )
     set_learning_rate(optimizer, 1e-3)
     groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-    assert {name for name, p in named.items() if groups[id(p)]["muon"]} == {name for name in named if name.startswith("blocks.") and name.endswith("weight")}
+    assert {name for name, p in named.items() if groups[id(p)]["muon"]} == {
+        name for name in named if name.startswith("blocks.") and name.endswith("weight")
+    }
     assert groups[id(named["blocks.0.mlp.fc2.weight"])]["lr"] == 2e-3
     before = {name: p.detach().clone() for name, p in named.items()}
     for p in named.values():
@@ -209,28 +295,52 @@ def test_muon_has_the_matrices_of_blocks_and_adamw_the_rest() -> None:
     values = torch.linalg.svdvals(change.detach())
     assert values.min() > 0.5 * values.max()
     assert change.square().mean().sqrt().item() == pytest.approx(0.2, rel=0.25)
-    assert (named["blocks.0.attn.qkv.bias"] - before["blocks.0.attn.qkv.bias"]).abs().mean().item() == pytest.approx(1e-3, rel=0.01)
+    assert (
+        named["blocks.0.attn.qkv.bias"] - before["blocks.0.attn.qkv.bias"]
+    ).abs().mean().item() == pytest.approx(1e-3, rel=0.01)
     with pytest.raises(ConfigError, match=r"only one of the two is trained. Set it to adamw"):
-        make_optimizer({"y_embedder.embedding_table.weight": named["y_embedder.embedding_table.weight"]}, OptimizerConfig(kind="muon"))
+        make_optimizer(
+            {"y_embedder.embedding_table.weight": named["y_embedder.embedding_table.weight"]},
+            OptimizerConfig(kind="muon"),
+        )
 
 
 def test_the_guard_skips_what_is_not_finite_or_extreme_and_gives_up_in_the_end() -> None:
     guard = StepGuard(GuardConfig(gradient_factor=5, window=30, limit=4))
     assert all(guard.accepts(norm) for norm in [9.0] + [1.0] * 24)
-    assert [guard.accepts(norm) for norm in (float("nan"), 4.9, 5.1, float("inf"))] == [False, True, False, False]
+    assert [guard.accepts(norm) for norm in (float("nan"), 4.9, 5.1, float("inf"))] == [
+        False,
+        True,
+        False,
+        False,
+    ]
     assert guard.accepts(1.1)
-    with pytest.raises(TrainingError, match=r"4 of the last 30 steps.*the last: 7; usual: 1.*Lower optimizer.learning_rate"):
+    with pytest.raises(
+        TrainingError,
+        match=r"4 of the last 30 steps.*the last: 7; usual: 1.*Lower optimizer.learning_rate",
+    ):
         guard.accepts(7.0)
 
 
-def test_a_skipped_step_changes_nothing_and_too_many_stop_the_run(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    strict = ["--guard.gradient_factor=1e-4", "--guard.window=20", "--steps=40", "--checkpoints.every=1", "--checkpoints.keep=40", "--guard.limit=5"]
+def test_a_skipped_step_changes_nothing_and_too_many_stop_the_run(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strict = [
+        "--guard.gradient_factor=1e-4",
+        "--guard.window=20",
+        "--steps=40",
+        "--checkpoints.every=1",
+        "--checkpoints.keep=40",
+        "--guard.limit=5",
+    ]
     assert main(arguments(data, tmp_path, *strict)) == 1
     assert "error: 5 of the last 20 steps had gradients" in capsys.readouterr().err
     newest = latest(tmp_path)
     summary = read_summary(newest)
     assert (summary["step"], summary["skipped"]) == (24, 4)
-    before = load_checkpoint(newest.with_name("step-00000020") / "model.safetensors").model.state_dict()
+    before = load_checkpoint(
+        newest.with_name("step-00000020") / "model.safetensors"
+    ).model.state_dict()
     after = load_checkpoint(newest / "model.safetensors").model.state_dict()
     assert farthest(before, after) == 0.0
 
@@ -241,17 +351,31 @@ def test_the_cost_of_training_is_6_flops_a_weight_and_token_and_attention() -> N
     per_token = 16 * d + 2 * (4 * d * d + 3 * d * hidden) + d * 16
     per_image = 256 * d + d * d + 6 * d * d + 2 * (d * 8 + 8 * 6 * d) + 2 * d * d
     cost = TrainingCost.of(model, d, 2)
-    assert cost.flops(StepTotals(3, 40, 64, 700, Position())) == 6 * per_token * 40 + 6 * per_image * 3 + 12 * d * 2 * 700
+    assert (
+        cost.flops(StepTotals(3, 40, 64, 700, Position()))
+        == 6 * per_token * 40 + 6 * per_image * 3 + 12 * d * 2 * 700
+    )
     model.requires_grad_(False)
     assert TrainingCost.of(model, d, 2).per_token == 4 * per_token
 
 
-def test_a_run_leaves_checkpoints_that_load_sample_sheets_and_logs(data: Path, tmp_path: Path) -> None:
-    drawn = ["--samples.every=3", "--samples.steps=2", "--samples.sizes=1:1, 2:1, 96x32", "--samples.classes=2"]
+def test_a_run_leaves_checkpoints_that_load_sample_sheets_and_logs(
+    data: Path, tmp_path: Path
+) -> None:
+    drawn = [
+        "--samples.every=3",
+        "--samples.steps=2",
+        "--samples.sizes=1:1, 2:1, 96x32",
+        "--samples.classes=2",
+    ]
     seen = ["--logging.tracker=tensorboard", "--logging.every=2", "--logging.utilisation=true"]
     assert train(small_config(data, tmp_path, "--checkpoints.every=4", *drawn, *seen)) == 0
     summary = read_summary(latest(tmp_path))
-    assert (summary["step"], summary["class_names"], summary["fit"]["num_classes"]) == (6, ["class0", "class1", "class2"], 3)
+    assert (summary["step"], summary["class_names"], summary["fit"]["num_classes"]) == (
+        6,
+        ["class0", "class1", "class2"],
+        3,
+    )
     assert summary["config"]["model"]["hidden_size"] == 32
     assert 0 < summary["loss"] < 10
     for file in ("model", "ema-0.99", "ema-0.9"):
@@ -263,7 +387,9 @@ def test_a_run_leaves_checkpoints_that_load_sample_sheets_and_logs(data: Path, t
     assert list((tmp_path / "logs").rglob("events.*"))
 
 
-def test_a_sample_sheet_that_cannot_be_written_does_not_end_the_run(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sample_sheet_that_cannot_be_written_does_not_end_the_run(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "samples").write_text("a file where the folder should be", encoding="utf-8")
     assert train(small_config(data, tmp_path, "--samples.every=6", "--samples.steps=1")) == 0
     assert "the sample sheet of step 6 could not be written" in capsys.readouterr().out
@@ -278,8 +404,13 @@ def test_learning_lowers_the_loss(data: Path, tmp_path: Path) -> None:
     assert losses[1] < 0.8 * losses[0]
 
 
-def test_too_long_an_image_and_an_unknown_ratio_are_explained_before_anything_is_written(data: Path, tmp_path: Path) -> None:
-    for option, message in (("--batch.token_budget=8", "Set it to 16 or more"), ("--samples.sizes=7:5", "No aspect ratio")):
+def test_too_long_an_image_and_an_unknown_ratio_are_explained_before_anything_is_written(
+    data: Path, tmp_path: Path
+) -> None:
+    for option, message in (
+        ("--batch.token_budget=8", "Set it to 16 or more"),
+        ("--samples.sizes=7:5", "No aspect ratio"),
+    ):
         with pytest.raises(ConfigError, match=message):
             train(small_config(data, tmp_path / "run", option, "--samples.every=1"))
         assert not (tmp_path / "run").exists()
@@ -299,4 +430,7 @@ def test_attention_by_products_is_attention_and_as_exact_as_the_kernel_in_bf16(t
         pairs = [(exact, out), *zip(gradients, (x.grad for x in halves), strict=True)]
         return [((a - b.float()).norm() / a.norm()).item() for a, b in pairs]
 
-    assert all(own < 2 * kernel + 0.01 for own, kernel in zip(errors(attention_by_products), errors(attention), strict=True))
+    assert all(
+        own < 2 * kernel + 0.01
+        for own, kernel in zip(errors(attention_by_products), errors(attention), strict=True)
+    )

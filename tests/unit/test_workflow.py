@@ -7,10 +7,17 @@ import pytest
 from devkit.workflow import WorkflowError, to_prompt
 
 INFO = {
-    "Source": {"display_name": "A Source", "input": {"required": {"size": ["INT", {}]}}, "input_order": {"required": ["size"]}},
+    "Source": {
+        "display_name": "A Source",
+        "input": {"required": {"size": ["INT", {}]}},
+        "input_order": {"required": ["size"]},
+    },
     "Draw": {
         "display_name": "Draw",
-        "input": {"required": {"model": ["MODEL"], "seed": ["INT", {}], "mode": [["a", "b"]]}, "optional": {"strength": ["FLOAT", {}]}},
+        "input": {
+            "required": {"model": ["MODEL"], "seed": ["INT", {}], "mode": [["a", "b"]]},
+            "optional": {"strength": ["FLOAT", {}]},
+        },
         "input_order": {"required": ["model", "seed", "mode"], "optional": ["strength"]},
     },
 }
@@ -33,7 +40,11 @@ WORKFLOW = {
 def test_links_and_widgets_get_their_names() -> None:
     assert to_prompt(WORKFLOW, INFO) == {
         "1": {"class_type": "Source", "inputs": {"size": 3}, "_meta": {"title": "A Source"}},
-        "3": {"class_type": "Draw", "inputs": {"seed": 42, "mode": "b", "strength": 0.5, "model": ["1", 0]}, "_meta": {"title": "Mine"}},
+        "3": {
+            "class_type": "Draw",
+            "inputs": {"seed": 42, "mode": "b", "strength": 0.5, "model": ["1", 0]},
+            "_meta": {"title": "Mine"},
+        },
     }
 
 

@@ -58,10 +58,31 @@ class Recipe:
         natives = _pictures(out, "natives")
         _command("train_vae", *natives, "--output", out / "vae", "--steps", self.vae_steps)
         encoder = in_bf16(out / "vae" / "vae.safetensors", out / "vae" / VAE_FILE)
-        _command("train_vae", *natives, "--output", out / "decoder", "--decoder-of", encoder, "--steps", self.decoder_steps, "--learning-rate", 1e-3)
+        _command(
+            "train_vae",
+            *natives,
+            "--output",
+            out / "decoder",
+            "--decoder-of",
+            encoder,
+            "--steps",
+            self.decoder_steps,
+            "--learning-rate",
+            1e-3,
+        )
         vae = in_bf16(out / "decoder" / "vae.safetensors", out / VAE_FILE)
         for name in ("small", "large"):
-            _command("prepare", *_pictures(out, name), "--output", out / "latents" / name, "--vae", vae, "--no-flip", "--precision", "bf16")
+            _command(
+                "prepare",
+                *_pictures(out, name),
+                "--output",
+                out / "latents" / name,
+                "--vae",
+                vae,
+                "--no-flip",
+                "--precision",
+                "bf16",
+            )
         self._train("small", self.small_steps)
         self._export("small", out / "small.safetensors", "float32")
         self._train("large", self.large_steps, "--init", out / "small.safetensors")
@@ -69,15 +90,38 @@ class Recipe:
 
     def _train(self, name: str, steps: int | None, *more: object) -> None:
         length = () if steps is None else ("--steps", steps)
-        folders = ("--data", self.output / "latents" / name, "--output", self.output / "runs" / name, "--samples.vae", self.output / VAE_FILE)
-        _command("train", "--config", HERE / f"{name}.yaml", *folders, "--resume", "latest", *length, *more, *self.options)
+        folders = (
+            "--data",
+            self.output / "latents" / name,
+            "--output",
+            self.output / "runs" / name,
+            "--samples.vae",
+            self.output / VAE_FILE,
+        )
+        _command(
+            "train",
+            "--config",
+            HERE / f"{name}.yaml",
+            *folders,
+            "--resume",
+            "latest",
+            *length,
+            *more,
+            *self.options,
+        )
         summary = read_summary(latest(self.output / "runs" / name))
-        if summary["step"] < summary["config"]["steps"]:  # a training that was told to stop ends well
-            raise ValueError(f"the training was stopped at step {summary['step']}. The same command goes on from there.")
+        if (
+            summary["step"] < summary["config"]["steps"]
+        ):  # a training that was told to stop ends well
+            raise ValueError(
+                f"the training was stopped at step {summary['step']}. The same command goes on from there."
+            )
 
     def _export(self, name: str, file: Path, dtype: str) -> None:
         if not file.is_file():
-            _command("export", "--run", self.output / "runs" / name, "--output", file, "--dtype", dtype)
+            _command(
+                "export", "--run", self.output / "runs" / name, "--output", file, "--dtype", dtype
+            )
 
 
 def in_bf16(source: Path, target: Path) -> Path:
@@ -100,20 +144,47 @@ def _command(verb: str, *arguments: object) -> None:
     print(f"python {shlex.join(line)}", flush=True)
     status = subprocess.run([sys.executable, *line]).returncode
     if status:
-        raise ValueError(f"training.{verb} ended with status {status}, for the reason above. The same command goes on from here.")
+        raise ValueError(
+            f"training.{verb} ended with status {status}, for the reason above. The same command goes on from here."
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m training.recipes.flags", description="Train the bundled checkpoint and VAE.")
-    parser.add_argument("--output", type=Path, default=Path("runs/flags"), help="folder of all that it makes (default: runs/flags)")
+    parser = argparse.ArgumentParser(
+        prog="python -m training.recipes.flags", description="Train the bundled checkpoint and VAE."
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs/flags"),
+        help="folder of all that it makes (default: runs/flags)",
+    )
     parser.add_argument("--flags", type=int, help="how many flags, for a trial (default: all 256)")
-    for name, what in (("vae_steps", "of the VAE"), ("decoder_steps", "of its decoder alone, afterwards")):
+    for name, what in (
+        ("vae_steps", "of the VAE"),
+        ("decoder_steps", "of its decoder alone, afterwards"),
+    ):
         default = Recipe.__dataclass_fields__[name].default
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help=f"{what} (default: {default})")
-    parser.add_argument("--small-steps", type=int, help="of the training on few tokens (default: as small.yaml says)")
-    parser.add_argument("--large-steps", type=int, help="of the training on 256 tokens (default: as large.yaml says)")
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=int,
+            default=default,
+            help=f"{what} (default: {default})",
+        )
+    parser.add_argument(
+        "--small-steps",
+        type=int,
+        help="of the training on few tokens (default: as small.yaml says)",
+    )
+    parser.add_argument(
+        "--large-steps",
+        type=int,
+        help="of the training on 256 tokens (default: as large.yaml says)",
+    )
     options, more = parser.parse_known_args(argv)
-    return run_command(Recipe(**vars(options), options=tuple(more)).run, "The same command goes on from here.")
+    return run_command(
+        Recipe(**vars(options), options=tuple(more)).run, "The same command goes on from here."
+    )
 
 
 if __name__ == "__main__":

