@@ -19,16 +19,23 @@ from pathlib import Path
 
 import torch
 
-from training.config import TrainingConfig
-from training.config_parser import parse_config
-from training.dataset import Images, MicroBatch, micro_batches
-from training.distribution import make_accelerator
-from training.flops import TrainingCost, matmul_rate
-from training.latents import PATCH, EncodedPicture, LatentSet, LatentSetInfo, finish, write_shard
-from training.optimizer import StepGuard, make_optimizer
-from training.packing import Position
-from training.starting import start_of
-from training.step import training_step
+from training.data.latent_set import (
+    PATCH,
+    EncodedPicture,
+    LatentSet,
+    LatentSetInfo,
+    finish,
+    write_shard,
+)
+from training.train.accelerator import make_accelerator
+from training.train.batches import Images, MicroBatch, micro_batches
+from training.train.config import TrainingConfig
+from training.train.config_parser import parse_config
+from training.train.flops import TrainingCost, matmul_rate
+from training.train.initial_model import start_of
+from training.train.optimizer import StepGuard, make_optimizer
+from training.train.packing import Position
+from training.train.step import training_step
 
 from .timing import interleaved, ratio
 

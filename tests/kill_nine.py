@@ -16,17 +16,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 # ruff: noqa: E402
-sys.path[:0] = [
-    str(Path(__file__).parent),
-    str(Path(__file__).parent.parent),
-]  # as pytest.ini says for tests
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]  # as pytest.ini says for tests
 
 import torch
 from PIL import Image
-from training_runs import arguments, finish, identical, kill, start_training, weights
+from support.training_runs import arguments, finish, identical, kill, start_training, weights
 
-from training.checkpointing import FOLDER
-from training.latents import LatentSet
+from training.data.latent_set import LatentSet
+from training.train.checkpoints.reader import FOLDER
 
 STEPS_A_KILL = 30
 PICTURES_A_KILL = 12

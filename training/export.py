@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from comfyui_fitv2.checkpoint import read_checkpoint, save_checkpoint
 from comfyui_fitv2.config import PRESETS, FiTConfig, LatentFormat, Metadata
 
-from .checkpointing import (
+from .command_line import run_command
+from .train.checkpoints.reader import (
     LORA,
     MODEL,
     CheckpointError,
@@ -29,8 +30,7 @@ from .checkpointing import (
     read_tensors,
     step_of,
 )
-from .command_line import run_command
-from .latents import TEMPORARY_SUFFIX
+from .whole_files import TEMPORARY_SUFFIX
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 WEIGHTS = ("ema", "raw", "lora")

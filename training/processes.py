@@ -1,42 +1,109 @@
-"""The processes that share a command's work: one, or as many as ``accelerate launch`` or ``torchrun`` started."""
+"""The processes that share a command's work: who they are, and how they stop.
+
+One process, or as many as ``accelerate launch`` or ``torchrun`` started, with the worker processes that each of them starts.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing import parent_process
+from threading import Thread
+from types import FrameType
+from typing import Any
 
 import torch
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list
 
-_WAIT = timedelta(days=7)
+EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 0}
+"""Exit status after saving: 130 for Ctrl-C (shell convention), 0 for SIGTERM."""
+_TIMEOUT = timedelta(days=7)
 """Longer than any process works while others wait for it."""
 
 
 def join_processes(device: str | None) -> PartialState:
-    """This process among the others. ``device`` is the person's choice of one. Raises ``ValueError`` where others were started but cannot be reached,
-    since each would then do all of the work."""
-    # Without this, processes on machines that have CPUs only would not know of each other.
+    """This process among the others. ``device`` is what the user chose, or None.
+
+    Raises ``ValueError`` where other processes were started but cannot be reached: each would do
+    all of the work.
+    """
+    # Without cpu=True, processes on machines without a GPU would not know of each other.
     on_cpu = device == "cpu" or not torch.accelerator.is_available()
-    state = PartialState(cpu=on_cpu, timeout=_WAIT)
+    state = PartialState(cpu=on_cpu, timeout=_TIMEOUT)
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started != state.num_processes:
         raise ValueError(
-            f"{started} processes were started, and they cannot share work on {state.device}. Start one, or add --device cpu."
+            f"{started} processes were started, and they cannot share work on {state.device}. "
+            "Start one, or add --device cpu."
         )
     return state
 
 
 def on_main(state: PartialState, action: Callable[[], None]) -> None:
-    """``action`` on the main process while the others wait; where it fails there, they end too."""
+    """Run ``action`` on the main process while the others wait; if it fails, they exit with 1."""
     error: Exception | None = None
     if state.is_main_process:
         try:
             action()
         except (ValueError, OSError) as failure:
             error = failure
-    if state.num_processes > 1 and broadcast_object_list([error is not None])[0] and error is None:
-        raise SystemExit(1)  # the main process says why
+    failed = state.num_processes > 1 and broadcast_object_list([error is not None])[0]
+    if failed and error is None:
+        raise SystemExit(1)  # the main process prints why
     if error is not None:
         raise error
+
+
+class StopSignals:
+    """Remembers Ctrl-C and SIGTERM until the step is complete.
+
+    A second Ctrl-C stops at once, without saving.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        for number in EXIT_STATUS:
+            self._previous[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def agreed(self, accelerator: Accelerator) -> signal.Signals | None:
+        """The signal that any process received. Every process must ask after the same step."""
+        if accelerator.num_processes == 1:
+            return self.received
+        own = torch.tensor([int(self.received or 0)], device=accelerator.device)
+        numbers: Any = accelerator.gather(own)
+        number = int(numbers.max())
+        return signal.Signals(number) if number else None
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if self.received == signal.SIGINT == number:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number)
+
+
+def leave_signals_to_the_run(_worker: int = 0) -> None:
+    """Let a data worker ignore Ctrl-C and SIGTERM: without it the run could not finish its step and save."""
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.SIG_IGN)
+
+
+def exit_with_parent(_worker: int = 0) -> None:
+    """Let a data worker exit with its parent: an orphaned one would block forever on its queue."""
+
+    def watch() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=watch, daemon=True).start()

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from broken_checkpoints import BROKEN, Broken
 from host.graph import Graph
 from PIL import Image
+from support.broken_checkpoints import BROKEN, Broken
 
 from devkit.client import Client, PromptError
 from devkit.environment import PACK_NAME

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from host.graph import Graph
 from host.reference import TOLERANCE, distance, drawn
-from latent_sets import make_latent_set
-from training_runs import small_config
+from support.latent_sets import make_latent_set
+from support.training_runs import small_config
 
 from comfyui_fitv2 import FiT, load_checkpoint
-from training.checkpointing import latest
 from training.train import train
+from training.train.checkpoints.reader import latest
 
 
 def test_a_trained_lora_draws_in_the_host_as_the_weights_it_stands_for(

@@ -20,9 +20,9 @@ import torch
 
 from comfyui_fitv2.autoencoder import load_autoencoder, save_autoencoder
 
-from ...checkpointing import latest, read_summary
 from ...command_line import run_command
-from .pictures import METADATA, NATIVE, draw, fetch, read_flags
+from ...train.checkpoints.reader import latest, read_summary
+from .flags import METADATA, NATIVE, draw, fetch, read_flags
 
 HERE = Path(__file__).parent
 NATIVES = [(NATIVE, 256)]

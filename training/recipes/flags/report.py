@@ -29,13 +29,13 @@ from comfyui_fitv2.labels import Label
 from comfyui_fitv2.resolution import Resolution, for_ratio, snap
 
 from ...command_line import run_command
-from ...drawing import Drawing, Picture, batches
-from ...latents import temporary_file, write_json
-from ...pictures import evenly
+from ...data.sources import evenly
+from ...data.vae import TINY_FILE, VAE, fingerprint, open_vae
 from ...sample import check_vae, draw_missing
+from ...sample.generate import Drawing, Picture, batches
 from ...train_vae import psnr
-from ...vaes import TINY_FILE, VAE, fingerprint, open_vae
-from .pictures import NATIVE, Flag, fetch, read_flags
+from ...whole_files import temporary_file, write_json
+from .flags import NATIVE, Flag, fetch, read_flags
 
 MODEL_FILE = TINY_FILE.parent.parent / "fit" / "fitv2_flags256.safetensors"
 _HEIGHT = 48

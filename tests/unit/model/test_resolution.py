@@ -1,0 +1,130 @@
+"""Sizes: the training images' rule, the named ratios, snapping."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from comfyui_fitv2 import ASPECT_RATIOS, Resolution, flexible_resize, for_ratio, snap
+from comfyui_fitv2.resolution import parse_size
+
+SIZES = json.loads((Path(__file__).parents[2] / "golden" / "sizes.json").read_text())
+
+
+@pytest.mark.parametrize(("width", "height", "max_side", "new_width", "new_height"), SIZES)
+def test_flexible_resizing_equals_the_published_code(
+    width: int, height: int, max_side: int, new_width: int, new_height: int
+) -> None:
+    assert flexible_resize(width, height, max_side) == Resolution(new_width, new_height)
+
+
+@pytest.mark.parametrize("width", [1, 15, 16, 17, 255, 256, 4097, 30000])
+@pytest.mark.parametrize("height", [1, 16, 31, 1000, 65536])
+@pytest.mark.parametrize("max_side", [256, 512])
+def test_any_image_fits_the_budget(width: int, height: int, max_side: int) -> None:
+    resized = flexible_resize(width, height, max_side)
+    assert resized.width * resized.height <= max_side**2
+    assert resized.width <= max(width, 16 * max(width, height))
+
+
+@pytest.mark.parametrize("ratio", ASPECT_RATIOS)
+@pytest.mark.parametrize("tokens", [64, 256, 1024])
+def test_a_ratio_uses_its_budget_and_no_more(ratio: str, tokens: int) -> None:
+    resolution = for_ratio(ratio, tokens)
+    width, height = ASPECT_RATIOS[ratio]
+    assert 0.7 * tokens <= resolution.tokens <= tokens
+    assert resolution.width / resolution.height == pytest.approx(width / height, rel=0.2)
+
+
+def test_portraits_are_landscapes_turned() -> None:
+    for ratio in ASPECT_RATIOS:
+        turned = ":".join(reversed(ratio.split(":")))
+        assert for_ratio(ratio, 256).grid == for_ratio(turned, 256).grid[::-1]
+
+
+def test_a_square_of_256_tokens_is_256_pixels() -> None:
+    assert for_ratio("1:1", 256) == Resolution(256, 256)
+
+
+def test_snapping_takes_the_nearest_whole_tokens() -> None:
+    assert snap(500, 7) == Resolution(496, 16)
+    assert snap(505, 300) == Resolution(512, 304)
+
+
+def test_the_report_tells_size_tokens_and_extrapolation() -> None:
+    assert (
+        Resolution(432, 144).report(256)
+        == "432 × 144 px · 27 × 9 = 243 tokens · 0.95× training length (256)"
+    )
+    assert (
+        Resolution(512, 512)
+        .report(256)
+        .endswith("1024 tokens · 4.00× training length (256), beyond it")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("256x192", (256, 192)),
+        (" 320 X 160 ", (320, 160)),
+        ("320×160", (320, 160)),
+        ("250x1", (256, 16)),  # to whole tokens
+        ("3:2", (304, 208)),
+        ("2:3", (208, 304)),
+        ("3:2 @ 576", (464, 304)),
+        ("3:2@576", (464, 304)),
+        (" 1:1 @ 1024 ", (512, 512)),
+    ],
+)
+def test_a_size_is_read_as_people_write_it(text: str, size: tuple[int, int]) -> None:
+    assert parse_size(text, 256) == Resolution(*size)
+
+
+@pytest.mark.parametrize("ratio", ASPECT_RATIOS)
+def test_a_ratio_is_read_as_the_named_one(ratio: str) -> None:
+    assert parse_size(ratio, 300) == for_ratio(ratio, 300)
+    assert parse_size(f"{ratio} @ 300", 256) == for_ratio(ratio, 300)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "big",
+        "256",
+        "256x",
+        "x192",
+        "-256x192",
+        "256x192x1",
+        "25.6x19",
+        "3:2 @",
+        "3:2 @ many",
+        "@ 256",
+        "256x192 @ 300",
+        "3/2",
+    ],
+)
+def test_what_is_no_size_is_refused_with_the_ways_to_write_one(text: str) -> None:
+    with pytest.raises(
+        ValueError,
+        match=r'is not a size. Write pixels as "256x192", a ratio as "3:2", or .* "3:2 @ 576"',
+    ):
+        parse_size(text, 256)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Resolution(250, 256), "256 × 256 px is the nearest"),
+        (lambda: for_ratio("5:4", 256), "No aspect ratio is called '5:4'.*1:1, 3:2"),
+        (lambda: for_ratio("3:1", 2), "2 tokens are too few for 3:1: it needs 3"),
+        (lambda: parse_size("5:4", 256), "No aspect ratio is called '5:4'"),
+        (lambda: parse_size("3:1 @ 2", 256), "2 tokens are too few for 3:1"),
+        (lambda: parse_size("1:1 @ 0", 256), "0 tokens are too few for 1:1"),
+        (lambda: flexible_resize(0, 10, 256), "not 0 × 10"),
+    ],
+)
+def test_bad_sizes_are_explained(call, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from training.data import decode as images
+from training.data.decode import PictureError, read_versions
+
+RED, BLUE, WHITE, BLACK = (255, 0, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> io.BytesIO:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    file.seek(0)
+    return file
+
+
+def halves(mode: str, left: Any, right: Any, size: tuple[int, int] = (64, 32)) -> Image.Image:
+    image = Image.new(mode, size, left)
+    image.paste(right, (size[0] // 2, 0, size[0], size[1]))
+    return image
+
+
+def ends(array: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The colours of the first and the last column's middle."""
+    middle = array[array.shape[0] // 2]
+    return tuple(int(v) for v in middle[0]), tuple(int(v) for v in middle[-1])
+
+
+def photo(width: int, height: int) -> Image.Image:
+    x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    return Image.fromarray(
+        (255 * np.stack([x, y, 0.5 + 0.5 * np.sin(9 * x * y)], axis=-1)).astype(np.uint8)
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "resized", "cropped"),
+    [
+        ((100, 60), (96, 48), None),  # within the area: floored, not enlarged
+        ((256, 256), (256, 256), None),
+        ((512, 128), (512, 128), None),  # as large as the area
+        ((640, 200), (448, 128), None),  # larger, yet short on one side
+        ((800, 400), (352, 176), (256, 256)),
+        ((400, 800), (176, 352), (256, 256)),
+        ((500, 500), (256, 256), None),  # a square is its own middle
+        ((40, 8), (80, 16), None),  # enlarged to a token
+    ],
+)
+def test_pictures_get_the_sizes_of_the_recipe(
+    size: tuple[int, int], resized: tuple[int, int], cropped: tuple[int, int] | None
+) -> None:
+    first, second = read_versions(encoded(photo(*size)), 256)
+    assert first.shape == (resized[1], resized[0], 3)
+    assert first.dtype == np.uint8
+    assert (None if second is None else second.shape) == (
+        None if cropped is None else (cropped[1], cropped[0], 3)
+    )
+
+
+def test_the_crop_is_the_middle_of_the_whole_picture() -> None:
+    image = halves("RGB", RED, BLUE, (300, 100))
+    image.paste(WHITE, (100, 0, 200, 100))
+    _, cropped = read_versions(encoded(image), 64)
+    assert cropped is not None
+    inner = cropped[:, 2:-2]
+    assert inner.min() == 255
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_pictures_stand_upright(orientation: int, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = encoded(photo(400, 160), kind, exif=exif)
+    resized, cropped = read_versions(file, 64)
+    upright, _ = read_versions(encoded(ImageOps.exif_transpose(Image.open(file))), 64)
+    assert resized.shape == upright.shape
+    assert np.abs(resized.astype(int) - upright).max() <= 8
+    assert cropped is not None
+    assert cropped.shape == (64, 64, 3)
+
+
+def test_damaged_exif_does_not_cost_the_picture() -> None:
+    file = encoded(photo(64, 32), "PNG", exif=b"Exif\x00\x00no TIFF header")
+    with pytest.raises(SyntaxError):
+        Image.open(file).getexif()
+    file.seek(0)
+    assert read_versions(file, 64)[0].shape == (32, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "options"),
+    [
+        (halves("RGBA", (255, 0, 0, 255), (0, 255, 0, 0)), "PNG", {}),
+        (
+            halves("RGBA", (255, 0, 0, 255), (0, 255, 0, 0)),
+            "WEBP",
+            {"lossless": True, "exact": True},
+        ),
+        (halves("RGBA", (255, 0, 0, 255), (0, 255, 0, 0)), "GIF", {}),
+        (halves("RGB", RED, (0, 255, 0)), "PNG", {"transparency": (0, 255, 0)}),
+        (halves("RGB", RED, (0, 255, 0)).quantize(4), "PNG", {"transparency": 1}),
+    ],
+    ids=["rgba", "webp", "gif", "keyed", "palette"],
+)
+def test_what_is_transparent_is_white(
+    image: Image.Image, kind: str, options: dict[str, Any]
+) -> None:
+    if image.mode == "P":
+        options = {"transparency": image.getpixel((63, 0))}
+    assert ends(read_versions(encoded(image, kind, **options), 64)[0]) == (RED, WHITE)
+
+
+def test_half_transparent_grey_is_mixed_with_white() -> None:
+    first, last = ends(read_versions(encoded(halves("LA", (0, 255), (0, 128))), 64)[0])
+    assert first == BLACK
+    assert last == pytest.approx((127, 127, 127), abs=1)
+
+
+@pytest.mark.parametrize(
+    ("image", "kind"),
+    [
+        (halves("CMYK", (0, 255, 255, 0), (255, 255, 0, 0)), "TIFF"),
+        (halves("CMYK", (0, 255, 255, 0), (255, 255, 0, 0)), "JPEG"),
+        (halves("RGB", RED, BLUE).quantize(4), "PNG"),
+        (halves("RGB", RED, BLUE), "BMP"),
+        (halves("RGB", RED, BLUE), "JPEG2000"),
+        (halves("RGB", RED, BLUE), "PPM"),
+        (halves("RGB", RED, BLUE), "TGA"),
+        (halves("RGB", RED, BLUE), "MPO"),
+    ],
+    ids=["cmyk", "cmyk-jpeg", "palette", "bmp", "jpeg2000", "ppm", "tga", "mpo"],
+)
+def test_colours_survive_other_modes_and_formats(image: Image.Image, kind: str) -> None:
+    first, last = ends(read_versions(encoded(image, kind), 64)[0])
+    assert first == pytest.approx(RED, abs=3)
+    assert last == pytest.approx(BLUE, abs=3)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bits_are_scaled_and_not_cut_off(kind: str) -> None:
+    values = np.full((32, 64), 65535 // 5, np.uint16)
+    values[:, 32:] = 65535
+    assert ends(read_versions(encoded(Image.fromarray(values), kind), 64)[0]) == (
+        (51, 51, 51),
+        WHITE,
+    )
+
+
+def test_float_pictures_are_read_from_0_to_1_and_refused_beyond() -> None:
+    values = np.zeros((32, 64), np.float32)
+    values[:, 32:] = 1
+    assert ends(read_versions(encoded(Image.fromarray(values), "TIFF"), 64)[0]) == (BLACK, WHITE)
+    with pytest.raises(PictureError, match=r"from 0\.0 to 300\.0, expected 0 to 1"):
+        read_versions(encoded(Image.fromarray(300 * values), "TIFF"), 64)
+
+
+def test_black_and_white_is_a_picture_too() -> None:
+    assert ends(read_versions(encoded(halves("1", 0, 1)), 64)[0]) == (BLACK, WHITE)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
+def test_an_animation_gives_its_first_frame(kind: str) -> None:
+    frames = [Image.new("RGB", (32, 32), colour) for colour in (RED, BLUE, WHITE)]
+    first, _ = ends(
+        read_versions(
+            encoded(
+                frames[0],
+                kind,
+                save_all=True,
+                append_images=frames[1:],
+                **({"lossless": True} if kind == "WEBP" else {}),
+            ),
+            64,
+        )[0]
+    )
+    assert first == RED
+
+
+def test_a_picture_beyond_pillows_limit_is_read(tmp_path: Path) -> None:
+    """Pillow refuses more than 179 million pixels by itself."""
+    Image.new("L", (13500, 13400), 200).save(tmp_path / "huge.jpg")
+    resized, cropped = read_versions(tmp_path / "huge.jpg", 64)
+    assert resized.shape == (48, 64, 3)
+    assert cropped is not None
+    assert (int(cropped.min()), int(cropped.max())) == (200, 200)
+
+
+def test_only_what_would_not_fit_in_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "_MOST_PIXELS", 400 * 400)
+    assert read_versions(encoded(photo(900, 800), "JPEG"), 64)[0].shape == (48, 64, 3), (
+        "a JPEG is decoded at an eighth"
+    )
+    with pytest.raises(PictureError, match=r"900 × 800 pixels; up to 160,000 in all"):
+        read_versions(encoded(photo(900, 800)), 64)
+
+
+def test_decoding_at_a_fraction_shows_in_no_pixel() -> None:
+    image = photo(1600, 1200)
+    for drafted, whole in zip(
+        read_versions(encoded(image, "JPEG", quality=95), 128),
+        read_versions(encoded(image), 128),
+        strict=True,
+    ):
+        assert drafted is not None
+        assert whole is not None
+        assert np.abs(drafted.astype(int) - whole).max() <= 4
+
+
+@pytest.mark.parametrize("cut", [0, 10, 600])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_truncated_files_raise(kind: str, cut: int) -> None:
+    content = encoded(photo(200, 200), kind).getvalue()
+    with pytest.raises((OSError, SyntaxError)):
+        read_versions(io.BytesIO(content[:cut]), 64)
+
+
+def test_formats_that_start_programs_are_not_pictures() -> None:
+    with pytest.raises(UnidentifiedImageError):
+        read_versions(io.BytesIO(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), 64)

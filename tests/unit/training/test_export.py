@@ -1,0 +1,196 @@
+"""From a run to a file: what it holds, where it goes, and what is never written over."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from support.run_folders import SMALL, make_run
+
+from comfyui_fitv2 import PRESETS, load_checkpoint, read_checkpoint
+from training.export import main
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "mine")
+
+
+def mark(path: Path) -> float:
+    return read_checkpoint(path).state_dict["x_embedder.proj.bias"][0].item()
+
+
+def test_the_largest_decay_of_the_newest_step_is_exported_with_all_that_a_loader_needs(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    output = tmp_path / "mine.safetensors"
+    assert main(["--run", str(run), "--output", str(output)]) == 0
+    loaded = load_checkpoint(output)
+    assert mark(output) == pytest.approx(20.9999)
+    assert loaded.config == SMALL
+    assert loaded.class_names == ["cat", "dog", "cow"]
+    assert loaded.latent_format is not None
+    assert loaded.latent_format.scale_factor == 0.18215
+    assert loaded.metadata.training["step"] == 20
+    assert loaded.metadata.training["weights"] == "ema 0.9999"
+    printed = capsys.readouterr().out
+    parameters = sum(p.numel() for p in loaded.model.parameters())
+    assert f"{parameters / 1e6:.2f} M parameters" in printed
+    assert f"{output.stat().st_size / 1e6:.1f} MB" in printed
+    assert "3 classes" in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--ema", "0.9"], 20.9),
+        (["--weights", "raw"], 20),
+        (["--step", "10"], 10.9999),
+        (["--step", "10", "--weights", "raw"], 10),
+    ],
+)
+def test_step_decay_and_raw_weights_can_be_chosen(
+    run: Path, tmp_path: Path, options: list[str], expected: float
+) -> None:
+    assert main(["--run", str(run), "--output", str(tmp_path / "o.safetensors"), *options]) == 0
+    assert mark(tmp_path / "o.safetensors") == pytest.approx(expected)
+
+
+def test_bfloat16_halves_the_weights(run: Path, tmp_path: Path) -> None:
+    for dtype in ("float32", "bfloat16"):
+        assert (
+            main(
+                [
+                    "--run",
+                    str(run),
+                    "--output",
+                    str(tmp_path / f"{dtype}.safetensors"),
+                    "--dtype",
+                    dtype,
+                ]
+            )
+            == 0
+        )
+    weights = {
+        dtype: load_checkpoint(tmp_path / f"{dtype}.safetensors").model
+        for dtype in ("float32", "bfloat16")
+    }
+    assert weights["bfloat16"].dtype == torch.bfloat16
+    for whole, half in zip(
+        weights["float32"].parameters(), weights["bfloat16"].parameters(), strict=True
+    ):
+        assert torch.equal(whole.to(torch.bfloat16), half)
+
+
+def test_the_folders_of_the_machine_stay_out_of_the_file(run: Path, tmp_path: Path) -> None:
+    main(["--run", str(run), "--output", str(tmp_path / "o.safetensors")])
+    assert read_checkpoint(tmp_path / "o.safetensors").metadata.training["config"] == {
+        "steps": 20,
+        "data": "latents",
+    }
+
+
+@pytest.mark.parametrize("given", ["ComfyUI", "ComfyUI/models"])
+def test_a_comfyui_gets_the_file_into_its_models_under_the_name_of_the_run(
+    run: Path, tmp_path: Path, given: str
+) -> None:
+    for folder in ("comfy", "models/checkpoints", "models/vae"):
+        (tmp_path / "ComfyUI" / folder).mkdir(parents=True)
+    assert main(["--run", str(run), "--output", str(tmp_path / given)]) == 0
+    assert mark(tmp_path / "ComfyUI" / "models" / "fit" / "mine.safetensors") == pytest.approx(
+        20.9999
+    )
+
+
+def test_any_other_folder_gets_the_file_itself(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "fit").mkdir()
+    assert main(["--run", str(run), "--output", str(tmp_path / "fit")]) == 0
+    assert (tmp_path / "fit" / "mine.safetensors").is_file()
+
+
+def test_an_existing_file_is_replaced_only_when_asked_to(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    output = tmp_path / "o.safetensors"
+    output.write_bytes(b"somebody's")
+    assert main(["--run", str(run), "--output", str(output)]) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert output.read_bytes() == b"somebody's"
+    assert main(["--run", str(run), "--output", str(output), "--overwrite"]) == 0
+    assert mark(output) == pytest.approx(20.9999)
+
+
+def test_the_official_layout_has_no_metadata_and_is_known_by_its_shapes(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "model_ema.safetensors"
+    monkeypatch.setitem(PRESETS, "small", SMALL)
+    assert main(["--run", str(run), "--output", str(output), "--layout", "official"]) == 0
+    with safe_open(output, framework="pt") as file:
+        assert file.metadata() == {"format": "pt"}
+    assert read_checkpoint(output).metadata.config == SMALL
+    assert mark(output) == pytest.approx(20.9999)
+
+
+def test_official_layout_says_when_the_size_is_not_a_published_one(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert (
+        main(
+            ["--run", str(run), "--output", str(tmp_path / "o.safetensors"), "--layout", "official"]
+        )
+        == 0
+    )
+    assert "note:" in capsys.readouterr().out
+
+
+def test_adapters_go_where_comfyui_looks_for_loras(run: Path, tmp_path: Path) -> None:
+    adapter = {"diffusion_model.blocks.0.attn.qkv.lora_A.weight": torch.ones(2, 32)}
+    save_file(adapter, run / "checkpoints" / "step-00000020" / "lora.safetensors")
+    (tmp_path / "models").mkdir()
+    assert main(["--run", str(run), "--output", str(tmp_path / "models"), "--weights", "lora"]) == 0
+    with safe_open(tmp_path / "models" / "loras" / "mine.safetensors", framework="pt") as file:
+        assert list(file.keys()) == list(adapter)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--step", "15"], "has no checkpoint of step 15. It has: 10, 20"),
+        (["--ema", "0.5"], "It holds: 0.9, 0.9999"),
+        (["--weights", "lora"], "holds no adapters"),
+        (["--output", "o.bin"], "ends in .safetensors"),
+        (["--run", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line_and_writes_nothing(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, options: list[str], message: str
+) -> None:
+    output = tmp_path / "o.safetensors"
+    assert main(["--run", str(run), "--output", str(output), *options]) == 1
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.startswith("error: ")
+    assert printed.count("\n") == 1
+    assert not output.exists()
+
+
+def test_weights_that_are_not_finite_are_refused_and_leave_no_file(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    file = run / "checkpoints" / "step-00000020" / "model.safetensors"
+    state = read_checkpoint_tensors(file)
+    state["final_layer.linear.bias"][0] = float("nan")
+    save_file(state, file)
+    assert (
+        main(["--run", str(run), "--output", str(tmp_path / "o.safetensors"), "--weights", "raw"])
+        == 1
+    )
+    assert "NaN" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+
+
+def read_checkpoint_tensors(path: Path) -> dict[str, torch.Tensor]:
+    with safe_open(path, framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

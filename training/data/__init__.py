@@ -1,0 +1,1 @@
+"""Images and latents on disk, in the order an image goes: decode, sources, vae, latent sets."""
