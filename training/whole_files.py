@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,23 +20,41 @@ class OutputFolderError(ValueError):
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file atomically."""
-    with temporary_file(path) as file:
-        file.write(json.dumps(content, indent=1, ensure_ascii=False).encode())
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    with write_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def write_whole(path: Path) -> Iterator[Path]:
+    """A temporary path to write, which becomes ``path`` when the file is complete and on the disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    try:
+        yield temporary
+        sync_to_disk(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_to_disk(path: Path) -> None:
+    """Have the system write a file, or the names in a folder, before anything after it."""
+    if path.is_dir() and os.name == "nt":  # Windows opens no folders
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network drives cannot
+            raise
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
 def temporary_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which gets its name when it is complete and on the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            with suppress(OSError):  # some network drives cannot
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with write_whole(path) as temporary, temporary.open("wb") as file:
+        yield file
 
 
 def file_digest(*paths: Path) -> str:

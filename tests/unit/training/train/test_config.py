@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from comfyui_fitv2 import FiTConfig
-from training.train import main
 from training.train import config as config_module
+from training.train import main
 from training.train.config import ConfigError, ModelConfig, differences
 from training.train.config_parser import config_from_dict, config_names, parse_config
 
