@@ -6,7 +6,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -68,19 +68,25 @@ def file_digest(*paths: Path) -> str:
 
 
 def check_output_folder(
-    output: Path, settings: Mapping[str, Any], *, name: str, holds: str
+    output: Path,
+    settings: Mapping[str, Any],
+    *,
+    name: str,
+    holds: str,
+    compare: Callable[[Mapping[str, Any], Mapping[str, Any]], Iterable[str]] | None = None,
 ) -> None:
     """Let ``output`` belong to ``settings``, written to its file ``name`` on first use.
 
-    ``holds`` says what the folder is for, such as "generated images". Raises ``OutputFolderError``
-    where the folder belongs to other settings, holds other files, or is a file.
+    ``holds`` says what the folder is for, such as "generated images"; ``compare`` names what
+    differs between the settings before and now, by default ``differences``. Raises
+    ``OutputFolderError`` where the folder belongs to other settings, holds other files, or is a file.
     """
     file = output / name
     if output.exists() and not output.is_dir():
         raise OutputFolderError(f"{output} is a file. Name a folder.")
     if file.is_file():
         before = json.loads(file.read_text(encoding="utf-8"))
-        if changed := differences(before, settings):
+        if changed := list((compare or differences)(before, settings)):
             raise OutputFolderError(
                 f"{output} holds {holds} made with different settings "
                 f"({'; '.join(changed)}). Name another --output, or remove that folder to start over."
