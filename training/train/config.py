@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal, get_type_hints
 from tyro.conf import Suppress
 
 from comfyui_fitv2.config import FiTConfig
-from comfyui_fitv2.solvers import DEFAULT_SOLVER
 
 TrainableGroup = Literal[
     "adaln",
@@ -191,10 +190,8 @@ class SamplesConfig:
     size; or sizes in pixels, such as 256x192."""
     classes: Count = 4
     """Number of classes on the sheet, spread evenly over all."""
-    solver: str = DEFAULT_SOLVER
-    """Solver that generates the images."""
     steps: Count = 20
-    """Steps of the solver."""
+    """Steps of the default solver."""
     guidance_scale: float = 2.0
     """Strength of classifier-free guidance."""
     seed: int = 0
