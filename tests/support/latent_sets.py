@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
-from comfyui_fitv2.config import LatentFormat
+from comfyui_fitv2.config import PATCH_SIZE
+from comfyui_fitv2.metadata import LatentFormat
 from training.data.arrow_set import EncodedExample, finish, write_shard
-from training.data.latent_set import PATCH_SIZE, LatentSetInfo
+from training.data.latent_set import LatentSetInfo
 
 
 def make_latent_set(

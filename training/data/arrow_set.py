@@ -27,8 +27,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from comfyui_fitv2.config import PATCH_SIZE
+
 from ..whole_files import write_json, write_whole
-from .latent_set import INFO_FILE, PATCH_SIZE, LatentSet, LatentSetError, LatentSetInfo
+from .latent_set import INFO_FILE, LatentSet, LatentSetError, LatentSetInfo
 
 _FORMAT = 1
 _GRID_COLUMNS = ("rows", "columns", "cropped_rows", "cropped_columns")

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from comfyui_fitv2.config import LatentFormat
-from comfyui_fitv2.resolution import TOKEN_PIXELS, VAE_FACTOR
+from comfyui_fitv2.metadata import LatentFormat
 
 INFO_FILE = "latent_set.json"
 """What a set written by ``prepare`` says of itself; the last file that is written."""
-PATCH_SIZE = TOKEN_PIXELS // VAE_FACTOR
-SD_SCALE = 0.18215
 
 
 class LatentSetError(ValueError):
@@ -52,7 +49,7 @@ class LatentSetInfo:
             "class_names": list(self.class_names),
             "channels": self.channels,
             "resolution": self.image_size,
-            "latent_format": asdict(self.latent_format),
+            "latent_format": self.latent_format.to_dict(),
             "vae": self.vae,
             "flips": self.flips,
             "posterior": self.posterior,
@@ -62,10 +59,11 @@ class LatentSetInfo:
     def from_dict(cls, content: Mapping[str, Any]) -> LatentSetInfo:
         """The reverse of ``to_dict``. Raises ``KeyError`` or ``TypeError`` for other content."""
         values = dict(content)
+        latent_format = LatentFormat.from_dict(values.pop("latent_format"), values["channels"])
         return cls(
             class_names=tuple(values.pop("class_names")),
             image_size=values.pop("resolution"),
-            latent_format=LatentFormat(**values.pop("latent_format")),
+            latent_format=latent_format,
             **values,
         )
 

@@ -20,11 +20,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from comfyui_fitv2.config import LatentFormat
+from comfyui_fitv2.config import PATCH_SIZE
 from comfyui_fitv2.labels import IMAGENET_CLASSES, imagenet_class_names
+from comfyui_fitv2.metadata import SD_LATENT_FORMAT
 from comfyui_fitv2.resolution import TOKEN_PIXELS
 
-from .latent_set import PATCH_SIZE, SD_SCALE, LatentSet, LatentSetError, LatentSetInfo
+from .latent_set import LatentSet, LatentSetError, LatentSetInfo
 
 _LAYOUT = re.compile(r"from_16_to_(\d+)|greater_than_(\d+)_(?:resize|crop)")
 _READERS = 16
@@ -65,7 +66,7 @@ class OfficialLatentSet(LatentSet):
             class_names=tuple(imagenet_class_names() or map(str, range(IMAGENET_CLASSES))),
             channels=_read_tokens(self._files[0][0]).shape[-1] // PATCH_SIZE**2,
             image_size=isqrt(tokens) * TOKEN_PIXELS,
-            latent_format=LatentFormat(SD_SCALE),
+            latent_format=SD_LATENT_FORMAT,
             vae="Stable Diffusion's, by the official release",
         )
 

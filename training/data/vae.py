@@ -16,18 +16,17 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from comfyui_fitv2.autoencoder import TinyAutoencoder, is_tiny_autoencoder, load_autoencoder
+from comfyui_fitv2.metadata import SD_LATENT_FORMAT
 from comfyui_fitv2.resolution import VAE_FACTOR
 
 from ..whole_files import file_digest
 from .bundled import TINY_FILE
-from .latent_set import SD_SCALE
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 Module = TypeVar("Module", bound=nn.Module)
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TINY = "tiny"
 """The name of the bundled VAE."""
 
@@ -240,7 +239,8 @@ def _load_kl_file(path: Path) -> AutoencoderKL:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     first_stage = {"params": {"ddconfig": SD_LAYOUT}}
-    model = {"params": {"scale_factor": SD_SCALE, "first_stage_config": first_stage}}
+    scale = SD_LATENT_FORMAT.scale_factor
+    model = {"params": {"scale_factor": scale, "first_stage_config": first_stage}}
     return AutoencoderKL.from_single_file(
         str(path), original_config={"model": model}, local_files_only=True
     )

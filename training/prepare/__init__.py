@@ -23,13 +23,14 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from comfyui_fitv2.config import LatentFormat
+from comfyui_fitv2.config import PRECISIONS
+from comfyui_fitv2.metadata import LatentFormat
 
 from ..command_line import parse_options, run_command
 from ..data.arrow_set import count_examples, finish, shard_failures, shard_path
 from ..data.latent_set import INFO_FILE, LatentSetInfo
 from ..data.sources import ImageSource, open_images
-from ..data.vae import DTYPES, TINY, VAE, open_vae, vae_digest
+from ..data.vae import TINY, VAE, open_vae, vae_digest
 from ..processes import join_processes, on_main
 from ..whole_files import TEMPORARY_SUFFIX, write_json
 from .encode import encode_shards
@@ -113,7 +114,7 @@ def prepare(options: PrepareOptions) -> None:
             print(f"{output} is complete: {count_examples(output, plan.shards)} images.")
         return
     device = options.device or str(state.device)
-    vae = open_vae(options.vae, device, DTYPES[options.precision], options.scale_factor)
+    vae = open_vae(options.vae, device, PRECISIONS[options.precision], options.scale_factor)
     encode_shards(
         source,
         plan,

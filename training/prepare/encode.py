@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from comfyui_fitv2.pixels import from_bytes
+
 from ..data.arrow_set import EncodedExample, shard_path, write_shard
 from ..data.decode import read_versions
 from ..data.sources import ImageSource, evenly
@@ -127,7 +129,7 @@ class _Shard:
         ]
 
     def _encode(self, batch: dict[tuple[int, bool], np.ndarray]) -> None:
-        images = torch.from_numpy(np.stack(list(batch.values()))).permute(0, 3, 1, 2).float() / 255
+        images = from_bytes(np.stack(list(batch.values())))
         views = [images, images.flip(-1)] if self._flip else [images]
         moments = torch.stack([self._vae.moments(view) for view in views], dim=1)
         for (index, cropped), moment in zip(batch, moments.to("cpu", torch.float16), strict=True):

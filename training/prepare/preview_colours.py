@@ -6,6 +6,7 @@ fit needs no image a second time, and is the same for any number of processes.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,12 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from comfyui_fitv2.config import LatentFormat
+from comfyui_fitv2.config import PATCH_SIZE
+from comfyui_fitv2.metadata import LatentFormat
 from comfyui_fitv2.preview import fit_latent_format
 from comfyui_fitv2.resolution import VAE_FACTOR
 
 from ..data.arrow_set import read_shard
-from ..data.latent_set import PATCH_SIZE
 from ..data.sources import evenly
 
 EXAMPLES_PER_SHARD = 8
@@ -70,10 +71,10 @@ def fit_preview_colours(
     )
     fitted = fit_latent_format(latents, colours, scale_factor=scale_factor)
     factors, bias = fitted.latent_rgb_factors or [], fitted.latent_rgb_factors_bias or []
-    return LatentFormat(
-        scale_factor,
-        [[round(value, _DIGITS) for value in row] for row in factors],
-        [round(value, _DIGITS) for value in bias],
+    return replace(
+        fitted,
+        latent_rgb_factors=[[round(value, _DIGITS) for value in row] for row in factors],
+        latent_rgb_factors_bias=[round(value, _DIGITS) for value in bias],
     )
 
 

@@ -66,7 +66,8 @@ def test_names_that_are_not_text_are_left_out(tmp_path: Path) -> None:
     [
         (
             "m.jsonl",
-            '{"file": "b.png", "label": "dog"}\n\n{"file": "x/a.png", "label": "cat", "by": 1}\n{"file": "c.png", "label": "dog"}\n',
+            '{"file": "b.png", "label": "dog"}\n\n{"file": "x/a.png", "label": "cat", "by": 1}\n'
+            '{"file": "c.png", "label": "dog"}\n',
         ),
         ("m.csv", "by,file,label\nme,b.png,dog\nme,x/a.png,cat\n,c.png,dog\n"),
         ("m.CSV", "\ufefffile_name,label\nb.png,dog\nx/a.png,cat\nc.png,dog\n"),
