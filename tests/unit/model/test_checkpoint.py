@@ -171,8 +171,8 @@ def test_version_1_is_recognised_by_shape_and_its_learned_sigma_dropped(
     path.write_bytes(torch_pickle(published))
     loaded = load_checkpoint(path)
     assert loaded.config == small
-    assert torch.equal(loaded.model.final_layer.linear.weight, noise)  # pyright: ignore[reportArgumentType]
-    assert torch.equal(loaded.model.final_layer.linear.bias, torch.arange(16.0))  # pyright: ignore[reportArgumentType]
+    assert torch.equal(loaded.model.final_layer.linear.weight, noise)
+    assert torch.equal(loaded.model.final_layer.linear.bias, torch.arange(16.0))
 
 
 def test_weights_stay_in_the_file_until_used(tmp_path: Path) -> None:
