@@ -46,8 +46,7 @@ MIDPOINT = Tableau((0, 1 / 2), ((), (1 / 2,)), (0, 1))
 THREE_EIGHTHS = Tableau(
     (0, 1 / 3, 2 / 3, 1), ((), (1 / 3,), (-1 / 3, 1), (1, -1, 1)), (1 / 8, 3 / 8, 3 / 8, 1 / 8)
 )
-# Dormand and Prince 1980. Its last stage is the new point: the next step has its first slope
-# already.
+# Dormand and Prince 1980. The last stage is the new point, and so the next step's first slope.
 DOPRI5 = Tableau(
     (0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1),
     (
@@ -271,12 +270,13 @@ def sde_heun(
         kick = noise_source(x) * (2 * weight(t) * dt).sqrt()
         if t_next >= 1:
             slope = _first_slope(velocity, callback, step, x, t)
-            return x + dt * _drift(slope, x, t, weight) + kick
-        x = x + kick
-        drift = _drift(_first_slope(velocity, callback, step, x, t), x, t, weight)
-        ahead = x + dt * drift
-        drift_ahead = _drift(velocity(ahead, t_next), ahead, t_next, weight)
-        x = x + dt * ((drift + drift_ahead) / 2)
+            x = x + dt * _drift(slope, x, t, weight) + kick
+        else:
+            x = x + kick
+            drift = _drift(_first_slope(velocity, callback, step, x, t), x, t, weight)
+            ahead = x + dt * drift
+            drift_ahead = _drift(velocity(ahead, t_next), ahead, t_next, weight)
+            x = x + dt * ((drift + drift_ahead) / 2)
     return _finish(velocity, x, times, callback, weight, last_step)
 
 

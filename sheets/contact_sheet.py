@@ -102,7 +102,8 @@ def by_name(
         if (row, column) in places:
             raise ValueError(f"Two images for row {row!r} and column {column!r} of a sheet.")
         places[row, column] = cell
-    rows, columns = (list(dict.fromkeys(names)) for names in zip(*places, strict=True))
+    rows = list(dict.fromkeys(row for row, _ in places))
+    columns = list(dict.fromkeys(column for _, column in places))
     return [[places.get((row, column)) for column in columns] for row in rows], rows, columns
 
 
@@ -155,10 +156,8 @@ class _Placed:
         image = self.image.convert("RGB")
         if image.size == self.size:
             return image
-        # Bicubic keeps an image that was drawn pixel by pixel sharp; Lanczos averages when it
-        # reduces.
-        reduces = self.size[0] < image.width
-        how = Image.Resampling.LANCZOS if reduces else Image.Resampling.BICUBIC
+        smaller = self.size[0] < image.width
+        how = Image.Resampling.LANCZOS if smaller else Image.Resampling.BICUBIC
         return image.resize(self.size, how)
 
 
@@ -203,6 +202,7 @@ class _Layout:
         return [[cell and placed(cell) for cell in row] for row in grid]
 
     def _lines(self, name: str, width: float) -> list[str]:
+        """The lines of a row's or column's name; none without a name."""
         return _wrap(name, self.font, width) if name else []
 
     def _top(self) -> int:
@@ -212,6 +212,7 @@ class _Layout:
         return top + (LINE * name_lines + GAP // 2 if name_lines else 0)
 
     def _heights(self) -> list[int]:
+        """Of each row: room for its images with their captions, and for its name."""
         heights = []
         for row, name in zip(self.grid, self.row_names, strict=True):
             captions = max((len(cell.caption) for cell in row if cell), default=0)
@@ -228,8 +229,8 @@ class _Layout:
             _write(pen, name, left + width / 2, top, INK, self.font, "ma")
         for top, row, name in zip(self.tops, self.grid, self.row_names, strict=True):
             height = _image_height(row)
-            middle = top + max(0, (height - LINE * len(name)) / 2)
-            _write(pen, name, PADDING + self.name_width, middle, INK, self.font, "ra")
+            name_top = top + max(0, (height - LINE * len(name)) / 2)
+            _write(pen, name, PADDING + self.name_width, name_top, INK, self.font, "ra")
             for left, width, cell in zip(self.lefts, self.widths, row, strict=False):
                 if cell is not None:
                     self._draw_cell(sheet, pen, cell, left, width, top + height)

@@ -107,13 +107,13 @@ def test_a_perfect_model_of_either_kind_means_the_velocity_of_the_flow(
     torch.testing.assert_close(velocity, data - noise, rtol=1e-4, atol=1e-4)
 
 
-def test_each_flow_draws_times_of_its_own() -> None:
-    def draw(name: str) -> Tensor:
+def test_each_flow_has_times_of_its_own() -> None:
+    def times_of(name: str) -> Tensor:
         generator = torch.Generator().manual_seed(0)
         times = [FLOWS[name].draw_time(generator, "uniform", 0.0, 1.0, 1.0) for _ in range(2000)]
         return torch.stack(times)
 
-    flow, ddpm = draw("velocity"), draw("epsilon")
+    flow, ddpm = times_of("velocity"), times_of("epsilon")
     assert 0 <= flow.min() < 0.01
     assert 0.99 < flow.max() <= 1
     assert torch.equal(ddpm, ddpm.round())

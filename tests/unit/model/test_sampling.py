@@ -52,13 +52,13 @@ def test_outside_the_guidance_interval_the_class_alone_is_evaluated(golden_model
     model.load_state_dict(golden_model.state_dict())
     noise, y = torch.randn(1, 4, 8, 12), torch.tensor([3])
     times = [0.0, 0.25, 0.5, 0.75]
-    drawn = sample(model, noise, y, "euler", 4, Guidance(3.0, interval=(0.2, 0.5)))
+    sampled = sample(model, noise, y, "euler", 4, Guidance(3.0, interval=(0.2, 0.5)))
     assert model.images == 4 + 2
     x = noise
     for t in times:
         scale = 3.0 if 0.2 <= t <= 0.5 else 1.0
         x = x + 0.25 * guided_velocity(golden_model, y, Guidance(scale))(x, torch.tensor(t))
-    torch.testing.assert_close(drawn, x)
+    torch.testing.assert_close(sampled, x)
 
 
 def test_all_channels_can_be_guided(golden_model: FiT) -> None:
@@ -153,14 +153,14 @@ def test_a_shift_moves_the_noise_level_as_published() -> None:
     assert resolution_shift(100, 256) == 1.0
 
 
-def test_a_seed_draws_the_same_by_a_stochastic_solver(golden_model: FiT) -> None:
+def test_a_seed_decides_what_a_stochastic_solver_samples(golden_model: FiT) -> None:
     noise, y = torch.randn(2, 4, 8, 12), torch.tensor([1, 2])
-    drawn = []
+    sampled = []
     for seed in (5, 5, 6):
         torch.manual_seed(seed)
-        drawn.append(sample(golden_model, noise, y, "sde-heun", 6, 2.0))
-    assert torch.equal(drawn[0], drawn[1])
-    assert not torch.equal(drawn[0], drawn[2])
+        sampled.append(sample(golden_model, noise, y, "sde-heun", 6, 2.0))
+    assert torch.equal(sampled[0], sampled[1])
+    assert not torch.equal(sampled[0], sampled[2])
 
 
 SIZES = [(4, 8, 12), (4, 4, 4), (4, 8, 12), (4, 20, 2)]
