@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from comfyui_fitv2 import FiT, patchify, sample, unpatchify
-from comfyui_fitv2.integrators import dopri5, sde_euler, sde_heun
+from comfyui_fitv2.integrators import dopri5
 from comfyui_fitv2.solvers import (
     DIFFUSIONS,
     LAST_STEPS,
@@ -17,6 +17,7 @@ from comfyui_fitv2.solvers import (
     SolverError,
     solver_named,
 )
+from comfyui_fitv2.stochastic import sde_euler, sde_heun
 
 GRID = (4, 6)
 
