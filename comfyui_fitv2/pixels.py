@@ -18,7 +18,6 @@ def to_bytes(images: Tensor) -> np.ndarray:
 
 def from_bytes(array: np.ndarray) -> Tensor:
     """uint8 (…, H, W, 3) to fp32 images (…, 3, H, W) in 0..1, in the memory order of the array."""
-    writable = (
-        array if array.flags.writeable else array.copy()
-    )  # from_numpy warns of read-only ones
+    # from_numpy warns of read-only arrays, such as those of Pillow's images.
+    writable = array if array.flags.writeable else array.copy()
     return torch.from_numpy(writable).movedim(-1, -3).float() / 255
