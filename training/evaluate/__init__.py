@@ -22,6 +22,7 @@ from pathlib import Path
 
 from torch_fidelity import FeatureExtractorBase
 
+from comfyui_fitv2.config import FiTConfig
 from comfyui_fitv2.extrapolation import Extrapolation
 from comfyui_fitv2.labels import split_list
 
@@ -61,17 +62,13 @@ class EvaluateOptions(GenerationOptions):
     """Folder for the features of reference images, to share between evaluations; by default a
     folder in --output."""
 
-    def __post_init__(self) -> None:
-        GenerationOptions.__post_init__(self)
-        if self.reference_count < 1:
-            raise ValueError(f"--reference-count must be 1 or more, not {self.reference_count}.")
-        if self.extrapolations and not self.methods:
-            raise ValueError('--extrapolations is empty. Write such as none "ntk + pro2".')
-
-    @property
-    def methods(self) -> list[Extrapolation]:
-        """The extrapolations, each once. Raises ``ValueError`` on an unknown one."""
+    def methods(self, config: FiTConfig) -> list[Extrapolation]:
+        """The extrapolations, each once. Raises ``ValueError`` on none and on an unknown one."""
+        if not self.extrapolations:
+            return [config.default_extrapolation]
         texts = split_list(";".join(self.extrapolations))
+        if not texts:
+            raise ValueError('--extrapolations is empty. Write such as none "ntk + pro2".')
         return list(dict.fromkeys(Extrapolation.parse(text) for text in texts))
 
 
@@ -80,14 +77,15 @@ def evaluate(options: EvaluateOptions) -> Evaluation | None:
 
     Raises ``ValueError`` or ``OSError`` on a user's error.
     """
+    if options.reference_count < 1:
+        raise ValueError(f"--reference-count must be 1 or more, not {options.reference_count}.")
     if not options.reference.is_dir():
         raise ValueError(f"--reference {options.reference} is not a folder of images.")
     extractor = feature_extractor(options.inception)
     state = join_processes(options.device)
     sampler = options.open_sampler(state)
-    methods = options.methods or [sampler.loaded.config.default_extrapolation]
     requests: dict[str, list[Request]] = {}
-    for method in methods:
+    for method in options.methods(sampler.loaded.config):
         folder = options.output / _IMAGES / _folder_name(method.label)
         requests[method.label] = write_images(sampler, options, method, folder, state)
     if not state.is_main_process:

@@ -87,10 +87,6 @@ class GenerationOptions:
     device: str | None = None
     """Such as cpu or cuda:1; by default the one that accelerate assigns."""
 
-    def __post_init__(self) -> None:
-        if self.batch_tokens < 1:
-            raise ValueError(f"--batch-tokens must be 1 or more, not {self.batch_tokens}.")
-
     def settings(self, extrapolation: Extrapolation | None) -> SamplingSettings:
         """The settings of sampling. Raises ``ValueError`` on values out of range."""
         guidance = Guidance(self.guidance_scale, self.guidance_power)
@@ -158,6 +154,7 @@ def write_images(
     loaded, settings = sampler.loaded, options.settings(extrapolation)
     labels, sizes = options.labels(loaded), options.resolutions(loaded.config)
     requests = requests_for(labels, sizes, options.count)
+    cut = batches(requests, options.batch_tokens, packed=options.packed, solver=options.solver)
     identity = {
         "checkpoint": f"{options.checkpoint.name} {sampler.checkpoint_digest}",
         "vae": sampler.vae_digest,
@@ -169,7 +166,6 @@ def write_images(
     on_main(
         state, lambda: check_output_folder(folder, identity, name=SETTINGS_FILE, holds="images")
     )
-    cut = batches(requests, options.batch_tokens, packed=options.packed, solver=settings.solver)
     own = cut[state.process_index :: state.num_processes]
     quiet = not state.is_local_main_process
     sampler.write_missing(own, settings, folder, packed=options.packed, quiet=quiet)

@@ -67,7 +67,7 @@ class SamplingSettings:
 
 
 def requests_for(labels: Sequence[Label], sizes: Sequence[Resolution], count: int) -> list[Request]:
-    """``count`` images per class and size, size after size. Raises ``ValueError`` if below 1."""
+    """``count`` images per class and size, size after size. Raises ``ValueError`` below 1."""
     if count < 1:
         raise ValueError(f"There must be 1 image or more per class, not {count}.")
     return [
@@ -81,8 +81,10 @@ def batches(
 ) -> list[list[Request]]:
     """Cut ``requests``, in order, into batches of at most ``tokens`` tokens, or of one image.
 
-    A batch has images of one size unless ``packed``.
+    A batch has images of one size unless ``packed``. Raises ``ValueError`` on fewer than 1 token.
     """
+    if tokens < 1:
+        raise ValueError(f"A batch must have 1 token or more, not {tokens}.")
     cut: list[list[Request]] = []
     for request in requests:
         batch = cut[-1] if cut else []

@@ -62,9 +62,7 @@ def test_lists_are_several_words_or_one_with_commas(
 
 
 def test_a_name_that_holds_a_comma_is_one_class(arguments: list[str], tmp_path: Path) -> None:
-    config = FiTConfig(
-        hidden_size=32, depth=1, num_heads=2, num_classes=3, adaln_lora_dim=8, in_channels=16
-    )
+    config = FiTConfig(hidden_size=32, depth=1, num_heads=2, num_classes=3, adaln_lora_dim=8)
     names = ["Argentina", "Korea, Republic of", "France"]
     loaded = load_checkpoint(arguments[1])
     metadata = Metadata(config, names, loaded.latent_format)
@@ -185,7 +183,7 @@ def test_npz_holds_the_images_of_a_size_in_order(arguments: list[str], tmp_path:
         (["--count", "0"], "1 image or more"),
         (["--solver", "magic"], "magic"),
         (["--vae", "none.pt"], "none.pt"),
-        (["--batch-tokens", "0"], "--batch-tokens"),
+        (["--batch-tokens", "0"], "1 token or more"),
         (["--seed", "-1"], "seed"),
     ],
 )
