@@ -1,17 +1,30 @@
-"""Atomic writes, file digests, and output folders that belong to one command's settings."""
+"""Atomic writes, file digests, and output folders that belong to one command's settings.
+
+``write_whole`` and ``sync_to_disk`` are the library's.
+"""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-TEMPORARY_SUFFIX = ".tmp"
+from comfyui_fitv2.whole_file import TEMPORARY_SUFFIX, sync_to_disk, write_whole
+
+__all__ = [
+    "TEMPORARY_SUFFIX",
+    "OutputFolderError",
+    "check_output_folder",
+    "file_digest",
+    "sync_to_disk",
+    "temporary_file",
+    "write_json",
+    "write_text",
+    "write_whole",
+]
 
 
 class OutputFolderError(ValueError):
@@ -27,32 +40,6 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file, atomically."""
     with write_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def write_whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write. The file gets the name ``path`` once it is on the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-    try:
-        yield temporary
-        sync_to_disk(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sync_to_disk(path: Path) -> None:
-    """Flush a file, or the names in a folder, to the disk. Raises ``OSError`` where that fails."""
-    if path.is_dir() and os.name == "nt":  # Windows opens no folders
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network drives cannot
-            raise
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
