@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +18,7 @@ __all__ = [
     "TEMPORARY_SUFFIX",
     "OutputFolderError",
     "check_output_folder",
+    "differences",
     "file_digest",
     "sync_to_disk",
     "temporary_file",
@@ -25,6 +26,9 @@ __all__ = [
     "write_text",
     "write_whole",
 ]
+
+Settings = Mapping[str, Any]
+"""Values that JSON can hold, by name."""
 
 
 class OutputFolderError(ValueError):
@@ -58,26 +62,41 @@ def file_digest(*paths: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def differences(before: Settings, now: Settings) -> list[str]:
+    """The keys whose values differ, each as "key: before → now"."""
+    keys = dict.fromkeys([*before, *now])
+    return [
+        f"{key}: {before.get(key)} → {now.get(key)}"
+        for key in keys
+        if before.get(key) != now.get(key)
+    ]
+
+
 def check_output_folder(
-    output: Path, settings: Mapping[str, Any], *, name: str, holds: str
+    output: Path,
+    settings: Settings,
+    *,
+    name: str,
+    holds: str,
+    compare: Callable[[Settings, Settings], Sequence[str]] = differences,
 ) -> None:
     """Check that the folder ``output`` belongs to ``settings``; create it on first use.
 
-    The settings, values that JSON can hold, are stored in the folder's file ``name``. ``holds``
-    describes the folder's content in messages, such as "generated images". Raises
-    ``OutputFolderError`` where the folder was made with different settings or contains files of
-    something else, and where ``output`` is a file.
+    The settings are stored in the folder's file ``name``. ``holds`` describes the folder's content
+    in messages, such as "generated images"; ``compare`` lists how the settings before and now
+    differ. Raises ``OutputFolderError`` where the folder was made with different settings or
+    contains files of something else, and where ``output`` is a file.
     """
     file = output / name
     if output.exists() and not output.is_dir():
         raise OutputFolderError(f"{output} is a file. Name a folder.")
     if file.is_file():
         before = json.loads(file.read_text(encoding="utf-8"))
-        if changed := differences(before, settings):
+        if changed := compare(before, settings):
             raise OutputFolderError(
                 f"{output} contains {holds} made with different settings "
-                f"({'; '.join(changed)}). "
-                "Name another --output, or remove that folder to start over."
+                f"({'; '.join(changed)}). Name another --output, or remove that folder to start "
+                "over."
             )
         return
     if output.is_dir() and any(not path.name.startswith(".") for path in output.iterdir()):
@@ -86,13 +105,3 @@ def check_output_folder(
         )
     output.mkdir(parents=True, exist_ok=True)
     write_json(file, settings)
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The keys whose values differ, each as "key: before → now"."""
-    keys = dict.fromkeys([*before, *now])
-    return [
-        f"{key}: {before.get(key)} → {now.get(key)}"
-        for key in keys
-        if before.get(key) != now.get(key)
-    ]
