@@ -44,23 +44,19 @@ class EvaluateOptions(GenerationOptions):
     """Options of the command."""
 
     output: Path
-    """Folder for the report, the images and their features. The same command resumes where it
-    stopped."""
+    """Folder for report, images and features. The same command resumes where it stopped."""
     reference: Path
     """Folder of images to compare with; sub-folders are read too."""
     count: int = 50
     """Number of images per class and size."""
     extrapolations: tuple[str, ...] = ()
-    """RoPE extrapolations, such as none ntk "ntk + pro2"; semicolons separate too. By default the
-    one that the model was trained with."""
+    """RoPE extrapolations, such as none ntk "ntk + pro2"; by default as the model was trained."""
     inception: Path | None = None
-    """Inception weights of torch-fidelity or pytorch-fid, for numbers comparable with published
-    ones."""
+    """Inception weights of torch-fidelity or pytorch-fid, for published metrics."""
     reference_count: int = 50_000
     """Maximum number of reference images."""
     cache: Path | None = None
-    """Folder for the features of reference images, to share between evaluations; by default a
-    folder in --output."""
+    """Folder for features of the reference, which evaluations can share; by default in --output."""
 
     def methods(self, config: FiTConfig) -> list[Extrapolation]:
         """The extrapolations, each once. Raises ``ValueError`` on none and on an unknown one."""

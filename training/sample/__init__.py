@@ -54,11 +54,9 @@ class GenerationOptions:
     checkpoint: Path
     """A FiTv2 checkpoint, written by training.export or officially released."""
     sizes: tuple[str, ...]
-    """Sizes in pixels, width x height, such as 256x256 160x320, or ratios: "1:1" for as many tokens
-    as the model was trained on, "3:2 @ 576" for at most 576. Commas separate too."""
+    """Pixels, such as 256x256 160x320 (width x height), or ratios: "1:1", "3:2 @ 576" (tokens)."""
     classes: tuple[str, ...] = ("all",)
-    """Class ids or names, such as 0 1 or France Finland. Commas separate too, or semicolons where a
-    name holds a comma."""
+    """Ids or names, such as 0 1 or "France, Finland"; separated by ; if a name has a comma."""
     count: int = 1
     """Number of images per class and size."""
     solver: Annotated[str, tyro.conf.arg(metavar="|".join(SOLVERS))] = DEFAULT_SOLVER
@@ -76,8 +74,7 @@ class GenerationOptions:
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of the model; the solver and the VAE compute in fp32."""
     preset: str | None = None
-    """Architecture, needed only for official high-resolution releases: fitv2-xl-hr or
-    fitv2-3b-hr."""
+    """Architecture of an official high-resolution release: fitv2-xl-hr or fitv2-3b-hr."""
     batch_tokens: int = 4096
     """Maximum number of tokens in a batch; 256 tokens are 256 x 256 pixels."""
     packed: bool = False
@@ -124,8 +121,7 @@ class SampleOptions(GenerationOptions):
     output: Path
     """Folder for the images. The same command resumes where it stopped."""
     extrapolation: str | None = None
-    """RoPE extrapolation, such as "ntk" or "ntk + pro2"; by default the one that the model was
-    trained with."""
+    """RoPE extrapolation, such as "ntk" or "ntk + pro2"; by default as the model was trained."""
 
 
 def sample(options: SampleOptions) -> list[Request]:
