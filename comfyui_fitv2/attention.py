@@ -31,7 +31,8 @@ VariableLengthAttention = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int,
 """Attention within each image of a pack, with the interface of ``varlen_attn``.
 
 Takes queries, keys and values (tokens, heads, head_dim), then for queries and for keys the index of
-each image's first token and of the end, (images + 1,) int32, then the longest image's tokens, twice.
+each image's first token and of the end, (images + 1,) int32, then the longest image's tokens,
+twice.
 """
 
 
@@ -95,8 +96,8 @@ class PackedBatch(TokenBatch):
     ) -> None:
         """``rotations`` holds one table (tokens, head_dim / 2) per image.
 
-        ``variable_length_attention`` replaces ``attention`` for all images at once. By default it is
-        PyTorch's, where that can run and ``attention`` is PyTorch's too.
+        ``variable_length_attention`` replaces ``attention`` for all images at once. By default it
+        is PyTorch's, where that can run and ``attention`` is PyTorch's too.
         """
         cos, sin = zip(*rotations, strict=True)
         self.rotation = torch.cat(cos), torch.cat(sin)
@@ -124,7 +125,7 @@ class PackedBatch(TokenBatch):
         position_shift: Pair = (0.0, 0.0),
         variable_length_attention: VariableLengthAttention | None = None,
     ) -> PackedBatch:
-        """The batch of images with these (rows, columns) ``grids`` at the model's times ``t`` (images,).
+        """The batch of images with these (rows, columns) ``grids`` at the times ``t`` (images,).
 
         One extrapolation is for all images; ``attention`` is the model's by default. The tables are
         on the device of ``t``. See ``FiT.rotations``.
@@ -179,19 +180,19 @@ class PackedBatch(TokenBatch):
         return self._joined([torch.addcmul(x, gate, branch) for x, branch, gate in groups])
 
     def _heads_by_group(self, x: Tensor) -> Iterator[Tensor]:
-        """(1, heads, tokens, head_dim) to (images, heads, tokens per image, head_dim) of each group."""
+        """(1, heads, tokens, head_dim) to each group's (images, heads, tokens, head_dim)."""
         parts = x[0].split([length * count for length, count in self.groups], dim=1)
         for part, (length, count) in zip(parts, self.groups, strict=True):
             yield part.unflatten(1, (count, length)).transpose(0, 1)
 
     def _tokens_by_group(self, x: Tensor) -> Iterator[Tensor]:
-        """(1, tokens, width) to (images, tokens per image, width) of each group."""
+        """(1, tokens, width) to each group's (images, tokens, width)."""
         parts = x[0].split([length * count for length, count in self.groups])
         for part, (length, count) in zip(parts, self.groups, strict=True):
             yield part.view(count, length, -1)
 
     def _images_by_group(self, per_image: Tensor) -> Sequence[Tensor]:
-        """(images, width) to (images, 1, width) of each group."""
+        """(images, width) to each group's (images, 1, width)."""
         return per_image[:, None].split([count for _, count in self.groups])
 
     def _joined(self, groups: list[Tensor]) -> Tensor:

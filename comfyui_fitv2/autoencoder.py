@@ -1,8 +1,8 @@
 """The tiny VAE: plain convolutions from 8 × 8 pixels to one latent and back, without a posterior.
 
-Layers and keys are those of TAESD (github.com/madebyollin/taesd), which ComfyUI's VAELoader reads. The
-encoder and the decoder work in the model's scale; ``vae_scale`` and ``vae_shift`` lead to the host's
-unscaled latents, which are encoder / ``vae_scale`` + ``vae_shift``.
+Layers and keys are those of TAESD (github.com/madebyollin/taesd), which ComfyUI's VAELoader reads.
+The encoder and the decoder work in the model's scale; ``vae_scale`` and ``vae_shift`` lead to the
+host's unscaled latents, which are encoder / ``vae_scale`` + ``vae_shift``.
 """
 
 from __future__ import annotations
@@ -77,7 +77,10 @@ class TinyAutoencoder(nn.Module):
         return self.taesd_encoder(images) + self.vae_shift * self.vae_scale
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents (batch, channels, h, w) in the model's scale to images (batch, 3, 8·h, 8·w) in 0..1."""
+        """Latents (batch, channels, H, W) in the model's scale to images (batch, 3, 8·H, 8·W).
+
+        Images are in 0..1.
+        """
         return self.taesd_decoder(latents - self.vae_shift * self.vae_scale).clamp(0, 1)
 
 
@@ -94,10 +97,11 @@ def load_autoencoder(path: str | os.PathLike[str]) -> TinyAutoencoder:
             path, f"not a readable safetensors file ({error}). Download or copy it again."
         ) from None
     if not is_tiny_autoencoder(tensors):
+        first = ", ".join(sorted(tensors)[:3])
         raise AutoencoderError(
             path,
-            f"not a tiny VAE: its {len(tensors)} tensors begin with {', '.join(sorted(tensors)[:3])}; "
-            "expected taesd_encoder.*.",
+            f"not a tiny VAE: its {len(tensors)} tensors begin with {first}; expected "
+            "taesd_encoder.*.",
         )
     channels = len(tensors["taesd_encoder.14.bias"]) if "taesd_encoder.14.bias" in tensors else 4
     with torch.device("meta"):
@@ -108,8 +112,8 @@ def load_autoencoder(path: str | os.PathLike[str]) -> TinyAutoencoder:
     ]:
         raise AutoencoderError(
             path,
-            f"not a complete tiny VAE: {len(wrong)} tensors are missing, unknown or of another shape, "
-            f"such as {wrong[0]}.",
+            f"not a complete tiny VAE: {len(wrong)} tensors are missing, unknown or of another "
+            f"shape, such as {wrong[0]}.",
         )
     autoencoder.load_state_dict(
         {key: tensor.float() for key, tensor in tensors.items()}, strict=True, assign=True

@@ -1,7 +1,7 @@
 """Read FiTv2 checkpoints, official and our own, and write our own.
 
-The file type is detected from the content; the extension is ignored. Pickles are read without running
-code. Every way in which a file can be wrong gets an error that names it.
+The file type is detected from the content; the extension is ignored. Pickles are read without
+running code. Every way in which a file can be wrong gets an error that names it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .page_cache import read_ahead
 from .whole_file import write_whole
 
 METADATA_TENSOR = "fitv2_metadata"
-"""Key of a uint8 tensor that holds the metadata JSON, for hosts that save tensors but no metadata."""
+"""Key of a uint8 tensor with the metadata JSON, for hosts that save tensors but no metadata."""
 
 _PREFIXES = ("module.", "_orig_mod.", "model.diffusion_model.", "diffusion_model.")
 _CONTAINERS = ("model_ema", "ema", "state_dict", "model")
@@ -37,7 +37,10 @@ _AGAIN = "Download or copy it again, and compare its size with the source."
 
 
 class CheckpointError(ValueError):
-    """A file that is not a usable FiTv2 checkpoint; the message says which, what it is, what to do."""
+    """A file that is not a usable FiTv2 checkpoint.
+
+    The message names the file, and says what it is and what to do.
+    """
 
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(f"{path}: {what}")
@@ -83,7 +86,8 @@ def load_checkpoint(
     checkpoint, model = _read(Path(path), preset)
     state_dict = checkpoint.state_dict
     dtype = dtype or state_dict["x_embedder.proj.weight"].dtype
-    # Assigned, not copied: where the dtype is the file's, the mapped weights are the only copy in memory.
+    # Assigned, not copied: where the dtype is the file's, the mapped weights are the only copy in
+    # memory.
     model.load_state_dict({k: v.to(dtype) for k, v in state_dict.items()}, strict=True, assign=True)
     return LoadedModel(model.eval(), checkpoint.metadata)
 
@@ -91,9 +95,9 @@ def load_checkpoint(
 def read_checkpoint(path: str | os.PathLike[str], *, preset: str | None = None) -> Checkpoint:
     """Read a safetensors file or torch pickle, whatever its name, and check it against its model.
 
-    The configuration is that of the ``preset`` where one is given, else our metadata's, else that of
-    the preset with the same shapes. Raises ``CheckpointError`` for anything but a complete FiTv2 with
-    finite weights, and ``FileNotFoundError`` where there is no file.
+    The configuration is that of the ``preset`` where one is given, else our metadata's, else that
+    of the preset with the same shapes. Raises ``CheckpointError`` for anything but a complete FiTv2
+    with finite weights, and ``FileNotFoundError`` where there is no file.
     """
     return _read(Path(path), preset)[0]
 
@@ -141,8 +145,8 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError(
             path,
-            "a Git LFS pointer, not the weights it points to. Run `git lfs pull`, or download the file "
-            "itself.",
+            "a Git LFS pointer, not the weights it points to. Run `git lfs pull`, or download the "
+            "file itself.",
         )
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         raise CheckpointError(
@@ -199,8 +203,8 @@ def _safetensors_size(path: Path, size: int, header_size: int) -> int:
 
 
 def _read_pickle(path: Path, is_zip: bool) -> dict[str, Tensor]:
-    # torch.load takes any *path* that ends in .safetensors for safetensors, whatever it holds. An open
-    # file it reads as what it is, but it cannot map one into memory.
+    # torch.load takes any *path* that ends in .safetensors for safetensors, whatever it holds. An
+    # open file it reads as what it is, but it cannot map one into memory.
     by_path = is_zip and path.suffix != ".safetensors"
     if by_path:
         read_ahead(path)
@@ -253,8 +257,8 @@ def _require_fit(path: Path, tensors: Mapping[str, Tensor]) -> None:
         sample = ", ".join(sorted(tensors)[:_LISTED])
         raise CheckpointError(
             path,
-            f"not a FiTv2: its {len(tensors)} tensors begin with {sample}, and x_embedder.proj.weight "
-            "or blocks.0.attn.qkv.weight is missing.",
+            f"not a FiTv2: its {len(tensors)} tensors begin with {sample}, and "
+            "x_embedder.proj.weight or blocks.0.attn.qkv.weight is missing.",
         )
     if "blocks.0.mlp.fc1_g.weight" not in tensors:
         raise CheckpointError(
@@ -283,7 +287,7 @@ def _metadata(
 
 
 def _drop_learned_sigma(tensors: dict[str, Tensor], config: FiTConfig) -> None:
-    """Version 1 also predicts a variance, after the noise in each token; no sampler here uses it."""
+    """Version 1 also predicts a variance, after the noise in each token; no solver uses it."""
     if not flow_of(config).predicts_noise:
         return
     outputs = config.in_channels * config.patch_size**2
@@ -322,8 +326,8 @@ def _config_by_shape(path: Path, tensors: Mapping[str, Tensor], preset: str | No
     raise CheckpointError(
         path,
         f"a FiTv2 of hidden size {hidden}, {depth} blocks and LoRA rank {rank}, without "
-        f"{METADATA_KEY!r} metadata, and no preset has that shape ({expected}). Its head count cannot "
-        "be known from the weights: save it with metadata.",
+        f"{METADATA_KEY!r} metadata, and no preset has that shape ({expected}). Its head count "
+        "cannot be known from the weights: save it with metadata.",
     )
 
 

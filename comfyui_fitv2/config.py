@@ -1,4 +1,4 @@
-"""What a model is made of: everything that its weights alone do not tell, and the published sizes."""
+"""The architecture of a model, which its weights alone do not tell, and the published sizes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _COUNTS = {
 
 @dataclass(frozen=True, slots=True)
 class FiTConfig:
-    """Architecture of a FiTv2 (arXiv 2410.13925, section 3) or of a FiT version 1 (arXiv 2402.12376).
+    """Architecture of a FiTv2 (arXiv 2410.13925, section 3) or a FiT version 1 (arXiv 2402.12376).
 
     A version 1 differs in ``qk_norm``, ``adaln_lora_dim``, ``mlp_ratio`` and ``prediction``. Raises
     ``ValueError`` for values that do not fit together.
@@ -42,12 +42,12 @@ class FiTConfig:
     depth: int
     """Number of transformer blocks."""
     num_heads: int
-    """Attention heads. A head is hidden_size / num_heads wide: a multiple of 4 (two axes, pairs)."""
+    """Attention heads; ``hidden_size / num_heads`` must be a multiple of 4 (two axes, in pairs)."""
     num_classes: int
     """Classes without the null class, whose id is ``num_classes``."""
     adaln_lora_dim: int
-    """Rank of each block's own part of the AdaLN modulation; 0 gives each block a full modulation of
-    its own and leaves out the shared one (version 1)."""
+    """Rank of each block's own part of the AdaLN modulation. 0 gives each block a full modulation
+    of its own and no shared one (version 1)."""
     patch_size: int = PATCH_SIZE
     """Latent pixels that a token covers on each side. Must be 2: sizes everywhere are counted in
     tokens of 16 × 16 image pixels."""
@@ -58,7 +58,7 @@ class FiTConfig:
     rope_base: float = 10000.0
     """Base of the rotary frequencies."""
     train_length: int = 16
-    """Tokens on a side of the square that the model was trained on; 16 is 256 pixels with an f8 VAE."""
+    """Tokens per side of the square that the model was trained on; 16 means 256 pixels."""
     extrapolation: str = "none"
     """RoPE method that the weights were trained with; the default where a call names none."""
     decoupled: bool = True
@@ -108,7 +108,7 @@ class FiTConfig:
 
     @property
     def train_tokens(self) -> int:
-        """Tokens of the square that the model was trained on."""
+        """Number of tokens of the square that the model was trained on."""
         return self.train_length**2
 
     @property
@@ -128,7 +128,7 @@ class FiTConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FiTConfig:
-        """Raises ``ValueError`` for unknown or missing fields: a newer file is never read in part."""
+        """Raises ``ValueError`` for unknown or missing fields, so no newer file is read in part."""
         if unknown := sorted(set(values) - {f.name for f in fields(cls)}):
             raise ValueError(
                 f"unknown configuration fields {', '.join(unknown)}; a newer version of this pack "

@@ -1,13 +1,13 @@
 """Training-free RoPE extrapolation: rotary frequencies for grids longer than the trained one.
 
-One function per method, one registry. Notation of the FiT paper (arXiv 2402.12376, section 3.3): D is
-the rotary width of one axis (half a head), θ_i = base^(−2i/D), L the trained tokens per side and
-s = max(length / L, 1). "Coupled" takes s from the longer side for both axes; "decoupled" (the paper's
-Vision* methods) gives each axis its own.
+One function per method, one registry. Notation of the FiT paper (arXiv 2402.12376, section 3.3): D
+is the rotary width of one axis (half a head), θ_i = base^(−2i/D), L the trained tokens per side and
+s = max(length / L, 1). "Coupled" takes s from the longer side for both axes; "decoupled" (the
+paper's Vision* methods) gives each axis its own.
 
 The released weights follow the public code where paper and code differ; so do the methods here, and
-the paper's own attention scale is ``paper``. Lumina-Next's two methods (arXiv 2406.18583, section 2.3)
-are both here in one form: frequencies are NTK-scaled up to the one where NTK and PI agree, and
+the paper's own attention scale is ``paper``. Lumina-Next's two methods (arXiv 2406.18583, section
+2.3) are both here in one form: frequencies are NTK-scaled up to the one where NTK and PI agree, and
 PI-scaled beyond it.
 """
 
@@ -187,7 +187,7 @@ def _ramp(axis_dim: int, base: float, train_length: int, fast: float, slow: floa
 
 
 def frequency_aware(s: float, axis_dim: int, base: float, train_length: int) -> Tensor:
-    """Lumina-Next's frequency-aware scaling: PI for waves that are longer than the trained length."""
+    """Lumina-Next's frequency-aware scaling: PI for waves longer than the trained length."""
     pair_of_that_wave = axis_dim / 2 * math.log(train_length / (2 * math.pi)) / math.log(base)
     return _ntk_up_to(torch.tensor(max(pair_of_that_wave, 1.0)), s, axis_dim, base)
 
@@ -201,7 +201,7 @@ def time_aware(s: float, axis_dim: int, base: float, t: Tensor) -> Tensor:
 
 
 def _ntk_up_to(pair: Tensor, s: float, axis_dim: int, base: float) -> Tensor:
-    """θ_i·s^(−min(i/d, 1)) with d = ``pair``, the paper's max((base·s^(D / 2d))^(−2i/D), θ_i / s)."""
+    """θ_i·s^(−min(i/d, 1)) with d = ``pair``; printed as max((base·s^(D/2d))^(−2i/D), θ_i/s)."""
     index = torch.arange(axis_dim // 2, dtype=torch.float32, device=pair.device)
     return unscaled(s, axis_dim, base).to(pair.device) * s ** -(index / pair).clamp(max=1.0)
 

@@ -31,8 +31,8 @@ FIRST_BETA, LAST_BETA = 1e-4, 0.02
 class Flow(ABC):
     """A noise process, in terms of a model's own time and output.
 
-    The model's time is whatever ``FiT.forward`` takes as ``t``. "Flow time" is that of the rectified
-    flow: 0 at noise, 1 at data.
+    The model's time is whatever ``FiT.forward`` takes as ``t``. "Flow time" is that of the
+    rectified flow: 0 at noise, 1 at data.
     """
 
     predicts_noise: bool
@@ -59,11 +59,11 @@ class Flow(ABC):
 
     @abstractmethod
     def model_input(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        """The model's input and time for the point ``x`` of the rectified flow at flow time ``t``."""
+        """The model's input and time for a point ``x`` of the rectified flow at flow time ``t``."""
 
     @abstractmethod
     def velocity(self, output: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """The velocity data − noise that the ``output`` at the model's input ``x`` and time means."""
+        """The velocity (data − noise) that an ``output`` at the model's ``x`` and ``t`` means."""
 
 
 class RectifiedFlow(Flow):
@@ -97,7 +97,7 @@ class RectifiedFlow(Flow):
 
 
 class LinearDDPM(Flow):
-    """Version 1: the model's time is a DDPM timestep of 0 (data) to 999, and its output the noise."""
+    """Version 1: the model's time is a timestep of 0 (data) to 999, and its output the noise."""
 
     predicts_noise = True
 
@@ -120,7 +120,8 @@ class LinearDDPM(Flow):
         return 1 - t / DDPM_TIMESTEPS
 
     def model_input(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        # Rectified-flow and DDPM points differ by a factor alone: a DDPM's keep the data's variance.
+        # Rectified-flow and DDPM points differ by a factor alone: a DDPM's keep the data's
+        # variance.
         timestep = (ddpm_flow_times() - t).abs().argmin()
         return x / (t**2 + (1 - t) ** 2) ** 0.5, timestep.float()
 
@@ -140,7 +141,7 @@ def flow_of(config: FiTConfig) -> Flow:
 
 
 def require_rectified_flow(config: FiTConfig) -> None:
-    """Raise ``ValueError`` for a model that predicts noise, which no rectified-flow solver samples."""
+    """Raise ``ValueError`` for a model that predicts noise instead of velocity."""
     if flow_of(config).predicts_noise:
         raise ValueError(
             "This model is a FiT version 1, which predicts noise; rectified-flow solvers need one "
@@ -177,8 +178,8 @@ def sample_timesteps(
 ) -> Tensor:
     """``count`` random times in [0, 1], fp32, where 1 is data.
 
-    The ``distribution`` is "uniform", or "logit-normal": the sigmoid of N(``mean``, ``std``²) (arXiv
-    2403.03206). With a ``shift`` a above 1 more of the times are noisy: 1 − t becomes
+    The ``distribution`` is "uniform", or "logit-normal": the sigmoid of N(``mean``, ``std``²)
+    (arXiv 2403.03206). With a ``shift`` a above 1 more of the times are noisy: 1 − t becomes
     a·(1−t) / (1 + (a−1)·(1−t)), the same shift that ``solvers.sampling_sigmas`` applies. Raises
     ``ValueError`` for an unknown distribution, and for a ``shift`` or ``std`` that is not above 0.
     """
@@ -218,8 +219,8 @@ def token_errors(output: Tensor, target: Tensor) -> Tensor:
 def token_weights(length: int, loss: str, images: int, tokens: int) -> Tensor:
     """Weights (length,) of one image's token errors in the loss of a whole batch.
 
-    The batch holds ``images`` images and ``tokens`` tokens in total. "image" takes the mean over the
-    tokens of each image, then over images (arXiv 2410.13925); "token" the mean over all tokens.
+    The batch holds ``images`` images and ``tokens`` tokens in total. "image" takes the mean over
+    the tokens of each image, then over images (arXiv 2410.13925); "token" the mean over all tokens.
     Raises ``ValueError`` for another loss.
     """
     if loss not in LOSSES:

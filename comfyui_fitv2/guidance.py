@@ -14,7 +14,7 @@ from .model import FiT
 from .solvers import Velocity
 
 GUIDED_CHANNELS = 3
-"""The published sampler guides the first three of four latent channels, as published figures need."""
+"""The published sampler, and so every published figure, guides three of the four channels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class Guidance:
     scale: float = 1.5
     """Guidance scale; 1 is off."""
     power: float = 0.0
-    """Above 0, the scale falls from ``scale`` at noise to 1 at data along a power-cosine (MDT, arXiv
-    2303.14389), the earlier the greater the power. 0 keeps it constant."""
+    """0 keeps the scale constant. Above 0 it falls from ``scale`` at noise to 1 at data along a
+    power-cosine (MDT, arXiv 2303.14389); the greater the power, the earlier."""
     interval: tuple[float, float] = (0.0, 1.0)
     """Times between which to guide, 1 = data (arXiv 2404.07724)."""
     channels: int | None = GUIDED_CHANNELS
@@ -86,7 +86,8 @@ def guided_velocity(
         if not guidance.acts_at(time):
             return model(x, t.expand(len(x)), y, extrapolation)
         both = model(torch.cat([x, x]), t.expand(2 * len(x)), torch.cat([y, null]), extrapolation)
-        return guidance.combine(*both.chunk(2), time)
+        conditional, unconditional = both.chunk(2)
+        return guidance.combine(conditional, unconditional, time)
 
     return velocity
 
@@ -100,7 +101,8 @@ def packed_guided_velocity(
 ) -> Velocity:
     """``guided_velocity`` of images of these ``shapes`` (C, H_i, W_i), one pass without padding.
 
-    x is one vector that ``pack`` makes of all images; one extrapolation is for all, or one per image.
+    x is one vector that ``pack`` makes of all images; one extrapolation is for all, or one per
+    image.
     """
     count = len(shapes)
     null = torch.full_like(y, model.config.null_class)

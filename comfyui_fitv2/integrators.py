@@ -1,11 +1,12 @@
 """Integrators from noise to data, one pure function each: ``solver(velocity, x, times, callback)``.
 
-``times`` rise to 1 = data. ``velocity`` takes x and a scalar tensor t; ``callback(step, x, t, velocity)``
-runs after each evaluation that starts a step. Options are keyword arguments. ``solvers`` lists them all.
+``times`` rise to 1 = data. ``velocity`` takes x and a scalar tensor t; ``callback(step, x, t,
+velocity)`` runs after each evaluation that starts a step. Options are keyword arguments.
+``solvers`` lists them all.
 
 The stochastic ones follow dx = (v + w·score)·dt + √(2w)·dW, which has the marginals of the flow for
-every diffusion w ≥ 0 (SiT, arXiv 2401.08740, section 2.3). For x_t = t·data + (1−t)·noise the score is
-(t·v − x) / (1−t).
+every diffusion w ≥ 0 (SiT, arXiv 2401.08740, section 2.3). For x_t = t·data + (1−t)·noise the score
+is (t·v − x) / (1−t).
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ MIDPOINT = Tableau((0, 1 / 2), ((), (1 / 2,)), (0, 1))
 THREE_EIGHTHS = Tableau(
     (0, 1 / 3, 2 / 3, 1), ((), (1 / 3,), (-1 / 3, 1), (1, -1, 1)), (1 / 8, 3 / 8, 3 / 8, 1 / 8)
 )
-# Dormand and Prince 1980. Its last stage is the new point: the next step has its first slope already.
+# Dormand and Prince 1980. Its last stage is the new point: the next step has its first slope
+# already.
 DOPRI5 = Tableau(
     (0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1),
     (
@@ -105,7 +107,7 @@ def runge_kutta(
 
 
 def ab2(velocity: Velocity, x: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
-    """Adams–Bashforth of second order for steps of any lengths; the first step is one of Euler's."""
+    """Adams–Bashforth of second order for steps of any lengths; the first is an Euler step."""
     previous: tuple[Tensor, Tensor] | None = None
     for step, (t, t_next) in enumerate(pairwise(times)):
         dt = t_next - t
@@ -130,10 +132,10 @@ def dopri5(
 ) -> Tensor:
     """Dormand–Prince of order 5(4), which chooses its own steps from ``times[0]`` to ``times[-1]``.
 
-    A step is accepted when the RMS of error / (``atol`` + ``rtol``·|x|) over all of x is at most 1. As
-    in the published sampler, the last step may reach beyond the end; the solution is then interpolated.
-    Raises ``SolverError`` where ``max_evaluations`` do not suffice or the velocity is not finite, and
-    ``ValueError`` for tolerances that are not above 0.
+    A step is accepted when the RMS of error / (``atol`` + ``rtol``·|x|) over all of x is at most 1.
+    As in the published sampler, the last step may reach beyond the end; the solution is then
+    interpolated. Raises ``SolverError`` where ``max_evaluations`` do not suffice or the velocity is
+    not finite, and ``ValueError`` for tolerances that are not above 0.
     """
     if rtol <= 0 or atol <= 0:
         raise ValueError(f"rtol and atol must be above 0, not {rtol} and {atol}.")
@@ -156,8 +158,8 @@ def dopri5(
         value = (change / (atol + rtol * x.abs())).square().mean().sqrt().item()
         if not math.isfinite(value):
             raise SolverError(
-                f"The velocity is not finite at t = {t:.4f}: the model or its precision is at fault, "
-                "not the solver."
+                f"The velocity is not finite at t = {t:.4f}: the model or its precision is at "
+                "fault, not the solver."
             )
         return value
 

@@ -1,4 +1,4 @@
-"""Class names: from what a person types to class ids, or to an error that offers the nearest names."""
+"""From the class names that people type to class ids, or an error with the nearest names."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from difflib import get_close_matches
 
 IMAGENET_CLASSES = 1000
 SUGGESTIONS = 5
-# torchvision tells these apart from 517 "crane" and 638 "maillot" with a word in the name. People know
-# each pair under one name, so the bare word is added as a synonym, and typing it is reported as
-# ambiguous instead of silently picking one class.
+# torchvision tells these apart from 517 "crane" and 638 "maillot" with a word in the name. People
+# know each pair under one name, so the bare word is added as a synonym, and typing it is reported
+# as ambiguous instead of silently picking one class.
 _IMAGENET_SYNONYMS = {134: "crane, bird", 639: "maillot, tank suit"}
 
 
@@ -34,8 +34,8 @@ class Label:
 def imagenet_class_names() -> list[str] | None:
     """Names of the 1,000 ImageNet classes by id; None without torchvision.
 
-    torchvision is optional: it is imported here alone, for the names that its public weights carry, and
-    official checkpoints, which hold none, are used by class id without it.
+    torchvision is optional: it is imported here alone, for the names that its public weights carry,
+    and official checkpoints, which hold none, are used by class id without it.
     """
     try:
         from torchvision.models import ResNet50_Weights
@@ -58,8 +58,8 @@ def split_list(text: str) -> list[str]:
 def parse_classes(text: str, class_names: Sequence[str] | None, num_classes: int) -> list[Label]:
     """The labels of "all", or of a list that commas may separate too, such as "France, Finland".
 
-    A name that holds a comma is read whole, or with semicolons between entries. Raises ``LabelError``
-    as ``resolve_labels`` does.
+    A name that holds a comma is read whole, or with semicolons between entries. Raises
+    ``LabelError`` as ``resolve_labels`` does.
     """
     if text.strip().lower() == "all":
         return [Label(i, class_names[i] if class_names else None) for i in range(num_classes)]
@@ -74,9 +74,9 @@ def parse_classes(text: str, class_names: Sequence[str] | None, num_classes: int
 def resolve_labels(text: str, class_names: Sequence[str] | None, num_classes: int) -> list[Label]:
     """The labels of a list such as "Finland; 16; 12 · Germany"; see ``split_list``.
 
-    An entry is a name, one of the synonyms that commas separate in a name, a class id, or "id · name".
-    Case, accents and underscores do not matter. Raises ``LabelError`` for an empty text, an unknown
-    entry, and a name that several classes share.
+    An entry is a name, one of the synonyms that commas separate in a name, a class id, or "id ·
+    name". Case, accents and underscores do not matter. Raises ``LabelError`` for an empty text, an
+    unknown entry, and a name that several classes share.
     """
     entries = split_list(text)
     if not entries:
@@ -120,7 +120,7 @@ def _resolve(entry: str, class_names: Sequence[str] | None, num_classes: int) ->
 
 
 def _nearest(key: str, keys: Sequence[str]) -> list[int]:
-    """Ids of the most similar names: first those that contain the text, then those spelt like it."""
+    """Ids of the most similar names: those that contain the text, then those spelt like it."""
     holding = sorted((i for i, k in enumerate(keys) if key in k), key=lambda i: len(keys[i]))
     alike = get_close_matches(key, keys, n=SUGGESTIONS, cutoff=0.5)
     ranked = holding + [i for match in alike for i, k in enumerate(keys) if k == match]
@@ -133,7 +133,7 @@ def _listing(labels: Sequence[Label], conjunction: str) -> str:
 
 
 def _key(name: str) -> str:
-    """A name without the differences that nobody means: case, accents, underscores, extra spaces."""
+    """A name without what people leave out: case, accents, underscores, extra spaces."""
     decomposed = unicodedata.normalize("NFKD", name)
     letters = "".join(c for c in decomposed if not unicodedata.combining(c))
     return " ".join(letters.casefold().replace("_", " ").split())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,8 +21,8 @@ TIMESTEP_MAX_PERIOD = 10000.0
 class Operations(Protocol):
     """A source of layers: ``torch.nn`` itself, or a host's module of layers that cast weights."""
 
-    Linear: Callable[..., nn.Module]
-    Embedding: Callable[..., nn.Module]
+    Linear: type[nn.Linear]
+    Embedding: type[nn.Embedding]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +33,10 @@ class LayerFactory:
     device: torch.device | str | None = None
     dtype: torch.dtype | None = None
 
-    def linear(self, inputs: int, outputs: int) -> nn.Module:
+    def linear(self, inputs: int, outputs: int) -> nn.Linear:
         return self.operations.Linear(inputs, outputs, device=self.device, dtype=self.dtype)
 
-    def embedding(self, rows: int, width: int) -> nn.Module:
+    def embedding(self, rows: int, width: int) -> nn.Embedding:
         return self.operations.Embedding(rows, width, device=self.device, dtype=self.dtype)
 
 

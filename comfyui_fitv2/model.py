@@ -1,13 +1,14 @@
 """FiTv2, the Flexible Vision Transformer (arXiv 2410.13925): a velocity model over patch tokens.
 
-It departs from the published code in this: there is no attention mask at all, images of several sizes
-share one call without padding, modulation is computed once per image instead of once per token, and
-rotary tables stay in fp32.
+It departs from the published code in this: there is no attention mask at all, images of several
+sizes share one call without padding, modulation is computed once per image instead of once per
+token, and rotary tables stay in fp32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ RunBlock = Callable[[int, nn.Module, Tensor, Tensor, "Tensor | float", TokenBatc
 
 
 def patchify(latents: Tensor, patch_size: int) -> Tensor:
-    """(batch, C, H, W) to tokens (batch, H/p · W/p, C·p·p), row by row, channels ordered (c p1 p2)."""
+    """(batch, C, H, W) to tokens (batch, H/p · W/p, C·p·p), row by row, ordered (c p1 p2)."""
     batch, channels, height, width = latents.shape
     grid = height // patch_size, width // patch_size
     patches = latents.reshape(batch, channels, grid[0], patch_size, grid[1], patch_size)
@@ -78,7 +79,7 @@ class FiT(nn.Module):
             self._initialize()
 
     def _initialize(self) -> None:
-        """Xavier-uniform layers; blocks start as the identity and the output as 0 (DiT, arXiv 2212.09748)."""
+        """Xavier-uniform layers; blocks start as the identity, the output as 0 (as in DiT)."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -92,12 +93,13 @@ class FiT(nn.Module):
                 nn.init.normal_(parameter, std=0.02)
         modulations = [
             self.final_layer.adaLN_modulation,
-            *(b.adaLN_modulation for b in self.blocks),
+            *(block.adaLN_modulation for block in cast("Iterable[Block]", self.blocks)),
         ]
         if self.global_adaLN_modulation is not None:
             modulations.append(self.global_adaLN_modulation)
-        for layer in (*(m[-1] for m in modulations), self.final_layer.linear):
-            nn.init.zeros_(layer.weight)
+        for modulation in modulations:
+            nn.init.zeros_(cast(nn.Linear, modulation[-1]).weight)
+        nn.init.zeros_(self.final_layer.linear.weight)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -115,9 +117,9 @@ class FiT(nn.Module):
         """Velocity (data − noise) of ``latents`` (batch, C, H, W), in their shape and dtype.
 
         ``t`` (batch,) is in [0, 1] with 1 = data, and ``y`` (batch,) holds class ids. A version 1
-        takes DDPM timesteps of 0 (data) to 999 instead and gives the noise. ``extrapolation`` None is
-        the model's own. Raises ``ValueError`` where C is not the model's, or H or W not a multiple of
-        the patch size.
+        takes DDPM timesteps of 0 (data) to 999 instead and gives the noise. ``extrapolation`` None
+        is the model's own. Raises ``ValueError`` where C is not the model's, or H or W not a
+        multiple of the patch size.
         """
         grid, patch = self._grid(latents), self.config.patch_size
         batch = UniformBatch(self.rotation(grid, latents.device, extrapolation, t), self.attention)
@@ -133,13 +135,13 @@ class FiT(nn.Module):
     ) -> list[Tensor]:
         """Velocities of latents (C, H_i, W_i) of different sizes, in one call without padding.
 
-        ``t`` and ``y`` hold one entry per image; ``extrapolation`` is one for all, or one per image.
-        Raises ``ValueError`` where their numbers differ, and otherwise as ``forward`` does.
+        ``t`` and ``y`` hold one entry per image; ``extrapolation`` is one for all, or one per
+        image. Raises ``ValueError`` where their numbers differ, and otherwise as ``forward`` does.
         """
         if not len(latents) == len(t) == len(y):
             raise ValueError(
-                f"forward_packed got {len(latents)} latents, {len(t)} timesteps and {len(y)} labels; "
-                "it takes one of each per image."
+                f"forward_packed got {len(latents)} latents, {len(t)} timesteps and {len(y)} "
+                "labels; it takes one of each per image."
             )
         if not latents:
             return []
@@ -185,7 +187,8 @@ class FiT(nn.Module):
     ) -> Rotation:
         """This model's rotary table for a (rows, columns) ``grid`` at its times ``t`` (batch,).
 
-        See ``rope.rope_table`` for the shapes; ``t`` matters only if the extrapolation follows time.
+        See ``rope.rope_table`` for the shapes; ``t`` matters only if the extrapolation follows
+        time.
         """
         config = self.config
         extrapolation = (extrapolation or config.default_extrapolation).for_model(config)
@@ -218,8 +221,8 @@ class FiT(nn.Module):
             extrapolations = [extrapolations] * len(grids)
         if not len(extrapolations) == len(grids) == len(t):
             raise ValueError(
-                f"{len(grids)} images have {len(t)} timesteps and {len(extrapolations)} extrapolations; "
-                "there must be one of each per image."
+                f"{len(grids)} images have {len(t)} timesteps and {len(extrapolations)} "
+                "extrapolations; there must be one of each per image."
             )
         tables = (
             self.rotation(grid, t.device, extrapolation, time[None], position_scale, position_shift)

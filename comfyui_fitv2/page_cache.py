@@ -23,7 +23,7 @@ def read_ahead(path: Path) -> None:
 
 
 def _is_in_memory(descriptor: int, size: int) -> bool:
-    """Whether bytes all over the file can be read without waiting; False where the system cannot tell."""
+    """Whether bytes all over the file are there without waiting; False if nobody can tell."""
     if not hasattr(os, "RWF_NOWAIT"):  # only Linux has it
         return False
     byte = bytearray(1)

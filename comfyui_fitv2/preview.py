@@ -1,8 +1,8 @@
 """RGB guessed from latents without a VAE, for live previews.
 
-Usually the guess is a linear one. It fails for small VAEs: their decoders first squash the latents to
-nearly ±1, so that a colour is closer to a truth table of signs than to a sum. Products of squashed
-channels can express such a table, at no cost.
+Usually the guess is a linear one. It fails for small VAEs: their decoders first squash the latents
+to nearly ±1, so that a colour is closer to a truth table of signs than to a sum. Products of
+squashed channels can express such a table, at no cost.
 """
 
 from __future__ import annotations

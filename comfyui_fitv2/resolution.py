@@ -88,7 +88,7 @@ def describe_size(width: int, height: int) -> str:
 
 
 def for_ratio(ratio: str, tokens: int) -> Resolution:
-    """The size of a named ratio within a budget of ``tokens``, by the rule that sized training images.
+    """The size of a named ratio within a budget of ``tokens``, by the rule for training images.
 
     Raises ``ValueError`` for an unknown ratio or a budget too small for it.
     """
@@ -105,16 +105,16 @@ def for_ratio(ratio: str, tokens: int) -> Resolution:
 def parse_size(text: str, tokens: int) -> Resolution:
     """A size as people write it.
 
-    "256x192" is in pixels, taken to the nearest whole tokens; "3:2" is that ratio within ``tokens``,
-    and "3:2 @ 576" within 576. Raises ``ValueError`` for anything else.
+    "256x192" is in pixels, taken to the nearest whole tokens; "3:2" is that ratio within
+    ``tokens``, and "3:2 @ 576" within 576. Raises ``ValueError`` for anything else.
     """
     if exact := re.fullmatch(r"\s*(\d+)\s*[x×]\s*(\d+)\s*", text, re.IGNORECASE):
         return snap(int(exact[1]), int(exact[2]))
     if ratio := re.fullmatch(r"\s*(\d+:\d+)\s*(?:@\s*(\d+)\s*)?", text):
         return for_ratio(ratio[1], int(ratio[2] or tokens))
     raise ValueError(
-        f'{text.strip()!r} is not a size. Write pixels as "256x192", a ratio as "3:2", or a ratio and '
-        'its maximum number of tokens as "3:2 @ 576".'
+        f'{text.strip()!r} is not a size. Write pixels as "256x192", a ratio as "3:2", or a ratio '
+        'and its maximum number of tokens as "3:2 @ 576".'
     )
 
 
@@ -134,8 +134,9 @@ def parse_sizes(text: str, tokens: int) -> dict[str, Resolution]:
 def flexible_resize(width: int, height: int, image_size: int) -> Resolution:
     """The size at which an image is trained on (arXiv 2410.13925, section 3.4).
 
-    Its area is at most ``image_size``² pixels and its sides are floored to whole tokens. An image is
-    enlarged only to give a side its first token. Raises ``ValueError`` for an image without pixels.
+    Its area is at most ``image_size``² pixels and its sides are floored to whole tokens. An image
+    is enlarged only to give a side its first token. Raises ``ValueError`` for an image without
+    pixels.
     """
     if width < 1 or height < 1:
         raise ValueError(f"An image must have 1 pixel or more per side, not {width} × {height}.")

@@ -84,7 +84,10 @@ def _table(key: RopeKey, t: Tensor | None = None) -> Rotation:
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn the interleaved pairs of ``x`` (batch, heads, tokens, head_dim), in fp32; keeps x's dtype."""
+    """Turn the interleaved pairs of ``x`` (batch, heads, tokens, head_dim).
+
+    The arithmetic is fp32; the result has the dtype of ``x``.
+    """
     cos, sin = rotation
     pairs = x.float().unflatten(-1, (-1, 2))
     if torch.compiler.is_compiling():  # fuses real arithmetic, but cannot fuse complex numbers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import torch
 from torch import Tensor
@@ -76,14 +76,15 @@ def sample(
 ) -> Tensor | list[Tensor]:
     """Latents, in the model's scale, from ``noise`` and class ids ``y`` (images,).
 
-    ``noise`` (batch, C, H, W) gives latents of that shape. A list of (C, H_i, W_i), of any sizes, goes
-    through the model in one packed pass per evaluation and gives a list; then ``extrapolation`` may be
-    a list too, and ``latents`` must be one.
+    ``noise`` (batch, C, H, W) gives latents of that shape. A list of (C, H_i, W_i), of any sizes,
+    goes through the model in one packed pass per evaluation and gives a list; then
+    ``extrapolation`` may be a list too, and ``latents`` must be one.
 
     ``solver`` is a key of ``solvers.SOLVERS`` and ``solver_options`` are its own, such as ``rtol``,
-    ``diffusion`` or ``noise_source`` (see ``image_noise``). ``guidance`` is a scale or a ``Guidance``.
-    ``steps``, ``denoise``, ``shift`` and ``last_step_size`` are those of ``solvers.schedule``. With
-    ``latents`` and ``denoise`` below 1 it starts from them at time 1 − ``denoise`` (image to image).
+    ``diffusion`` or ``noise_source`` (see ``image_noise``). ``guidance`` is a scale or a
+    ``Guidance``. ``steps``, ``denoise``, ``shift`` and ``last_step_size`` are those of
+    ``solvers.schedule``. With ``latents`` and ``denoise`` below 1 it starts from them at time 1 −
+    ``denoise`` (image to image).
 
     ``callback(step, x, t, velocity)`` runs after each evaluation that starts a step; x and velocity
     are like the result. An adaptive solver chooses its steps for all images of a call together.
@@ -95,34 +96,38 @@ def sample(
     require_rectified_flow(model.config)
     integrate = solver_named(solver, **solver_options)
     guidance = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
-    sigmas = schedule(
-        solver, steps, denoise, shift, last_step_size, solver_options.get("last_step")
-    )
+    last_step = solver_options.get("last_step")
+    sigmas = schedule(solver, steps, denoise, shift, last_step_size, last_step)
     times = 1 - sigmas  # on the CPU: solvers read them, and no step waits for the device
     if latents is None and denoise < 1.0:
         raise ValueError(f"denoise {denoise} starts from an image; pass it as latents.")
     if not len(noise):
         return noise if isinstance(noise, Tensor) else []
     y = _class_ids(y, len(noise), model.config.null_class, noise[0].device)
+
     if isinstance(noise, Tensor):
         if not (extrapolation is None or isinstance(extrapolation, Extrapolation)):
             raise ValueError("One extrapolation per image needs a list of noise, not one tensor.")
-        velocity = guided_velocity(model, y, guidance, extrapolation)
-        x = noise if latents is None else interpolate(latents, noise, float(times[0]))
-        return integrate(velocity, x, times, callback)
+        x = noise if latents is None else interpolate(cast(Tensor, latents), noise, float(times[0]))
+        return integrate(guided_velocity(model, y, guidance, extrapolation), x, times, callback)
 
     shapes = [tuple(image.shape) for image in noise]
-    velocity = packed_guided_velocity(model, shapes, y, guidance, extrapolation)
+    if latents is not None and [tuple(image.shape) for image in latents] != shapes:
+        raise ValueError("latents must have the shapes of the noise, image by image.")
     x = pack(noise)
     if latents is not None:
-        if [tuple(image.shape) for image in latents] != shapes:
-            raise ValueError("latents must have the shapes of the noise, image by image.")
-        x = interpolate(pack(latents), x, float(times[0]))
+        x = interpolate(pack(list(latents)), x, float(times[0]))
+    velocity = packed_guided_velocity(model, shapes, y, guidance, extrapolation)
+    return unpack(integrate(velocity, x, times, _per_image(callback, shapes)), shapes)
 
-    def report(step: int, x: Tensor, t: Tensor, slope: Tensor) -> None:
-        callback(step, unpack(x, shapes), t, unpack(slope, shapes))
 
-    return unpack(integrate(velocity, x, times, report if callback is not None else None), shapes)
+def _per_image(callback: PackedCallback | None, shapes: Sequence[Sequence[int]]) -> Callback | None:
+    """A callback for packed vectors that calls ``callback`` with their images."""
+    if callback is None:
+        return None
+    return lambda step, x, t, velocity: callback(
+        step, unpack(x, shapes), t, unpack(velocity, shapes)
+    )
 
 
 def _class_ids(y: Tensor, count: int, null_class: int, device: torch.device) -> Tensor:
@@ -138,8 +143,8 @@ def _class_ids(y: Tensor, count: int, null_class: int, device: torch.device) -> 
 def image_noise(generators: Sequence[torch.Generator], shapes: Sequence[Sequence[int]]) -> Noise:
     """A ``noise_source`` for stochastic solvers with a generator of its own for each image.
 
-    ``shapes`` are those of the images, without a batch axis. It serves a batch of one shape as well as
-    a packed vector, and an image gets the same noise in both.
+    ``shapes`` are those of the images, without a batch axis. It serves a batch of one shape as well
+    as a packed vector, and an image gets the same noise in both.
     """
 
     def noise(x: Tensor) -> Tensor:
@@ -155,7 +160,7 @@ def image_noise(generators: Sequence[torch.Generator], shapes: Sequence[Sequence
 def resolution_shift(tokens: int, train_tokens: int) -> float:
     """The shift √(tokens / train_tokens), at least 1, of an image larger than the trained size.
 
-    With it the steps of the larger image are as noisy as those at the trained size (arXiv 2403.03206,
-    eq. 23).
+    With it the steps of the larger image are as noisy as those at the trained size (arXiv
+    2403.03206, eq. 23).
     """
     return max(1.0, math.sqrt(tokens / train_tokens))

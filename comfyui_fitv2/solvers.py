@@ -73,45 +73,45 @@ class Solver:
 SOLVERS: dict[str, Solver] = {
     "euler": Solver(
         partial(runge_kutta, EULER),
-        summary="First order, one model evaluation per step: the simplest, and the least exact.",
+        summary="First order, one model evaluation per step: the simplest and least accurate.",
     ),
     "heun": Solver(
         partial(runge_kutta, HEUN),
         evaluations=2,
-        summary="Second order, two model evaluations per step: averages both ends of the step.",
+        summary="Second order, two model evaluations per step: averages both ends of a step.",
     ),
     "midpoint": Solver(
         partial(runge_kutta, MIDPOINT),
         evaluations=2,
-        summary="Second order, two model evaluations per step: follows the middle of the step.",
+        summary="Second order, two model evaluations per step: takes the middle of a step.",
     ),
     "rk4": Solver(
         partial(runge_kutta, THREE_EIGHTHS),
         evaluations=4,
-        summary="Fourth order, four model evaluations per step: exact with few steps (the 3/8 rule).",
+        summary="Fourth order, four model evaluations per step: accurate with few steps.",
     ),
     "ab2": Solver(
         ab2,
-        summary="Second order, one model evaluation per step: reuses the one of the step before.",
+        summary="Second order, one model evaluation per step: reuses that of the previous step.",
     ),
     "dopri5": Solver(
         dopri5,
         evaluations=6,
         adaptive=True,
-        summary="Fifth order, adaptive: chooses its own steps by tolerance and ignores their number.",
+        summary="Fifth order, adaptive: chooses its own steps by tolerance, whatever their number.",
     ),
     "sde-euler": Solver(
         sde_euler,
         stochastic=True,
         last_step=0.04,
-        summary="Stochastic (Euler–Maruyama), one model evaluation per step: adds noise on the way.",
+        summary="Adds noise on the way, one model evaluation per step (Euler–Maruyama).",
     ),
     "sde-heun": Solver(
         sde_heun,
         evaluations=2,
         stochastic=True,
         last_step=0.04,
-        summary="Stochastic (Heun), two model evaluations per step: adds noise on the way.",
+        summary="Adds noise on the way, two model evaluations per step (Heun).",
     ),
 }
 DEFAULT_SOLVER = "ab2"
@@ -119,7 +119,7 @@ DEFAULT_SOLVER = "ab2"
 
 
 def solver_named(name: str, **options: Any) -> Callable[..., Tensor]:
-    """The integrator of a solver with its ``options`` set: ``solver(velocity, x, times, callback)``.
+    """A solver's integrator with its ``options`` set, to call with (velocity, x, times, callback).
 
     Raises ``ValueError`` for an unknown name, and for an option that this solver does not have.
     """
@@ -141,10 +141,10 @@ def sampling_sigmas(
 ) -> Tensor:
     """``steps + 1`` noise levels (sigma = 1 − t) that fall from ``denoise`` to 0, fp32 on the CPU.
 
-    They are evenly spaced before the ``shift``: for a shift a above 1 more of the steps are noisy, as
-    a sigma becomes a·σ / (1 + (a−1)·σ) (arXiv 2403.03206, eq. 23), between the same ends. With a
-    ``last_step_size`` above 0 the last step has that length. Raises ``ValueError`` for values out of
-    range.
+    They are evenly spaced before the ``shift``: for a shift a above 1 more of the steps are noisy,
+    as a sigma becomes a·σ / (1 + (a−1)·σ) (arXiv 2403.03206, eq. 23), between the same ends. With a
+    ``last_step_size`` above 0 the last step has that length. Raises ``ValueError`` for values out
+    of range.
     """
     if steps < 1:
         raise ValueError(f"steps must be 1 or more, not {steps}.")
@@ -172,9 +172,9 @@ def schedule(
 ) -> Tensor:
     """The ``sampling_sigmas`` for a solver, by name, with its own published last step.
 
-    ``last_step_size`` None is that of the solver, but no longer than a step of the others; ``last_step``
-    is the option of stochastic solvers, and "none" asks for no special one. Raises ``ValueError`` for
-    an unknown solver and values out of range.
+    ``last_step_size`` None is that of the solver, but no longer than a step of the others;
+    ``last_step`` is the option of stochastic solvers, and "none" asks for no special one. Raises
+    ``ValueError`` for an unknown solver and values out of range.
     """
     published = _solver(solver).last_step
     if last_step_size is None:

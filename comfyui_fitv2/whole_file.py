@@ -1,4 +1,4 @@
-"""Atomic writing: a file appears under its name when it is complete and on the disk, or not at all."""
+"""Atomic writing: a file gets its name when it is complete and on the disk, or never."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def write_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; after the block it takes the final name.
 
     Before that the system has written the file to the disk, so that a crash at any moment leaves
-    either the old file or the complete new one. An error in the block, or one that the disk reports,
-    is raised and leaves ``path`` as it was and no temporary file. The folder must exist.
+    either the old file or the complete new one. An error in the block, or one that the disk
+    reports, is raised and leaves ``path`` as it was and no temporary file. The folder must exist.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
@@ -31,7 +31,7 @@ def write_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def sync_to_disk(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk; raises the ``OSError`` of fsync."""
+    """Wait until a file, or the names in a folder, are on the disk. Raises what fsync does."""
     if os.name == "nt" and path.is_dir():  # Windows opens no folders
         return
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)

@@ -1,1 +1,1 @@
-"""Sheets of images: the one shared package that needs Pillow. The nodes and the trainer both use it."""
+"""Sheets of images, for the nodes and the trainer: the one shared package that needs Pillow."""

@@ -63,11 +63,11 @@ def contact_sheet(
 ) -> Image.Image:
     """One RGB image of a ``grid``; ``rows`` and ``columns`` are their names, where they have any.
 
-    "fitted" gives each image the area of a ``cell_side``² square; "true relative scale" resizes all by
-    the same factor, the largest to that area. No side of the sheet exceeds ``max_side`` pixels: images
-    shrink for it, type does not. The first of ``fonts`` that the system has is used, else Pillow's own.
-    Raises ``ValueError`` for a grid without images, names that are not one per row or column, an
-    unknown scale, and a ``max_side`` that leaves less than 8 pixels for an image.
+    "fitted" gives each image the area of a ``cell_side``² square; "true relative scale" resizes all
+    by the same factor, the largest to that area. No side of the sheet exceeds ``max_side`` pixels:
+    images shrink for it, type does not. The first of ``fonts`` that the system has is used, else
+    Pillow's own. Raises ``ValueError`` for a grid without images, names that are not one per row or
+    column, an unknown scale, and a ``max_side`` that leaves less than 8 pixels for an image.
     """
     count = sum(cell is not None for row in grid for cell in row)
     if not count:
@@ -94,7 +94,8 @@ def by_name(
 ) -> tuple[list[list[SheetCell | None]], list[str], list[str]]:
     """The grid, row names and column names of cells that come as (row, column, cell).
 
-    Rows and columns are in order of first appearance. Raises ``ValueError`` for two cells in one place.
+    Rows and columns are in order of first appearance. Raises ``ValueError`` for two cells in one
+    place.
     """
     places: dict[tuple[str, str], SheetCell] = {}
     for row, column, cell in cells:
@@ -154,7 +155,8 @@ class _Placed:
         image = self.image.convert("RGB")
         if image.size == self.size:
             return image
-        # Bicubic keeps an image that was drawn pixel by pixel sharp; Lanczos averages when it reduces.
+        # Bicubic keeps an image that was drawn pixel by pixel sharp; Lanczos averages when it
+        # reduces.
         reduces = self.size[0] < image.width
         how = Image.Resampling.LANCZOS if reduces else Image.Resampling.BICUBIC
         return image.resize(self.size, how)

@@ -1,4 +1,4 @@
-"""Small latent sets of random moments, for tests."""
+"""Small latent sets of random moments, for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 import torch
 
-from training.data.latent_set import PATCH, EncodedPicture, LatentSetInfo, finish, write_shard
+from comfyui_fitv2.config import PATCH_SIZE
+from comfyui_fitv2.metadata import LatentFormat
+from training.data.arrow_set import EncodedExample, finish, write_shard
+from training.data.latent_set import LatentSetInfo
 
 
 def make_latent_set(
@@ -23,42 +26,45 @@ def make_latent_set(
     posterior: bool = True,
     shard_size: int = 5,
 ) -> Path:
-    """A set of ``per_class`` pictures a class (default: one a size), whose token grids, (rows, columns), go round ``sizes``.
+    """Write a set of ``per_class`` examples per class, by default one per size.
 
-    Every second picture also has a cropped version where ``crop`` gives its grid. Moments are random, the means about the class's own value.
+    ``sizes`` are token grids (rows, columns), taken in turn. With ``crop``, a grid, every second
+    example has a crop of it. Moments are random, the means around a value of the class's own.
     """
     generator = torch.Generator().manual_seed(seed)
 
-    def version(grid: tuple[int, int], label: int) -> torch.Tensor:
-        shape = (1 + flips, 1 + posterior, channels, grid[0] * PATCH, grid[1] * PATCH)
+    def version(grid: tuple[int, int], class_id: int) -> torch.Tensor:
+        height, width = (side * PATCH_SIZE for side in grid)
+        shape = (1 + flips, 1 + posterior, channels, height, width)
         moments = 0.5 * torch.randn(shape, generator=generator)
-        moments[:, 0] += 2 * label / max(classes - 1, 1) - 1
+        moments[:, 0] += 2 * class_id / max(classes - 1, 1) - 1
         if posterior:
             moments[:, 1] = 0.1 * moments[:, 1].abs()
         return moments
 
     count = per_class or len(sizes)
-    pictures = [
-        EncodedPicture(
-            f"class{label}/{i}.png",
-            label,
-            version(sizes[i % len(sizes)], label),
-            version(crop, label) if crop and i % 2 else None,
+    examples = [
+        EncodedExample(
+            f"class{class_id}/{i}.png",
+            class_id,
+            version(sizes[i % len(sizes)], class_id),
+            version(crop, class_id) if crop and i % 2 else None,
         )
-        for label in range(classes)
+        for class_id in range(classes)
         for i in range(count)
     ]
     path.mkdir(parents=True, exist_ok=True)
-    starts = range(0, len(pictures), shard_size)
+    starts = range(0, len(examples), shard_size)
     for number, start in enumerate(starts):
-        write_shard(path, number, pictures[start : start + shard_size])
-    resolution = 16 * max(max(size) for size in sizes)
-    names = tuple(f"class{label}" for label in range(classes))
-    finish(
-        path,
-        LatentSetInfo(
-            names, channels, resolution, {"scale_factor": 1.0}, "random", flips, posterior
-        ),
-        len(starts),
+        write_shard(path, number, examples[start : start + shard_size])
+    info = LatentSetInfo(
+        class_names=tuple(f"class{class_id}" for class_id in range(classes)),
+        channels=channels,
+        image_size=16 * max(max(size) for size in sizes),
+        latent_format=LatentFormat(1.0),
+        vae="random",
+        flips=flips,
+        posterior=posterior,
     )
+    finish(path, info, len(starts))
     return path

@@ -1,8 +1,11 @@
-"""Any picture as people have it, as 8-bit RGB in the sizes that a model trains on."""
+"""Any image file that people have, as 8-bit RGB in the sizes that a model trains on."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import IO, Any
 
 import numpy as np
@@ -12,38 +15,28 @@ from comfyui_fitv2.resolution import flexible_resize
 
 # fmt: off
 SUFFIXES = frozenset([
-    ".apng", ".avif", ".bmp", ".dib", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx", ".mpo", ".pbm", ".pgm", ".png",
-    ".pnm", ".ppm", ".psd", ".tga", ".tif", ".tiff", ".webp",
+    ".apng", ".avif", ".bmp", ".dib", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg",
+    ".jpg", ".jpx", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".tga", ".tif", ".tiff",
+    ".webp",
+])
+"""Suffixes of image files, in lower case."""
+
+_READABLE = frozenset([
+    "AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "PSD", "TGA", "TIFF",
+    "WEBP",
 ])
 # fmt: on
-"""What names a picture in a folder, in lower case."""
-
 Image.init()
-_FORMATS = sorted(
-    Image.OPEN.keys()
-    & {
-        "JPEG",
-        "PNG",
-        "WEBP",
-        "GIF",
-        "BMP",
-        "DIB",
-        "TIFF",
-        "AVIF",
-        "JPEG2000",
-        "PPM",
-        "TGA",
-        "ICO",
-        "PSD",
-    }
-)
-"""What a file may be, whatever its name: formats that Pillow reads itself. EPS and others would start programs."""
+_FORMATS = sorted(Image.OPEN.keys() & _READABLE)
+"""The formats a file may have, whatever its suffix: those that Pillow decodes itself. For EPS and
+some others it would start programs."""
 
-_MOST_PIXELS = 2**29
-"""About 2 GB in memory; a larger picture is refused on its own and not by the system, which would end the run."""
+MAX_PIXELS = 2**29
+"""About 2 GB in memory. Beyond it an image is refused, before the system ends the whole process."""
 
 _DRAFT_MARGIN = 2
-"""A JPEG is decoded at a fraction of its size only where that leaves this many pixels for one, on each side."""
+"""A JPEG may be decoded at a fraction of its size that is at least this many times as large as what
+is needed, on each side."""
 
 _ORIENTATIONS: dict[Any, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -55,84 +48,116 @@ _ORIENTATIONS: dict[Any, Image.Transpose] = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Pillow's own limit is a sixth of _MOST_PIXELS and counts pixels that a draft never decodes.
-Image.MAX_IMAGE_PIXELS = None
+
+class DecodeError(ValueError):
+    """An image that can be opened but not used."""
 
 
-class PictureError(ValueError):
-    """A picture that can be opened, yet not used."""
+def read_versions(
+    source: Path | IO[bytes], image_size: int, max_pixels: int = MAX_PIXELS
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """An image at the sizes of the recipe (arXiv 2410.13925, section 3.4), resized and cropped.
 
+    The resized version has at most ``image_size``² pixels. The crop is the middle, a square of
+    ``image_size``; there is one where both sides are longer than that. A square image is its own
+    middle, so it has none.
 
-def read_versions(source: Path | IO[bytes], max_side: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """A picture at the sizes of the recipe (arXiv 2410.13925, section 3.4): resized to at most ``max_side``² pixels and, where both sides are
-    longer than ``max_side``, its middle as a square of that side. A square picture is its own middle and has no second version.
-
-    Returns uint8 (height, width, 3), first frame, upright, on white where transparent. Raises what Pillow raises on broken pictures.
+    Both are uint8 (height, width, 3): the first frame, upright, on white where transparent. Raises
+    ``DecodeError`` beyond ``max_pixels``, and what Pillow raises for damaged files.
     """
-    with Image.open(source, formats=_FORMATS) as image:
+    with _open(source) as image:
         width, height = image.size
-        size = flexible_resize(width, height, max_side)
-        has_crop = min(width, height) > max_side and width != height
-        needed = _DRAFT_MARGIN * max(
-            min(size.width, size.height), max_side if has_crop else 0
-        )  # of the shorter side
-        image.draft(
-            None, tuple(-(-side * needed // min(width, height)) for side in (width, height))
-        )  # acts on JPEG alone
-        if image.width * image.height > _MOST_PIXELS:
-            raise PictureError(
-                f"{width} × {height} pixels; up to {_MOST_PIXELS:,} in all can be read. Make it smaller."
-            )
-        turn = _orientation(image)
-        rgb = _to_rgb(image)
-    versions = [
-        rgb.resize((size.width, size.height), Image.Resampling.BICUBIC),
-        *([_middle(rgb, max_side, max_side)] if has_crop else []),
-    ]
-    resized, *cropped = (
-        np.asarray(version if turn is None else version.transpose(turn)) for version in versions
-    )
+        size = flexible_resize(width, height, image_size)
+        has_crop = min(width, height) > image_size and width != height
+        shorter = min(width, height)
+        needed = _DRAFT_MARGIN * max(min(size.width, size.height), image_size if has_crop else 0)
+        draft = -(-width * needed // shorter), -(-height * needed // shorter)  # rounded up
+        rgb, turn = _decode(image, draft, max_pixels)
+    versions = [rgb.resize((size.width, size.height), Image.Resampling.BICUBIC)]
+    if has_crop:
+        versions.append(_middle(rgb, image_size, image_size))
+    resized, *cropped = (np.asarray(_turned(version, turn)) for version in versions)
     return resized, cropped[0] if cropped else None
 
 
-def read_middle(source: Path | IO[bytes], width: int, height: int) -> tuple[np.ndarray, bool]:
-    """The largest part of a picture that has the shape ``width`` : ``height``, from its middle, resized to that size; and whether it was enlarged for it.
+def read_middle(
+    source: Path | IO[bytes], width: int, height: int, max_pixels: int = MAX_PIXELS
+) -> tuple[np.ndarray, bool]:
+    """The largest part of the shape ``width`` : ``height``, from the middle, resized to that size.
 
-    Returns and raises as ``read_versions``.
+    Also tells whether it was enlarged. Returns and raises as ``read_versions`` does.
     """
-    with Image.open(source, formats=_FORMATS) as image:
+    with _open(source) as image:
         needed = _DRAFT_MARGIN * max(width, height)
-        image.draft(None, (needed, needed))  # acts on JPEG alone
-        if image.width * image.height > _MOST_PIXELS:
-            raise PictureError(
-                f"{image.width} × {image.height} pixels; up to {_MOST_PIXELS:,} in all can be read. Make it smaller."
-            )
-        turn = _orientation(image)
-        rgb = _to_rgb(image)
-    upright = rgb if turn is None else rgb.transpose(turn)
-    return np.asarray(
-        _middle(upright, width, height)
-    ), upright.width < width or upright.height < height
+        rgb, turn = _decode(image, (needed, needed), max_pixels)
+    upright = _turned(rgb, turn)
+    enlarged = upright.width < width or upright.height < height
+    return np.asarray(_middle(upright, width, height)), enlarged
+
+
+@contextmanager
+def _open(source: Path | IO[bytes]) -> Iterator[Image.Image]:
+    with _pillow_limit_lifted, Image.open(source, formats=_FORMATS) as image:
+        yield image
+
+
+class _PillowLimitLifted:
+    """Lifts Pillow's own limit while an image is read, by any number of threads.
+
+    That limit is lower than ``MAX_PIXELS``, and counts pixels that are never decoded.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._readers, self._limit = Lock(), 0, Image.MAX_IMAGE_PIXELS
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._readers:
+                self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._readers += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._readers -= 1
+            if not self._readers:
+                Image.MAX_IMAGE_PIXELS = self._limit
+
+
+_pillow_limit_lifted = _PillowLimitLifted()
+
+
+def _decode(
+    image: Image.Image, needed: tuple[int, int], max_pixels: int
+) -> tuple[Image.Image, Image.Transpose | None]:
+    """The image in RGB, at least as large as ``needed``, and the turn that makes it upright."""
+    width, height = image.size
+    image.draft(None, needed)  # does something for a JPEG alone
+    if image.width * image.height > max_pixels:
+        raise DecodeError(
+            f"{width} × {height} pixels; images of up to {max_pixels:,} pixels in total can be "
+            "read. Make it smaller."
+        )
+    turn = _orientation(image)
+    return _to_rgb(image), turn
 
 
 def _middle(image: Image.Image, width: int, height: int) -> Image.Image:
     scale = min(image.width / width, image.height / height)
-    # Clamped, because a rounded product may reach beyond the picture.
-    left, top = (
-        max(side - part * scale, 0) / 2
-        for side, part in ((image.width, width), (image.height, height))
-    )
-    return image.resize(
-        (width, height),
-        Image.Resampling.BICUBIC,
-        box=(left, top, image.width - left, image.height - top),
-    )
+    # Clamped, because a rounded product may be larger than the image.
+    left = max(image.width - width * scale, 0) / 2
+    top = max(image.height - height * scale, 0) / 2
+    box = (left, top, image.width - left, image.height - top)
+    return image.resize((width, height), Image.Resampling.BICUBIC, box=box)
+
+
+def _turned(image: Image.Image, turn: Image.Transpose | None) -> Image.Image:
+    return image if turn is None else image.transpose(turn)
 
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:
     try:
         return _ORIENTATIONS.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # damaged EXIF fails in any way, and the picture beside it may be whole
+    except Exception:  # damaged EXIF raises anything, while the image itself may be intact
         return None
 
 
@@ -146,11 +171,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(values: np.ndarray, mode: str) -> np.ndarray:
-    """Grey values of 16 bits, or floats in 0..1: Pillow's own conversion would cut them off at 255."""
-    most = 1.0 if mode.startswith("F") else 65535.0
+    """Grey values of 16 bits, or floats in 0..1; Pillow's own conversion would clip them at 255."""
+    highest = 1.0 if mode.startswith("F") else 65535.0
     low, high = values.min(), values.max()
-    if not 0 <= low <= high <= most:
-        raise PictureError(
-            f"its values go from {low} to {high}, expected 0 to {most:g} (mode {mode})"
+    if not 0 <= low <= high <= highest:
+        raise DecodeError(
+            f"its values go from {low} to {high}, expected 0 to {highest:g} (mode {mode})"
         )
-    return np.rint(values.astype(np.float64) * (255 / most)).astype(np.uint8)
+    return np.rint(values.astype(np.float64) * (255 / highest)).astype(np.uint8)

@@ -1,66 +1,70 @@
-"""The VAEs between pictures and the latents that a model sees: the bundled tiny one, and Stable Diffusion's in any of its files."""
+"""The VAEs between images and the latents that a model sees: the bundled tiny one, and Stable
+Diffusion's in any of its files."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import tempfile
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from comfyui_fitv2.autoencoder import TinyAutoencoder, is_tiny_autoencoder, load_autoencoder
+from comfyui_fitv2.metadata import SD_LATENT_FORMAT
 from comfyui_fitv2.resolution import VAE_FACTOR
 
-from .latent_set import SD_SCALE
+from ..whole_files import file_digest
+from .bundled import TINY_FILE
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-TINY = "tiny"
-TINY_FILE = Path(__file__).parents[2] / "models" / "vae" / "fit_tiny_vae.safetensors"
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+Module = TypeVar("Module", bound=nn.Module)
 
-_SD_CONFIG = {
-    "_class_name": "AutoencoderKL",
+TINY = "tiny"
+"""The name of the bundled VAE."""
+
+SD_LAYOUT: dict[str, Any] = {
     "in_channels": 3,
-    "out_channels": 3,
-    "latent_channels": 4,
-    "block_out_channels": [128, 256, 512, 512],
-    "down_block_types": ["DownEncoderBlock2D"] * 4,
-    "up_block_types": ["UpDecoderBlock2D"] * 4,
-    "layers_per_block": 2,
-    "norm_num_groups": 32,
-    "sample_size": 512,
-    "scaling_factor": SD_SCALE,
+    "out_ch": 3,
+    "z_channels": 4,
+    "ch": 128,
+    "ch_mult": [1, 2, 4, 4],
+    "num_res_blocks": 2,
 }
-"""Stable Diffusion's VAE; its single files hold weights only."""
+"""Stable Diffusion's VAE in its own terms ("ddconfig"); its single files hold weights only."""
 
 
 class VAEError(ValueError):
-    """A VAE that cannot be used; the message names it, what it is, and what to do."""
+    """A VAE that cannot be used; the message says where, what it is, and what to do."""
 
-    def __init__(self, path: Path, what: str) -> None:
-        super().__init__(f"{path}: {what}")
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
 
 
 class VAE(ABC):
-    """Images in 0..1, (batch, 3, H, W) with sides in multiples of 8, to and from latents in the scale that a model sees, all fp32."""
+    """Turns images into latents in the scale that a model sees, and back, all fp32.
+
+    Images are (batch, 3, H, W) in 0..1, with H and W multiples of 8.
+    """
 
     channels: int
+    """Latent channels."""
     scale_factor: float
-    """The model's scale over the VAE's own."""
+    """The model's latents are the VAE's own times this."""
     posterior: bool
-    """Whether an image is a distribution of latents; if not, ``moments`` has no standard deviations."""
+    """Whether an image gives a distribution of latents; if not, it gives no standard deviations."""
 
     @abstractmethod
     def moments(self, images: Tensor) -> Tensor:
-        """(batch, moments, channels, H/8, W/8): the means and, with a posterior, the standard deviations."""
+        """(batch, moments, channels, H/8, W/8): the mean and, with a posterior, the standard
+        deviation."""
 
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
@@ -73,52 +77,52 @@ def open_vae(
     dtype: torch.dtype = torch.float32,
     scale_factor: float | None = None,
 ) -> VAE:
-    """``name`` is "tiny", a file in TAESD layout, a diffusers AutoencoderKL folder (or a pipeline's with one in ``vae``), or a single file of Stable
-    Diffusion's VAE. ``scale_factor`` is for files that cannot tell theirs (a single file counts as 0.18215, Stable Diffusion 1.x). Weights and
-    sums are in ``dtype``. Raises ``VAEError`` or ``AutoencoderError`` on files that are none of these, ``FileNotFoundError`` where there is none."""
+    """Load a VAE: "tiny", a file in TAESD layout, a diffusers AutoencoderKL folder (or that of a
+    pipeline, with one in ``vae``), or a single file of Stable Diffusion's VAE.
+
+    ``scale_factor`` is for single files, which do not say theirs; without it they get 0.18215, that
+    of Stable Diffusion 1.x. ``dtype`` is that of weights and activations. Raises ``VAEError`` or
+    ``AutoencoderError`` for files that are none of these, ``FileNotFoundError`` for missing ones.
+    """
     path = _weights_path(name)
     if path.is_file() and _is_tiny(path):
         if scale_factor is not None:
-            raise VAEError(path, "a tiny VAE says its scale itself; leave --scale-factor away.")
-        # Channels last, as pictures come: three quarters of the time on a CPU.
+            raise VAEError(path, "a tiny VAE stores its own scale; omit --scale-factor.")
         tiny = load_autoencoder(path)
         scale = tiny.scale_factor  # before it is rounded with the weights
-        return _Tiny(
-            tiny.to(device, dtype).to(memory_format=torch.channels_last), device, dtype, scale
-        )  # type: ignore[call-overload]
-    network = _load_kl(path)
-    config: Any = network.config
-    factor = 2 ** (len(config.block_out_channels) - 1)
-    if factor != VAE_FACTOR:
-        raise VAEError(
-            path,
-            f"its latents cover {factor} × {factor} pixels; FiT takes {VAE_FACTOR} × {VAE_FACTOR}.",
-        )
-    if config.shift_factor:
-        raise VAEError(
-            path,
-            f"its latents are shifted by {config.shift_factor}; a FiT checkpoint can name a scale only. Use a VAE such as Stable Diffusion's.",
-        )
-    nn.Module.to(
-        network.eval().requires_grad_(False), device=device, dtype=dtype
-    )  # diffusers' own warns of every cast
+        return _Tiny(channels_last(tiny.to(device, dtype)), device, dtype, scale)
+    with _quiet_diffusers(path):
+        network = _load_kl(path).eval().requires_grad_(False)
+        config: Any = network.config
+        factor = 2 ** (len(config.block_out_channels) - 1)
+        if factor != VAE_FACTOR:
+            raise VAEError(
+                path,
+                f"its latents cover {factor} × {factor} pixels; "
+                f"FiT takes {VAE_FACTOR} × {VAE_FACTOR}.",
+            )
+        if config.shift_factor:
+            raise VAEError(
+                path,
+                f"its latents are shifted by {config.shift_factor}; a FiT checkpoint stores only a "
+                "scale. Use a VAE such as Stable Diffusion's.",
+            )
+        network.to(device=device, dtype=dtype)
     return _KL(network, device, dtype, scale_factor or config.scaling_factor)
 
 
-def fingerprint(name: str) -> str:
-    """Changes with the VAE's weights and configuration, wherever they lie."""
+def vae_digest(name: str) -> str:
+    """A digest of a VAE's weights and configuration, wherever they are. Raises as ``open_vae``."""
     path = _weights_path(name)
-    files = (
-        [path]
-        if path.is_file()
-        else sorted(p for p in path.iterdir() if p.suffix in (".json", ".safetensors", ".bin"))
-    )
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as opened:
-            while block := opened.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()[:16]
+    if path.is_file():
+        return file_digest(path)
+    suffixes = (".json", ".safetensors", ".bin")
+    return file_digest(*sorted(file for file in path.iterdir() if file.suffix in suffixes))
+
+
+def channels_last(network: Module) -> Module:
+    """In the memory order of decoded images; convolutions on a CPU take a quarter less time."""
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 @dataclass(slots=True)
@@ -156,9 +160,9 @@ class _KL(VAE):
         posterior: Any = self.network.encode(
             (images * 2 - 1).to(self.device, self.dtype), return_dict=False
         )[0]  # type: ignore[call-arg]
-        # The deviation from the logarithm in fp32: its exponent is too coarse in 16 bits.
-        deviation = torch.exp(0.5 * posterior.logvar.float())
-        return torch.stack([posterior.mean.float(), deviation], dim=1) * self.scale_factor
+        # The exponential in fp32: the logarithm is too coarse for it in 16 bits.
+        std = torch.exp(0.5 * posterior.logvar.float())
+        return torch.stack([posterior.mean.float(), std], dim=1) * self.scale_factor
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
@@ -180,7 +184,8 @@ def _weights_path(name: str) -> Path:
         if folder is None:
             raise VAEError(
                 path,
-                "a folder without config.json, so no diffusers AutoencoderKL. Name that folder, or a file.",
+                "a folder without config.json, so not a diffusers AutoencoderKL. Name that folder, "
+                "or a file.",
             )
         return folder
     return path
@@ -195,32 +200,8 @@ def _is_tiny(path: Path) -> bool:
 
 
 def _load_kl(path: Path) -> AutoencoderKL:
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-    from diffusers.utils import logging
-
-    logging.set_verbosity_error()  # what it warns of is refused below
     try:
-        if path.is_dir():
-            found = json.loads((path / "config.json").read_text(encoding="utf-8")).get(
-                "_class_name"
-            )
-            if found != "AutoencoderKL":
-                raise VAEError(
-                    path, f"a diffusers {found or 'model without a class'}, not an AutoencoderKL."
-                )
-            loaded: Any = AutoencoderKL.from_pretrained(
-                str(path), local_files_only=True, output_loading_info=True
-            )
-            network, loading = loaded
-            if absent := loading["missing_keys"]:
-                raise VAEError(
-                    path,
-                    f"{len(absent)} of its weights are missing, such as {absent[0]}. Download or copy it again.",
-                )
-            return network
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "config.json").write_text(json.dumps(_SD_CONFIG), encoding="utf-8")
-            return AutoencoderKL.from_single_file(str(path), config=folder, local_files_only=True)
+        return _load_kl_folder(path) if path.is_dir() else _load_kl_file(path)
     except VAEError:
         raise
     except Exception as error:  # diffusers has no error of its own for wrong files
@@ -231,3 +212,52 @@ def _load_kl(path: Path) -> AutoencoderKL:
             else "a tiny VAE or a single file of Stable Diffusion's VAE"
         )
         raise VAEError(path, f"not {kind} ({reason}).") from error
+
+
+def _load_kl_folder(path: Path) -> AutoencoderKL:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    content = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    found = content.get("_class_name")
+    if found != "AutoencoderKL":
+        kind = found or "model without a class"
+        raise VAEError(path, f"a diffusers {kind}, not an AutoencoderKL.")
+    loaded: Any = AutoencoderKL.from_pretrained(
+        str(path), local_files_only=True, output_loading_info=True
+    )
+    network, loading = loaded
+    if missing := loading["missing_keys"]:
+        raise VAEError(
+            path,
+            f"{len(missing)} of its weights are missing, such as {missing[0]}. "
+            "Download or copy it again.",
+        )
+    return network
+
+
+def _load_kl_file(path: Path) -> AutoencoderKL:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    first_stage = {"params": {"ddconfig": SD_LAYOUT}}
+    scale = SD_LATENT_FORMAT.scale_factor
+    model = {"params": {"scale_factor": scale, "first_stage_config": first_stage}}
+    return AutoencoderKL.from_single_file(
+        str(path), original_config={"model": model}, local_files_only=True
+    )
+
+
+@contextmanager
+def _quiet_diffusers(path: Path) -> Iterator[None]:
+    """Without its warnings of casts, and of weights that are refused here anyway."""
+    try:
+        from diffusers.utils import logging
+    except ImportError:
+        raise VAEError(
+            path, "not a tiny VAE, and others need diffusers: python -m pip install diffusers"
+        ) from None
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)

@@ -1,92 +1,83 @@
-"""From a folder of pictures to a latent set (``training.latents``).
+"""From images to a latent set.
 
-python -m training.prepare --images photos --output latents --resolution 256 --vae tiny
-accelerate launch -m training.prepare ...                                 on all GPUs, or machines that share the output folder
-torchrun --nproc_per_node 4 -m training.prepare ... --device cpu          on CPUs
+python -m training.prepare --images photos --output latents --image-size 256 --vae tiny
+accelerate launch -m training.prepare ...    on all GPUs, or machines that share the output folder
+torchrun --nproc_per_node 4 -m training.prepare ... --device cpu    on CPUs
 
-Every picture is encoded resized and, where both sides are longer than the resolution, as its middle square too; each also flipped.
-Work is cut into shards of pictures in a fixed order, and each process takes every n-th. A shard is one file that appears whole, so a run
-that was ended in any way goes on where it was, by the same command. Pictures of a size share a batch within their shard
-only: which process encodes it, and when, changes nothing. (On the CPU not one bit; a Stable Diffusion VAE needs the same number of
-threads for that.)
+Every image is encoded resized and, where both sides are longer than the image size, cropped to its
+middle square too; each also mirrored. The images are cut into shards in a fixed order, and process
+i of n encodes every n-th shard from i on. A shard is written atomically, so a run that was ended in
+any way resumes with the same command. A batch holds images of one size and one shard: which process
+encodes it, and when, changes nothing. (On a CPU not one bit; a Stable Diffusion VAE needs the same
+number of threads for that.)
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import numpy as np
-import torch
-from accelerate import PartialState
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
+import tyro
 
-from ..command_line import run_command
-from ..data.decode import read_versions
-from ..data.latent_set import (
-    INFO_FILE,
-    EncodedPicture,
-    LatentSetInfo,
-    count_pictures,
-    finish,
-    shard_failures,
-    shard_path,
-    write_shard,
-)
-from ..data.sources import Pictures, open_pictures
-from ..data.vae import DTYPES, TINY, VAE, fingerprint, open_vae
-from ..processes import exit_with_parent, join_processes, on_main
+from comfyui_fitv2.config import PRECISIONS
+from comfyui_fitv2.metadata import LatentFormat
+
+from ..command_line import parse_options, run_command
+from ..data.arrow_set import count_examples, finish, shard_failures, shard_path
+from ..data.latent_set import INFO_FILE, LatentSetInfo
+from ..data.sources import ImageSource, open_images
+from ..data.vae import TINY, VAE, open_vae, vae_digest
+from ..processes import join_processes, on_main
 from ..whole_files import TEMPORARY_SUFFIX, write_json
+from .encode import encode_shards
 from .plan import Plan, make_plan, open_plan
-from .preview_colours import fit_preview_colours
+from .preview_colours import PreviewColoursError, fit_preview_colours
 
 REPORT_FILE = "report.json"
-_MOST_WORKERS = 8
 _LISTED = 10
+_WAITING_NOTICE_SECONDS = 60
 
-Versions = tuple[np.ndarray, "np.ndarray | None"]
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PrepareOptions:
+    """Raises ``ValueError`` for a value out of range."""
+
     images: Path
-    """Folder of pictures."""
+    """Folder with a sub-folder of images for each class, or a folder that `datasets` saved."""
     output: Path
-    """Folder of the latent set."""
-    resolution: int = 256
-    """S: at most S² pixels a picture; a multiple of 16."""
+    """Folder of the latent set. The same command resumes an unfinished set."""
+    image_size: Annotated[int, tyro.conf.arg(aliases=["--resolution"])] = 256
+    """S in pixels, a multiple of 16: a resized image has at most S² pixels, a crop is S × S."""
     vae: str = TINY
-    """As in ``vaes.open_vae``."""
+    """"tiny", a file in TAESD layout, a diffusers AutoencoderKL folder, or a single file of Stable
+    Diffusion's VAE."""
     metadata: Path | None = None
-    """JSONL or CSV of files and labels; without it sub-folders are classes."""
+    """JSONL or CSV file with a file (in the images folder) and a label per line, instead of
+    sub-folders."""
     scale_factor: float | None = None
-    """As in ``vaes.open_vae``."""
+    """Scale of a VAE file that does not store its own, such as 0.13025 for SDXL's."""
     flip: bool = True
-    """Whether to encode the flipped pictures too; not for text."""
-    precision: str = "fp32"
-    """Of the VAE."""
+    """Encode mirrored images too; not for text or flags."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Precision of the VAE."""
     batch_size: int = 16
-    """Most pictures of one size that are encoded together."""
+    """Maximum number of images that are encoded together."""
     shard_size: int | None = None
-    """Pictures a shard; None chooses by how many there are."""
+    """Images per file of the set; by default chosen from their number, at most 1024."""
     workers: int | None = None
-    """Processes that read pictures, beside each that encodes; None chooses."""
+    """Processes that decode images, for each process that encodes; by default one per core, at most
+    8."""
     device: str | None = None
-    """Where the VAE runs; None leaves it to accelerate."""
+    """Device of the VAE, such as cpu or cuda:1; by default the one that accelerate assigns."""
 
     def __post_init__(self) -> None:
-        if self.resolution < 16 or self.resolution % 16:
+        if self.image_size < 16 or self.image_size % 16:
             raise ValueError(
-                f"--resolution must be a multiple of 16, such as 256, not {self.resolution}."
+                f"--image-size must be a multiple of 16, such as 256, not {self.image_size}."
             )
         for name, value, least in (
             ("batch-size", self.batch_size, 1),
@@ -98,10 +89,10 @@ class PrepareOptions:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides the latents, beside the pictures."""
+        """What decides the latents, besides the images."""
         return {
-            "resolution": self.resolution,
-            "vae": fingerprint(self.vae),
+            "image-size": self.image_size,
+            "vae": vae_digest(self.vae),
             "scale-factor": self.scale_factor,
             "flip": self.flip,
             "precision": self.precision,
@@ -110,301 +101,115 @@ class PrepareOptions:
 
 
 def prepare(options: PrepareOptions) -> None:
-    """Make a latent set, or what is left of it. Raises ``ValueError`` or ``OSError`` on what the person can put right."""
+    """Make a latent set, or what is missing of it.
+
+    Raises ``ValueError`` or ``OSError`` for what the user can put right.
+    """
     state = join_processes(options.device)
-    pictures = open_pictures(options.images, options.metadata)
-    on_main(state, lambda: _make_plan(options, pictures))
-    plan = open_plan(options.output)
-    if (options.output / INFO_FILE).is_file():
+    source = open_images(options.images, options.metadata)
+    on_main(state, lambda: _make_plan(options, source))
+    output, plan = options.output, open_plan(options.output)
+    if (output / INFO_FILE).is_file():
         if state.is_main_process:
-            print(
-                f"{options.output} is complete: {count_pictures(options.output, plan.shards)} pictures."
-            )
+            print(f"{output} is complete: {count_examples(output, plan.shards)} images.")
         return
-    vae = open_vae(
-        options.vae,
-        options.device or str(state.device),
-        DTYPES[options.precision],
-        options.scale_factor,
+    device = options.device or str(state.device)
+    vae = open_vae(options.vae, device, PRECISIONS[options.precision], options.scale_factor)
+    encode_shards(
+        source,
+        plan,
+        output,
+        vae,
+        state,
+        image_size=options.image_size,
+        batch_size=options.batch_size,
+        flip=options.flip,
+        workers=options.workers,
     )
-    with _shortage_explained():
-        _encode_shards(options, pictures, plan, vae, state)
     if state.is_main_process:
-        _await_shards(options.output, plan)
-        _finish(options, pictures, plan, vae)
+        _wait_for_shards(output, plan)
+        _finish(options, plan, vae)
 
 
-def _make_plan(options: PrepareOptions, pictures: Pictures) -> None:
-    listing = pictures.listing()
+def _make_plan(options: PrepareOptions, source: ImageSource) -> None:
+    listing = source.listing()
     _print_listed(f"left out of {options.images}", listing.left_out)
     if not listing.files:
         raise ValueError(
-            f"{options.images}: no pictures with a class. Put them in a sub-folder for each class, or name a --metadata file."
+            f"{options.images}: no images with a class. Put them in a sub-folder for each class, "
+            "or name a --metadata file."
         )
     make_plan(options.output, listing, options.settings, options.shard_size)
 
 
-def _encode_shards(
-    options: PrepareOptions, pictures: Pictures, plan: Plan, vae: VAE, state: PartialState
-) -> None:
-    own = range(state.process_index, plan.shards, state.num_processes)
-    left = [number for number in own if not shard_path(options.output, number).exists()]
-    order = [index for number in left for index in plan.shard(number)]
-    total = sum(len(plan.shard(number)) for number in own)
-    workers = (
-        min(_MOST_WORKERS, max((os.cpu_count() or 1) // max(state.num_processes, 1), 1))
-        if options.workers is None
-        else options.workers
-    )
-    # Arrays and not tensors come from the workers: tensors would pass through /dev/shm, which is small in containers.
-    pictures_in_order = _Decoded(pictures, plan, options.resolution)
-    loader = DataLoader(
-        pictures_in_order,
-        batch_size=None,
-        sampler=order,
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        worker_init_fn=exit_with_parent,
-    )
-    who = (
-        f"encoding {state.process_index + 1}/{state.num_processes}"
-        if state.num_processes > 1
-        else "encoding"
-    )
-    with tqdm(
-        total=total,
-        initial=total - len(order),
-        desc=who,
-        unit="image",
-        disable=not state.is_local_main_process,
-        smoothing=0.05,
-    ) as progress:
-        decoded = iter(loader)
-        for number in left:
-            encoded, failures = encode_shard(
-                plan, number, decoded, vae, options.batch_size, options.flip, progress
-            )
-            write_shard(options.output, number, encoded, failures)
-
-
-def encode_shard(
-    plan: Plan,
-    number: int,
-    decoded: Iterator[Versions | str],
-    vae: VAE,
-    batch_size: int,
-    flip: bool,
-    progress: tqdm,
-) -> tuple[list[EncodedPicture], dict[str, str]]:
-    """The pictures of a shard, from the next of ``decoded``, and why others failed, by file."""
-    files = {index: str(plan.files[index]) for index in plan.shard(number)}
-    failures: dict[str, str] = {}
-    latents: dict[tuple[int, int], Tensor] = {}  # by picture and version
-    waiting: dict[tuple[int, ...], dict[tuple[int, int], np.ndarray]] = {}  # by size
-
-    def fail(index: int, why: str) -> None:
-        failures[files[index]] = why
-        progress.write(f"cannot use {files[index]}: {why}", file=sys.stderr)
-
-    def encode(batch: dict[tuple[int, int], np.ndarray]) -> None:
-        images = torch.from_numpy(np.stack(list(batch.values()))).permute(0, 3, 1, 2).float() / 255
-        views = [images, images.flip(-1)] if flip else [images]
-        moments = torch.stack([vae.moments(view) for view in views], dim=1).to("cpu", torch.float16)
-        for (index, version), moment in zip(batch, moments, strict=True):
-            if not moment.isfinite().all():
-                fail(index, "the VAE gave infinite or undefined numbers; --precision fp32 may help")
-            latents[index, version] = moment
-        progress.update(sum(version == 0 for _, version in batch))
-        batch.clear()
-
-    for index in files:
-        item = next(decoded)
-        if isinstance(item, str):
-            fail(index, item)
-            progress.update()
-            continue
-        for version, image in enumerate(item):
-            if image is not None:
-                batch = waiting.setdefault(image.shape, {})
-                batch[index, version] = image
-                if len(batch) == batch_size:
-                    encode(batch)
-    for batch in waiting.values():
-        if batch:
-            encode(batch)
-    whole = [index for index, file in files.items() if file not in failures]
-    return [
-        EncodedPicture(files[i], int(plan.labels[i]), latents[i, 0], latents.get((i, 1)))
-        for i in whole
-    ], failures
-
-
-class _Decoded(Dataset[Versions | str]):
-    """Pictures by index in the plan at the sizes of training, or why there is none."""
-
-    def __init__(self, pictures: Pictures, plan: Plan, resolution: int) -> None:
-        self.pictures, self.files, self.resolution = pictures, plan.files, resolution
-
-    def __getitem__(self, index: int) -> Versions | str:
-        try:
-            return read_versions(self.pictures.source(str(self.files[index])), self.resolution)
-        except Exception as error:  # broken pictures fail in any way
-            return f"{error}" or type(error).__name__
-
-
-def _as_it_is(item: Any) -> Any:
-    return item
-
-
-@contextmanager
-def _shortage_explained() -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise OSError(
-            "a batch of pictures does not fit in the memory of the device. Begin anew with a smaller --batch-size."
-        ) from None
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise OSError(
-            "a process that reads pictures was ended from outside, most often for want of memory. Go on with fewer --workers."
-        ) from None
-
-
-def _await_shards(output: Path, plan: Plan) -> None:
-    said = time.monotonic()
-    while missing := [
-        number for number in range(plan.shards) if not shard_path(output, number).exists()
-    ]:
-        if time.monotonic() - said > 60:
-            said = time.monotonic()
+def _wait_for_shards(output: Path, plan: Plan) -> None:
+    noticed = time.monotonic()
+    while missing := [n for n in range(plan.shards) if not shard_path(output, n).exists()]:
+        if time.monotonic() - noticed > _WAITING_NOTICE_SECONDS:
+            noticed = time.monotonic()
             print(
-                f"waiting for {len(missing)} of {plan.shards} shards from other processes; all must write to this folder: {output.resolve()}",
+                f"waiting for {len(missing)} of {plan.shards} shards from other processes; all "
+                f"must write to this folder: {output.resolve()}",
                 file=sys.stderr,
             )
         time.sleep(0.2)
 
 
-def _finish(options: PrepareOptions, pictures: Pictures, plan: Plan, vae: VAE) -> None:
+def _finish(options: PrepareOptions, plan: Plan, vae: VAE) -> None:
     output = options.output
-    failures = {
-        file: why
-        for number in range(plan.shards)
-        for file, why in shard_failures(output, number).items()
-    }
-    count = count_pictures(output, plan.shards)
-    write_json(
-        output / REPORT_FILE, {"pictures": count, "failed": failures, "left_out": plan.left_out}
-    )
+    failures: dict[str, str] = {}
+    for number in range(plan.shards):
+        failures |= shard_failures(output, number)
+    count = count_examples(output, plan.shards)
+    report = {"images": count, "failed": failures, "left_out": plan.left_out}
+    write_json(output / REPORT_FILE, report)
     _print_listed(f"could not be used; {output / REPORT_FILE} lists all", failures)
     if not count:
         raise ValueError(
-            f"none of the {len(failures)} pictures could be used. Remove {output} before you try again."
+            f"none of the {len(failures)} images could be used. Remove {output} before you try "
+            "again."
         )
-    latent_format = fit_preview_colours(
-        output, plan.shards, pictures, options.resolution, vae.channels, vae.scale_factor
+    info = LatentSetInfo(
+        class_names=plan.class_names,
+        channels=vae.channels,
+        image_size=options.image_size,
+        latent_format=_latent_format(output, plan, vae),
+        vae=options.vae if options.vae == TINY else Path(options.vae).name,
+        flips=options.flip,
+        posterior=vae.posterior,
     )
-    name = options.vae if options.vae == TINY else Path(options.vae).name
-    finish(
-        output,
-        LatentSetInfo(
-            plan.class_names,
-            vae.channels,
-            options.resolution,
-            latent_format,
-            name,
-            options.flip,
-            vae.posterior,
-        ),
-        plan.shards,
-    )
+    finish(output, info, plan.shards)
     for stale in output.glob(f".*{TEMPORARY_SUFFIX}"):
         stale.unlink(missing_ok=True)
-    print(f"{output}: {count} pictures of {len(plan.class_names)} classes.")
+    print(f"{output}: {count} images of {len(plan.class_names)} classes.")
+
+
+def _latent_format(output: Path, plan: Plan, vae: VAE) -> LatentFormat:
+    try:
+        return fit_preview_colours(output, plan.shards, vae.channels, vae.scale_factor)
+    except PreviewColoursError as error:
+        print(f"{output} gets no preview colours: {error}", file=sys.stderr)
+        return LatentFormat(vae.scale_factor)
 
 
 def _print_listed(what: str, reasons: dict[str, str]) -> None:
     if reasons:
-        print(
-            f"{len(reasons)} {what}:",
-            *(f"  {file}: {why}" for file, why in list(reasons.items())[:_LISTED]),
-            sep="\n",
-            file=sys.stderr,
-        )
+        print(f"{len(reasons)} {what}:", file=sys.stderr)
+        for file, reason in list(reasons.items())[:_LISTED]:
+            print(f"  {file}: {reason}", file=sys.stderr)
         if len(reasons) > _LISTED:
             print(f"  and {len(reasons) - _LISTED} more", file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.prepare",
-        description="Encode pictures to a latent set for training.",
-    )
-    parser.add_argument(
-        "--images",
-        type=Path,
-        required=True,
-        help="folder with a sub-folder for each class, or one that `datasets` saved",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        required=True,
-        help="folder of the latent set; the same command goes on with a set that was begun",
-    )
-    parser.add_argument(
-        "--resolution",
-        type=int,
-        default=256,
-        help="S: a picture has at most S² pixels (default: 256)",
-    )
-    parser.add_argument(
-        "--vae",
-        default=TINY,
-        help='"tiny" (default), a file in TAESD layout, a diffusers AutoencoderKL folder, or a Stable Diffusion VAE file',
-    )
-    parser.add_argument(
-        "--metadata",
-        type=Path,
-        help="JSONL or CSV file with a file (in --images) and a label a row, instead of sub-folders",
-    )
-    parser.add_argument(
-        "--scale-factor",
-        type=float,
-        help="of a VAE that cannot tell its own, such as 0.13025 for the file of SDXL's",
-    )
-    parser.add_argument(
-        "--flip",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="encode mirrored pictures too (default); not for text or flags",
-    )
-    parser.add_argument(
-        "--precision", choices=DTYPES, default="fp32", help="of the VAE (default: fp32)"
-    )
-    parser.add_argument(
-        "--batch-size",
-        type=int,
-        default=16,
-        help="pictures that are encoded together (default: 16)",
-    )
-    parser.add_argument(
-        "--shard-size",
-        type=int,
-        help="pictures a file of the set; default: by how many there are, at most 1024",
-    )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        help=f"processes that read pictures (default: one a core, at most {_MOST_WORKERS})",
-    )
-    parser.add_argument("--device", help="such as cpu or cuda:1; default: what accelerate assigns")
-    return parser
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    options = vars(_parser().parse_args(argv))
-    return run_command(
-        lambda: prepare(PrepareOptions(**options)), "The same command goes on from here."
-    )
+    def command() -> None:
+        prepare(
+            parse_options(
+                PrepareOptions,
+                argv,
+                prog="python -m training.prepare",
+                description="Encode images to a latent set for training.",
+            )
+        )
+
+    return run_command(command, "The same command resumes.")

@@ -1,72 +1,93 @@
-"""The colours of live previews, for whichever VAE made a latent set: fitted to the set itself."""
+"""The colours of live previews, for whichever VAE made a latent set: fitted to the set itself.
+
+A few examples, evenly spread over the set, are stored with the colours of their images, so that the
+fit needs no image a second time, and is the same for any number of processes.
+"""
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
-import torch.nn.functional as F
+from torch import Tensor
 
-from comfyui_fitv2.config import LatentFormat
+from comfyui_fitv2.config import PATCH_SIZE
+from comfyui_fitv2.metadata import LatentFormat
 from comfyui_fitv2.preview import fit_latent_format
 from comfyui_fitv2.resolution import VAE_FACTOR
 
-from ..data.decode import read_versions
-from ..data.latent_set import PATCH, read_shard
-from ..data.sources import Pictures, evenly
+from ..data.arrow_set import read_shard
+from ..data.sources import evenly
 
+EXAMPLES_PER_SHARD = 8
 _SHARDS = 16
-_PICTURES = 128
-_MOST_CHANNELS = 6
-"""Beyond it, products of every set of channels are too many."""
+_MAX_CHANNELS = 6
+"""With more channels, there are too many products of them (``preview_features``)."""
 _DIGITS = 6
-"""What is kept of a number: fewer than depend on the order of sums."""
+"""Digits kept of a number: fewer than depend on the order of sums."""
+_WHITE = 255 * VAE_FACTOR**2
+"""The sum over a white block."""
+
+
+class PreviewColoursError(ValueError):
+    """Colours that cannot be fitted; the message says why."""
+
+
+def shards_to_fit(shards: int) -> list[int]:
+    """The shards with examples that are stored with their colours."""
+    return evenly(range(shards), _SHARDS)
+
+
+def colour_sums(image: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, 3) to uint16 (3, H/8, W/8): sums over the 8 × 8 pixels of each latent pixel."""
+    height, width = image.shape[0] // VAE_FACTOR, image.shape[1] // VAE_FACTOR
+    blocks = image.reshape(height, VAE_FACTOR, width, VAE_FACTOR, 3)
+    return blocks.sum(axis=(1, 3), dtype=np.uint16).transpose(2, 0, 1)
 
 
 def fit_preview_colours(
-    folder: Path,
-    shards: int,
-    pictures: Pictures,
-    resolution: int,
-    channels: int,
-    scale_factor: float,
-) -> dict[str, Any]:
-    """Fields of a ``LatentFormat`` by least squares over an even sample of the set; without colours where no picture can be read again."""
-    latents, colours = [], []
-    for number in evenly(range(shards), _SHARDS):
-        shard = read_shard(folder, number).with_format("numpy")
-        for index in evenly(range(len(shard)), _PICTURES // _SHARDS):
-            row = shard[index]
-            height, width = int(row["rows"]) * PATCH, int(row["columns"]) * PATCH
-            with suppress(
-                Exception
-            ):  # a picture that has gone since it was encoded; others are left
-                image = (
-                    torch.from_numpy(
-                        read_versions(pictures.source(str(row["file"])), resolution)[0].copy()
-                    )
-                    .permute(2, 0, 1)
-                    .double()
-                )
-                colours.append(F.avg_pool2d(image / 127.5 - 1, VAE_FACTOR).flatten(1))
-                mean = row["resized"][: channels * height * width]
-                latents.append(torch.from_numpy(mean.astype(np.float64)).view(channels, -1))
-    if not latents or channels > _MOST_CHANNELS:
-        return {"scale_factor": scale_factor}
-    # As one picture, a pixel high: only pairs of a latent and its colour count.
-    fitted = fit_latent_format(
-        *(torch.cat(parts, dim=1)[None, :, None] for parts in (latents, colours)),
-        scale_factor=scale_factor,
-    )
-    factors, bias = fitted.latent_rgb_factors or [], fitted.latent_rgb_factors_bias or []
-    return asdict(
-        LatentFormat(
-            scale_factor,
-            [[round(v, _DIGITS) for v in row] for row in factors],
-            [round(v, _DIGITS) for v in bias],
+    folder: Path, shards: int, channels: int, scale_factor: float
+) -> LatentFormat:
+    """A latent format whose colours fit the examples best, by least squares.
+
+    Raises ``PreviewColoursError`` where the latents have too many channels, or no colours are
+    stored with them.
+    """
+    if channels > _MAX_CHANNELS:
+        raise PreviewColoursError(
+            f"they are made for latents of at most {_MAX_CHANNELS} channels; these have {channels}."
         )
+    pairs = [
+        pair for number in shards_to_fit(shards) for pair in _read_pairs(folder, number, channels)
+    ]
+    if not pairs:
+        raise PreviewColoursError("its shards were written by an older version, without colours.")
+    # As one image that is a pixel high: only pairs of a latent and its colour matter.
+    latents, colours = (
+        torch.cat(parts, dim=1)[None, :, None] for parts in zip(*pairs, strict=True)
     )
+    fitted = fit_latent_format(latents, colours, scale_factor=scale_factor)
+    factors, bias = fitted.latent_rgb_factors or [], fitted.latent_rgb_factors_bias or []
+    return replace(
+        fitted,
+        latent_rgb_factors=[[round(value, _DIGITS) for value in row] for row in factors],
+        latent_rgb_factors_bias=[round(value, _DIGITS) for value in bias],
+    )
+
+
+def _read_pairs(folder: Path, number: int, channels: int) -> list[tuple[Tensor, Tensor]]:
+    """Latents (channels, n) and RGB in −1..1 (3, n) of the examples with colours in a shard."""
+    shard = read_shard(folder, number)
+    if "colours" not in shard.column_names:  # written before colours were stored
+        return []
+    pairs = []
+    for row in pc.indices_nonzero(pc.is_valid(shard["colours"])).to_pylist():
+        tokens = shard["rows"][row].as_py() * shard["columns"][row].as_py()
+        values = shard["resized"][row].values.to_numpy()[: channels * tokens * PATCH_SIZE**2]
+        colours = shard["colours"][row].values.to_numpy().astype(np.float64) / _WHITE * 2 - 1
+        mean = torch.from_numpy(values.astype(np.float64))
+        pairs.append((mean.view(channels, -1), torch.from_numpy(colours).view(3, -1)))
+    return pairs

@@ -1,15 +1,16 @@
+"""``training.data.decode``: any image file, upright and in RGB, at the sizes of training."""
+
 from __future__ import annotations
 
 import io
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from training.data import decode as images
-from training.data.decode import PictureError, read_versions
+from training.data.decode import DecodeError, read_middle, read_versions
 
 RED, BLUE, WHITE, BLACK = (255, 0, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 
@@ -53,7 +54,7 @@ def photo(width: int, height: int) -> Image.Image:
         ((40, 8), (80, 16), None),  # enlarged to a token
     ],
 )
-def test_pictures_get_the_sizes_of_the_recipe(
+def test_images_get_the_sizes_of_the_recipe(
     size: tuple[int, int], resized: tuple[int, int], cropped: tuple[int, int] | None
 ) -> None:
     first, second = read_versions(encoded(photo(*size)), 256)
@@ -64,7 +65,7 @@ def test_pictures_get_the_sizes_of_the_recipe(
     )
 
 
-def test_the_crop_is_the_middle_of_the_whole_picture() -> None:
+def test_the_crop_is_the_middle_of_the_image() -> None:
     image = halves("RGB", RED, BLUE, (300, 100))
     image.paste(WHITE, (100, 0, 200, 100))
     _, cropped = read_versions(encoded(image), 64)
@@ -75,7 +76,7 @@ def test_the_crop_is_the_middle_of_the_whole_picture() -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_pictures_stand_upright(orientation: int, kind: str) -> None:
+def test_images_are_upright(orientation: int, kind: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     file = encoded(photo(400, 160), kind, exif=exif)
@@ -87,7 +88,7 @@ def test_pictures_stand_upright(orientation: int, kind: str) -> None:
     assert cropped.shape == (64, 64, 3)
 
 
-def test_damaged_exif_does_not_cost_the_picture() -> None:
+def test_an_image_with_damaged_exif_is_read() -> None:
     file = encoded(photo(64, 32), "PNG", exif=b"Exif\x00\x00no TIFF header")
     with pytest.raises(SyntaxError):
         Image.open(file).getexif()
@@ -110,7 +111,7 @@ def test_damaged_exif_does_not_cost_the_picture() -> None:
     ],
     ids=["rgba", "webp", "gif", "keyed", "palette"],
 )
-def test_what_is_transparent_is_white(
+def test_transparent_pixels_are_white(
     image: Image.Image, kind: str, options: dict[str, Any]
 ) -> None:
     if image.mode == "P":
@@ -145,7 +146,7 @@ def test_colours_survive_other_modes_and_formats(image: Image.Image, kind: str) 
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_16_bits_are_scaled_and_not_cut_off(kind: str) -> None:
+def test_16_bits_are_scaled_and_not_clipped(kind: str) -> None:
     values = np.full((32, 64), 65535 // 5, np.uint16)
     values[:, 32:] = 65535
     assert ends(read_versions(encoded(Image.fromarray(values), kind), 64)[0]) == (
@@ -154,15 +155,15 @@ def test_16_bits_are_scaled_and_not_cut_off(kind: str) -> None:
     )
 
 
-def test_float_pictures_are_read_from_0_to_1_and_refused_beyond() -> None:
+def test_float_images_are_read_from_0_to_1_and_refused_beyond() -> None:
     values = np.zeros((32, 64), np.float32)
     values[:, 32:] = 1
     assert ends(read_versions(encoded(Image.fromarray(values), "TIFF"), 64)[0]) == (BLACK, WHITE)
-    with pytest.raises(PictureError, match=r"from 0\.0 to 300\.0, expected 0 to 1"):
+    with pytest.raises(DecodeError, match=r"from 0\.0 to 300\.0, expected 0 to 1"):
         read_versions(encoded(Image.fromarray(300 * values), "TIFF"), 64)
 
 
-def test_black_and_white_is_a_picture_too() -> None:
+def test_black_and_white_images_are_read() -> None:
     assert ends(read_versions(encoded(halves("1", 0, 1)), 64)[0]) == (BLACK, WHITE)
 
 
@@ -184,25 +185,40 @@ def test_an_animation_gives_its_first_frame(kind: str) -> None:
     assert first == RED
 
 
-def test_a_picture_beyond_pillows_limit_is_read(tmp_path: Path) -> None:
-    """Pillow refuses more than 179 million pixels by itself."""
-    Image.new("L", (13500, 13400), 200).save(tmp_path / "huge.jpg")
-    resized, cropped = read_versions(tmp_path / "huge.jpg", 64)
-    assert resized.shape == (48, 64, 3)
-    assert cropped is not None
-    assert (int(cropped.min()), int(cropped.max())) == (200, 200)
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF", "WEBP"])
+def test_pillows_limit_is_lifted_while_an_image_is_read(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    file = encoded(photo(400, 200), kind)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(file)
+    for read in (lambda: read_versions(file, 64), lambda: read_middle(file, 64, 64)):
+        file.seek(0)
+        read()
+        assert Image.MAX_IMAGE_PIXELS == 1000
 
 
-def test_only_what_would_not_fit_in_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "_MOST_PIXELS", 400 * 400)
-    assert read_versions(encoded(photo(900, 800), "JPEG"), 64)[0].shape == (48, 64, 3), (
-        "a JPEG is decoded at an eighth"
-    )
-    with pytest.raises(PictureError, match=r"900 × 800 pixels; up to 160,000 in all"):
-        read_versions(encoded(photo(900, 800)), 64)
+def test_threads_that_read_together_leave_pillows_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    content = encoded(photo(200, 100), "TIFF").getvalue()
+    with ThreadPoolExecutor(8) as readers:
+        list(readers.map(lambda _: read_versions(io.BytesIO(content), 64), range(100)))
+    assert Image.MAX_IMAGE_PIXELS == 1000
 
 
-def test_decoding_at_a_fraction_shows_in_no_pixel() -> None:
+def test_an_image_that_would_not_fit_in_memory_is_refused() -> None:
+    limit = 400 * 400
+    drafted, _ = read_versions(encoded(photo(900, 800), "JPEG"), 64, max_pixels=limit)
+    assert drafted.shape == (48, 64, 3), "a JPEG is decoded at an eighth"
+    message = "900 × 800 pixels; images of up to 160,000 pixels in total can be read"
+    with pytest.raises(DecodeError, match=message):
+        read_versions(encoded(photo(900, 800)), 64, max_pixels=limit)
+    with pytest.raises(DecodeError, match=message):
+        read_middle(encoded(photo(900, 800)), 64, 64, max_pixels=limit)
+
+
+def test_decoding_a_jpeg_at_a_fraction_changes_no_pixel_visibly() -> None:
     image = photo(1600, 1200)
     for drafted, whole in zip(
         read_versions(encoded(image, "JPEG", quality=95), 128),
@@ -222,6 +238,6 @@ def test_truncated_files_raise(kind: str, cut: int) -> None:
         read_versions(io.BytesIO(content[:cut]), 64)
 
 
-def test_formats_that_start_programs_are_not_pictures() -> None:
+def test_formats_that_start_programs_are_refused() -> None:
     with pytest.raises(UnidentifiedImageError):
         read_versions(io.BytesIO(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), 64)

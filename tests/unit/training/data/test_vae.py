@@ -1,35 +1,44 @@
+"""``training.data.vae``: every kind of file gives the same latents as the network it holds."""
+
 from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.utils import logging
 from safetensors.torch import load_file, save_file
 
 from comfyui_fitv2.autoencoder import load_autoencoder
-from training.data import vae as vaes
-from training.data.vae import TINY_FILE, VAEError, fingerprint, open_vae
+from training.data import vae as vae_module
+from training.data.bundled import TINY_FILE
+from training.data.vae import VAEError, open_vae, vae_digest
 
 SMALL: dict[str, Any] = {
-    **vaes._SD_CONFIG,
-    "block_out_channels": [8, 8, 8, 8],
-    "norm_num_groups": 4,
+    "in_channels": 3,
+    "out_channels": 3,
+    "latent_channels": 4,
+    "block_out_channels": [32, 32, 32, 32],
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "layers_per_block": 1,
     "scaling_factor": 0.5,
 }
+"""A small VAE with the layers of Stable Diffusion's, for diffusers."""
+SMALL_LAYOUT = {**vae_module.SD_LAYOUT, "ch": 32, "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1}
+"""The same in the terms of Stable Diffusion's own code."""
 
 
 @pytest.fixture
 def network() -> AutoencoderKL:
-    """Stable Diffusion's VAE in small, with random weights."""
-    return (
-        AutoencoderKL.from_config({k: v for k, v in SMALL.items() if k != "_class_name"})
-        .eval()
-        .requires_grad_(False)
-    )  # type: ignore[union-attr]
+    """The small VAE with random weights."""
+    network: Any = AutoencoderKL.from_config(SMALL)
+    return network.eval().requires_grad_(False)
 
 
 @pytest.fixture
@@ -38,7 +47,7 @@ def images() -> torch.Tensor:
 
 
 def ldm_keys(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """As Stable Diffusion's single files name and shape the same weights."""
+    """The same weights with the names and shapes of Stable Diffusion's single files."""
     replaced = {}
     for key, value in state.items():
         key = re.sub(
@@ -63,7 +72,7 @@ def ldm_keys(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return replaced
 
 
-def test_the_tiny_vae_has_means_alone(images: torch.Tensor) -> None:
+def test_the_tiny_vae_has_only_means(images: torch.Tensor) -> None:
     vae = open_vae("tiny")
     assert (vae.channels, vae.posterior, vae.scale_factor) == (4, False, pytest.approx(0.18215))
     moments = vae.moments(images)
@@ -73,12 +82,11 @@ def test_the_tiny_vae_has_means_alone(images: torch.Tensor) -> None:
         vae.decode(moments[:, 0]), load_autoencoder(TINY_FILE).decode(moments[:, 0])
     )
     assert torch.equal(open_vae(str(TINY_FILE)).moments(images), moments)
-    assert (
-        open_vae("tiny", dtype=torch.bfloat16).scale_factor == vae.scale_factor
-    )  # not rounded with the weights
+    rounded = open_vae("tiny", dtype=torch.bfloat16)
+    assert rounded.scale_factor == vae.scale_factor, "not rounded with the weights"
 
 
-def test_moments_are_the_posterior_in_the_models_scale(
+def test_moments_are_the_posterior_in_the_model_scale(
     network: AutoencoderKL, images: torch.Tensor, tmp_path: Path
 ) -> None:
     network.save_pretrained(tmp_path / "kl")
@@ -92,7 +100,7 @@ def test_moments_are_the_posterior_in_the_models_scale(
     torch.testing.assert_close(vae.decode(posterior.mean * 0.5), ((decoded + 1) / 2).clamp(0, 1))
 
 
-def test_the_vae_of_a_pipelines_folder_is_found(
+def test_the_vae_in_a_pipeline_folder_is_found(
     network: AutoencoderKL, images: torch.Tensor, tmp_path: Path
 ) -> None:
     network.save_pretrained(tmp_path / "pipeline" / "vae")
@@ -110,7 +118,7 @@ def test_a_single_file_is_the_same_vae(
     monkeypatch: pytest.MonkeyPatch,
     kind: str,
 ) -> None:
-    monkeypatch.setattr(vaes, "_SD_CONFIG", SMALL)
+    monkeypatch.setattr(vae_module, "SD_LAYOUT", SMALL_LAYOUT)
     state = {
         ("first_stage_model." if kind.startswith("model") else "") + key: value.contiguous()
         for key, value in ldm_keys(network.state_dict()).items()
@@ -120,10 +128,10 @@ def test_a_single_file_is_the_same_vae(
     else:
         save_file(state, tmp_path / kind)
     network.save_pretrained(tmp_path / "kl")
-    torch.testing.assert_close(
-        open_vae(str(tmp_path / kind)).moments(images),
-        open_vae(str(tmp_path / "kl")).moments(images),
-    )
+    vae = open_vae(str(tmp_path / kind))
+    assert vae.scale_factor == 0.18215
+    expected = open_vae(str(tmp_path / "kl"), scale_factor=0.18215)
+    torch.testing.assert_close(vae.moments(images), expected.moments(images))
     assert open_vae(str(tmp_path / kind), scale_factor=0.25).scale_factor == 0.25
 
 
@@ -145,7 +153,7 @@ def test_16_bits_give_nearly_the_same_moments(
         ({"shift_factor": 0.1}, "shifted by 0.1"),
         (
             {
-                "block_out_channels": [8, 8, 8],
+                "block_out_channels": [32, 32, 32],
                 "down_block_types": ["DownEncoderBlock2D"] * 3,
                 "up_block_types": ["UpDecoderBlock2D"] * 3,
             },
@@ -156,9 +164,8 @@ def test_16_bits_give_nearly_the_same_moments(
 def test_vaes_that_fit_cannot_use_are_refused(
     tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
-    AutoencoderKL.from_config(
-        {k: v for k, v in {**SMALL, **change}.items() if k != "_class_name"}
-    ).save_pretrained(tmp_path)  # type: ignore[union-attr]
+    network: Any = AutoencoderKL.from_config({**SMALL, **change})
+    network.save_pretrained(tmp_path)
     with pytest.raises(VAEError, match=message):
         open_vae(str(tmp_path))
 
@@ -172,7 +179,7 @@ def test_folders_and_files_that_are_no_vae_are_refused(
         open_vae(str(tmp_path))
     with pytest.raises(VAEError, match="not a tiny VAE or a single file of Stable Diffusion's VAE"):
         open_vae(str(bundled_checkpoint))
-    with pytest.raises(VAEError, match="says its scale itself"):
+    with pytest.raises(VAEError, match="stores its own scale; omit --scale-factor"):
         open_vae("tiny", scale_factor=1.0)
     network.save_pretrained(tmp_path / "kl")
     weights = tmp_path / "kl" / "diffusion_pytorch_model.safetensors"
@@ -190,14 +197,34 @@ def test_folders_and_files_that_are_no_vae_are_refused(
         open_vae(str(tmp_path / "kl"))
 
 
-def test_a_fingerprint_follows_the_weights_and_not_the_place(
+def test_a_digest_follows_the_weights_and_not_the_place(
     network: AutoencoderKL, tmp_path: Path
 ) -> None:
     for name in ("a", "b"):
         network.save_pretrained(tmp_path / name)
-    assert (
-        fingerprint(str(tmp_path / "a")) == fingerprint(str(tmp_path / "b")) != fingerprint("tiny")
-    )
+    before = vae_digest(str(tmp_path / "a"))
+    assert before == vae_digest(str(tmp_path / "b")) != vae_digest("tiny")
     next(network.parameters()).data.add_(1)
     network.save_pretrained(tmp_path / "b")
-    assert fingerprint(str(tmp_path / "a")) != fingerprint(str(tmp_path / "b"))
+    assert vae_digest(str(tmp_path / "b")) != before
+
+
+def test_opening_a_vae_leaves_the_warnings_of_diffusers_as_they_were(
+    network: AutoencoderKL, tmp_path: Path
+) -> None:
+    network.save_pretrained(tmp_path / "kl")
+    (tmp_path / "broken.safetensors").write_bytes(b"nothing")
+    before = logging.get_verbosity()
+    open_vae(str(tmp_path / "kl"), dtype=torch.bfloat16)
+    with pytest.raises(VAEError):
+        open_vae(str(tmp_path / "broken.safetensors"))
+    assert logging.get_verbosity() == before != logging.ERROR
+
+
+def test_without_diffusers_its_vaes_are_refused_in_one_line(
+    network: AutoencoderKL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network.save_pretrained(tmp_path)
+    monkeypatch.setitem(sys.modules, "diffusers.utils", None)
+    with pytest.raises(VAEError, match="others need diffusers: python -m pip install diffusers"):
+        open_vae(str(tmp_path))

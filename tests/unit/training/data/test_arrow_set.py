@@ -1,0 +1,206 @@
+"""``training.data.arrow_set``: what is written to shards is what is read from them."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from support.latent_sets import make_latent_set
+
+from comfyui_fitv2.metadata import LatentFormat
+from training.data import open_latent_set
+from training.data.arrow_set import (
+    ArrowLatentSet,
+    EncodedExample,
+    finish,
+    read_shard,
+    shard_failures,
+    write_shard,
+)
+from training.data.latent_set import LatentSetError, LatentSetInfo
+
+ROOT = Path(__file__).parents[4]
+INFO = LatentSetInfo(
+    class_names=("cat", "dog"),
+    channels=4,
+    image_size=64,
+    latent_format=LatentFormat(0.5),
+    vae="tiny",
+    flips=True,
+    posterior=True,
+)
+
+
+def example(
+    file: str, class_id: int, grid: tuple[int, int], crop: tuple[int, int] | None = None
+) -> EncodedExample:
+    def version(size: tuple[int, int]) -> torch.Tensor:
+        return torch.randn(2, 2, 4, size[0] * 2, size[1] * 2).half()
+
+    return EncodedExample(file, class_id, version(grid), version(crop) if crop else None)
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> list[EncodedExample]:
+    """Two shards of examples, written to ``tmp_path / "set"``."""
+    examples = [
+        example("cat/a.png", 0, (2, 3)),
+        example("dog/b.png", 1, (3, 2), (4, 4)),
+        example("dog/c.png", 1, (1, 5)),
+    ]
+    folder = tmp_path / "set"
+    folder.mkdir()
+    write_shard(folder, 0, examples[:2], {"cat/broken.png": "truncated"})
+    write_shard(folder, 1, examples[2:])
+    finish(folder, INFO, shards=2)
+    return examples
+
+
+def test_moments_come_back_as_they_were_written(
+    examples: list[EncodedExample], tmp_path: Path
+) -> None:
+    latents = open_latent_set(tmp_path / "set")
+    for index, written in enumerate(examples):
+        for flipped in (False, True):
+            mean, std = latents.moments(index, cropped=False, flipped=flipped)
+            assert mean.dtype == std.dtype == torch.float32
+            assert torch.equal(torch.stack([mean, std]), written.resized[int(flipped)].float())
+    assert examples[1].cropped is not None
+    cropped = torch.stack(latents.moments(1, cropped=True, flipped=True))
+    assert torch.equal(cropped, examples[1].cropped[1].float())
+
+
+def test_a_set_knows_its_examples(examples: list[EncodedExample], tmp_path: Path) -> None:
+    latents = open_latent_set(tmp_path / "set")
+    assert len(latents) == len(examples) == 3
+    assert latents.info == INFO
+    assert latents.class_ids.tolist() == [0, 1, 1]
+    assert latents.class_ids.dtype == np.int64
+    assert latents.grids.tolist() == [[[2, 3], [2, 3]], [[3, 2], [4, 4]], [[1, 5], [1, 5]]]
+
+
+def test_an_example_without_a_crop_gives_the_resized_version(
+    examples: list[EncodedExample], tmp_path: Path
+) -> None:
+    mean, _ = open_latent_set(tmp_path / "set").moments(0, cropped=True, flipped=False)
+    assert torch.equal(mean, examples[0].resized[0, 0].float())
+
+
+def test_a_set_without_flips_or_posterior_gives_plain_means(tmp_path: Path) -> None:
+    latents = open_latent_set(make_latent_set(tmp_path, flips=False, posterior=False))
+    plain, std = latents.moments(1, cropped=False, flipped=False)
+    assert torch.equal(plain, latents.moments(1, cropped=False, flipped=True)[0])
+    assert not std.any()
+    assert std.shape == plain.shape
+
+
+def test_rows_are_found_in_all_batches_and_shards(tmp_path: Path) -> None:
+    """A shard is written in batches of 64 rows."""
+    written = [example(f"{i}.png", i % 2, (1, 1)) for i in range(150)]
+    write_shard(tmp_path, 0, written[:130])
+    write_shard(tmp_path, 1, [])
+    write_shard(tmp_path, 2, written[130:])
+    finish(tmp_path, INFO, shards=3)
+    latents = open_latent_set(tmp_path)
+    assert len(latents) == 150
+    for index in (0, 63, 64, 127, 128, 129, 130, 149):
+        mean, _ = latents.moments(np.int64(index), cropped=False, flipped=False)
+        assert torch.equal(mean, written[index].resized[0, 0].float())
+
+
+def test_moments_belong_to_their_reader(tmp_path: Path) -> None:
+    latents = open_latent_set(make_latent_set(tmp_path))
+    mean, _ = latents.moments(0, cropped=False, flipped=False)
+    before = mean.clone()
+    mean.zero_()
+    assert torch.equal(latents.moments(0, cropped=False, flipped=False)[0], before)
+
+
+def test_copies_for_other_processes_carry_no_latents(tmp_path: Path) -> None:
+    latents = open_latent_set(make_latent_set(tmp_path, sizes=[(16, 16)], per_class=20))
+    content = pickle.dumps(latents)
+    assert len(content) < 1000
+    copy = pickle.loads(content)
+    assert torch.equal(copy.moments(7, False, True)[0], latents.moments(7, False, True)[0])
+
+
+@pytest.mark.processes
+def test_shards_need_only_pyarrow_to_be_read(tmp_path: Path) -> None:
+    folder = make_latent_set(tmp_path)
+    script = (
+        "import sys; sys.modules['datasets'] = None; from training.data import open_latent_set; "
+        f"print(len(open_latent_set({str(folder)!r})))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert run.stdout == "9\n"
+
+
+def test_the_datasets_library_reads_a_shard(examples: list[EncodedExample], tmp_path: Path) -> None:
+    shard = Dataset.from_file(str(tmp_path / "set" / "shard-000000.arrow"))
+    assert shard["file"][:] == ["cat/a.png", "dog/b.png"]
+    values = torch.tensor(shard.with_format("numpy")[1]["resized"].astype(np.float32))
+    assert torch.equal(values.view(2, 2, 4, 6, 4), examples[1].resized.float())
+
+
+def test_colours_are_stored_with_the_examples_that_have_them(tmp_path: Path) -> None:
+    plain = example("a.png", 0, (1, 1))
+    colours = np.arange(12, dtype=np.uint16).reshape(3, 2, 2) * 1360
+    coloured = EncodedExample("b.png", 0, plain.resized, None, colours)
+    write_shard(tmp_path, 0, [plain, coloured])
+    assert read_shard(tmp_path, 0)["colours"].to_pylist() == [None, colours.ravel().tolist()]
+
+
+def test_a_shard_has_the_reasons_of_what_failed(
+    examples: list[EncodedExample], tmp_path: Path
+) -> None:
+    assert len(examples) == 3
+    assert shard_failures(tmp_path / "set", 0) == {"cat/broken.png": "truncated"}
+    assert shard_failures(tmp_path / "set", 1) == {}
+
+
+def test_a_shard_with_only_failures_is_skipped(tmp_path: Path) -> None:
+    write_shard(tmp_path, 0, [], {"a.png": "empty"})
+    write_shard(tmp_path, 1, [example("b.png", 1, (2, 2))])
+    finish(tmp_path, INFO, shards=2)
+    assert open_latent_set(tmp_path).class_ids.tolist() == [1]
+
+
+def test_equal_examples_give_equal_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        make_latent_set(tmp_path / name, seed=3)
+    files = sorted(p.name for p in (tmp_path / "one").iterdir())
+    assert files == ["latent_set.json", "shard-000000.arrow", "shard-000001.arrow"]
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_a_shard_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    broken = EncodedExample("a.png", 0, torch.zeros(2, 2, 4, 4, 4), torch.zeros(3))
+    with pytest.raises(IndexError):
+        write_shard(tmp_path, 0, [broken])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_and_damaged_shards_are_named(tmp_path: Path) -> None:
+    folder = make_latent_set(tmp_path)
+    shard = folder / "shard-000001.arrow"
+    content = shard.read_bytes()
+    shard.unlink()
+    with pytest.raises(
+        LatentSetError, match=r"1 of its 2 shards are missing, such as shard-000001\.arrow"
+    ):
+        ArrowLatentSet(folder)
+    shard.write_bytes(content[:2000])
+    with pytest.raises(LatentSetError, match=r"shard-000001\.arrow: not a readable Arrow file"):
+        ArrowLatentSet(folder)
+    shard.write_bytes((folder / "shard-000000.arrow").read_bytes())
+    with pytest.raises(LatentSetError, match="its shards hold 10 examples, not the 9"):
+        ArrowLatentSet(folder)

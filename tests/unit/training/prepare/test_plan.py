@@ -1,0 +1,88 @@
+"""``training.prepare.plan``: a set belongs to its options and images, and resumes with no others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from support.image_files import contents, draw_bar
+from support.old_sets import OldSet
+
+from training.data import open_latent_set
+from training.prepare.plan import PLAN_FILE
+from training.whole_files import OutputFolderError
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_size": 128}, r"\(image-size: 64 → 128\)"),
+        ({"flip": False}, r"\(flip: True → False\)"),
+        (
+            {"precision": "bf16", "batch_size": 4},
+            r"\(precision: fp32 → bf16; batch-size: 2 → 4\)",
+        ),
+    ],
+)
+def test_changed_options_are_refused_by_name(
+    run: Callable[..., Path], change: dict[str, Any], message: str
+) -> None:
+    run("latents")
+    with pytest.raises(OutputFolderError, match=message):
+        run("latents", **change)
+
+
+def test_changed_images_are_refused_by_name(run: Callable[..., Path], photos: Path) -> None:
+    run("latents")
+    draw_bar(photos / "red" / "new.png", (20, 20), (0, 0, 0))
+    (photos / "blue" / "0.png").unlink()
+    draw_bar(photos / "blue" / "1.png", (20, 20), (0, 0, 0))
+    with pytest.raises(
+        OutputFolderError,
+        match=r"1 image \(red/new\.png\) added; 1 image \(blue/0\.png\) removed; "
+        r"1 image \(blue/1\.png\) of another size",
+    ):
+        run("latents")
+
+
+def test_changed_classes_are_refused(run: Callable[..., Path], photos: Path) -> None:
+    run("latents")
+    (photos / "blue").rename(photos / "azure")
+    with pytest.raises(
+        OutputFolderError,
+        match=r"3 classes \(blue, green, red\) → 3 classes \(azure, green, red\)",
+    ):
+        run("latents")
+
+
+def test_a_folder_of_other_files_is_not_written_to(
+    run: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "latents").mkdir()
+    (tmp_path / "latents" / "thesis.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(OutputFolderError, match="not empty"):
+        run("latents")
+    assert contents(tmp_path / "latents") == {"thesis.txt": b"mine"}
+
+
+def test_a_run_that_was_ended_before_its_list_of_images_resumes(
+    run: Callable[..., Path], tmp_path: Path
+) -> None:
+    whole = contents(run("whole"))
+    (tmp_path / "latents").mkdir()
+    (tmp_path / "latents" / PLAN_FILE).write_bytes(whole[PLAN_FILE])
+    assert contents(run("latents")) == whole
+
+
+def test_an_unfinished_set_of_an_older_version_resumes(old_set: OldSet) -> None:
+    latents = open_latent_set(old_set.resume("latent_set.json", "shard-000001.arrow"))
+    assert len(latents) == 5
+    for key, expected in load_file(old_set.moments).items():
+        index, version, view = key.split("/")
+        mean, _ = latents.moments(int(index), version == "cropped", view == "flipped")
+        torch.testing.assert_close(mean, expected, atol=0.01, rtol=0.01)
+    assert latents.info.latent_format.latent_rgb_factors is not None
