@@ -1,10 +1,10 @@
 """Export a run's weights as one safetensors file.
 
-The file is for FiT Loader, for the published code (--layout official), or, with --weights lora, for
-ComfyUI's LoRA loader.
+python -m training.export --run runs/mine --output mine.safetensors
+python -m training.export --run runs/mine --output ~/ComfyUI       models/fit/mine.safetensors there
 
-python -m training.export --run runs/mine --output mine.safetensors python -m training.export --run
-runs/mine --output ~/ComfyUI      to its models/fit, named as the run
+FiT Loader reads the file; with --layout official the published code does, and with --weights lora
+ComfyUI's LoRA loader.
 """
 
 from __future__ import annotations
@@ -26,15 +26,14 @@ from comfyui_fitv2.metadata import Metadata
 
 from .command_line import parse_options, run_command
 from .train.checkpoints.reader import (
-    LORA,
-    MODEL,
-    CheckpointError,
     checkpoints,
     latest,
+    read_metadata,
     read_summary,
     read_tensors,
-    step_of,
 )
+from .train.checkpoints.run_folder import LORA, MODEL, RunError, step_of
+from .train.checkpoints.summary import CheckpointSummary
 from .whole_files import write_whole
 
 SUFFIX = ".safetensors"
@@ -78,8 +77,8 @@ class Exported:
 def export(options: ExportOptions) -> Exported:
     """Write one file of a run's weights, atomically, and only if it reads back as it should.
 
-    Raises ``CheckpointError`` of the trainer or of the library where the run has no such weights or
-    they cannot be used, ``FileExistsError``, and ``ValueError`` on a name that no loader lists.
+    Raises ``RunError`` where the run has no such weights, ``CheckpointError`` where they cannot be
+    used, ``FileExistsError``, and ``ValueError`` on a file name that no loader lists.
     """
     folder = _checkpoint(options.run, options.step)
     source, origin = _weights_file(folder, options.weights, options.ema)
@@ -89,10 +88,13 @@ def export(options: ExportOptions) -> Exported:
         raise FileExistsError(
             f"{path} exists already. Name another --output, or add --overwrite to replace it."
         )
-    checkpoint = read_checkpoint(folder / MODEL if is_lora else source)
+    if is_lora:
+        weights, metadata = read_tensors(folder, LORA), read_metadata(folder)
+    else:
+        checkpoint = read_checkpoint(source)
+        weights, metadata = checkpoint.state_dict, checkpoint.metadata
     training = _training_summary(options.run, read_summary(folder), origin)
-    metadata = replace(checkpoint.metadata, training=training)
-    weights = read_tensors(folder, LORA) if is_lora else checkpoint.state_dict
+    metadata = replace(metadata, training=training)
     precision = PRECISIONS[options.precision]
     state_dict = {key: value.to(precision) for key, value in weights.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,10 +109,10 @@ def export(options: ExportOptions) -> Exported:
 
 
 def target(output: Path, run: Path, kind: str = "fit") -> Path:
-    """The file that ``output`` means, which may be a folder to put a file named as the run in.
+    """The file that ``output`` names: itself, or a file with the run's name in that folder.
 
-    In a ComfyUI folder, or its ``models``, that is ``models/<kind>``. Raises ``ValueError`` on a
-    file name that ComfyUI does not list.
+    If the folder is a ComfyUI or its ``models``, the file goes to ``models/<kind>``. Raises
+    ``ValueError`` on a file name that ComfyUI does not list.
     """
     if not output.is_dir():
         if output.suffix != SUFFIX:
@@ -135,7 +137,7 @@ def _checkpoint(run: Path, step: int | None) -> Path:
     found = {step_of(checkpoint): checkpoint for checkpoint in checkpoints(run)}
     if step not in found:
         steps = ", ".join(map(str, sorted(found)))
-        raise CheckpointError(f"{run} has no checkpoint of step {step}. It has: {steps}.")
+        raise RunError(f"{run} has no checkpoint of step {step}. It has: {steps}.")
     return found[step]
 
 
@@ -145,7 +147,7 @@ def _weights_file(checkpoint: Path, weights: str, decay: float | None) -> tuple[
         return checkpoint / MODEL, "raw"
     if weights == "lora":
         if not (checkpoint / LORA).is_file():
-            raise CheckpointError(
+            raise RunError(
                 f"{checkpoint} has no adapters: its run trained the weights themselves. Export "
                 "them without --weights lora."
             )
@@ -158,14 +160,12 @@ def _weights_file(checkpoint: Path, weights: str, decay: float | None) -> tuple[
     decay = max(averages, default=None) if decay is None else decay
     if decay not in averages:
         decays = ", ".join(map(str, sorted(averages)))
-        raise CheckpointError(
-            f"{checkpoint} has no moving average with decay {decay}. It has: {decays}."
-        )
+        raise RunError(f"{checkpoint} has no moving average with decay {decay}. It has: {decays}.")
     return averages[decay], f"ema {decay}"
 
 
 def _check_written(file: Path, expected: Mapping[str, Tensor], has_metadata: bool) -> None:
-    """Raise ``CheckpointError`` unless the file reads back as exactly the ``expected`` tensors."""
+    """Raise ``RunError`` unless the file reads back as exactly the ``expected`` tensors."""
     try:
         written = read_checkpoint(file).state_dict if has_metadata else load_file(file)
         intact = written.keys() == expected.keys() and all(
@@ -174,22 +174,23 @@ def _check_written(file: Path, expected: Mapping[str, Tensor], has_metadata: boo
     except (ValueError, SafetensorError):
         intact = False
     if not intact:
-        raise CheckpointError(
+        raise RunError(
             f"Nothing was exported: the file in {file.parent} did not read back as it was written. "
             "Check that disk and the run's weights, then export again."
         )
 
 
-def _training_summary(run: Path, summary: Mapping[str, Any], origin: str) -> dict[str, Any]:
-    """What the file says of its training."""
-    counts = {
-        key: summary[key] for key in ("step", "images", "tokens", "epoch", "loss") if key in summary
-    }
+def _training_summary(run: Path, summary: CheckpointSummary, origin: str) -> dict[str, Any]:
+    """What the file says about its training."""
     return {
         "run": run.resolve().name,
         "weights": origin,
-        **counts,
-        "config": _without_folders(summary.get("config", {})),
+        "step": summary.step,
+        "images": summary.images,
+        "tokens": summary.tokens,
+        "epoch": summary.epoch,
+        "loss": summary.loss,
+        "config": _without_folders(summary.config),
     }
 
 
@@ -227,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{exported.path}: {exported.path.stat().st_size / 1e6:.1f} MB, "
             f"{exported.parameters / 1e6:.2f} M parameters in {options.precision}, "
             f"{config.num_classes} classes, {training['weights']} weights of step "
-            f"{training.get('step', '?')}"
+            f"{training['step']}"
         )
         if options.layout == "official" and not _is_published_size(config):
             print(

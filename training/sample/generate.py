@@ -16,6 +16,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -114,7 +115,9 @@ def generate(
     shapes = [(model.config.in_channels, *request.size.latent_size) for request in requests]
     images = [torch.randn(s, generator=g) for s, g in zip(shapes, generators, strict=True)]
     noise = [image.to(device) for image in images]
-    stochastic = SOLVERS[settings.solver].stochastic
+    options: dict[str, Any] = {}
+    if SOLVERS[settings.solver].stochastic:
+        options["noise_source"] = image_noise(generators, shapes)
     latents = sample(
         model,
         noise if packed else torch.stack(noise),
@@ -123,6 +126,6 @@ def generate(
         settings.steps,
         settings.guidance,
         settings.extrapolation,
-        **({"noise_source": image_noise(generators, shapes)} if stochastic else {}),
+        **options,
     )
     return list(latents)

@@ -13,6 +13,8 @@ from comfyui_fitv2 import PRESETS, checkpoint, load_checkpoint, read_checkpoint
 from training import export
 from training.export import main
 
+GOLDEN = Path(__file__).parents[2] / "golden" / "91ff81d"
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
@@ -161,6 +163,30 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     assert printed.startswith("error: ")
     assert printed.count("\n") == 1
     assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("run_name", "weights", "source"),
+    [
+        ("run", "ema", "ema-0.9"),
+        ("run", "raw", "model"),
+        ("lora_run", "ema", "ema-0.9"),
+        ("lora_run", "lora", "lora"),
+    ],
+)
+def test_a_run_of_an_older_version_is_exported_as_it_is(
+    tmp_path: Path, run_name: str, weights: str, source: str
+) -> None:
+    run, output = GOLDEN / run_name, tmp_path / "o.safetensors"
+    assert main(["--run", str(run), "--output", str(output), "--weights", weights]) == 0
+    exported = load_file(output)
+    expected = load_file(run / "checkpoints" / "step-00000004" / f"{source}.safetensors")
+    assert exported.keys() == expected.keys()
+    assert all(torch.equal(exported[key], value) for key, value in expected.items())
+    if weights != "lora":
+        metadata = read_checkpoint(output).metadata
+        assert metadata.class_names == ["class0", "class1", "class2"]
+        assert metadata.training["step"] == 4
 
 
 @pytest.mark.parametrize("layout", ["fitv2", "official"])
