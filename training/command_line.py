@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -27,12 +27,13 @@ def parse_options(
     docstring under the field. ``default`` replaces the defaults of the fields. Raises
     ``SystemExit`` with status 0 after ``--help``, and with 2 on a command line that is not valid.
     """
-    defaults = {} if default is None else {"default": default}
+    defaults: dict[str, Any] = {} if default is None else {"default": default}
     return tyro.cli(
-        tyro.conf.AvoidSubcommands[options],
+        options,
         prog=prog,
         description=description,
         args=argv,
+        config=(tyro.conf.AvoidSubcommands,),
         **defaults,
     )
 

@@ -21,8 +21,8 @@ from torch_fidelity.metric_prc import (
     prc_features_to_metric,
 )
 
-INCEPTION_METRICS = ("FID", "sFID", "IS", "precision", "recall")
-RANDOM_FEATURE_METRICS = (
+INCEPTION_METRICS: tuple[str, ...] = ("FID", "sFID", "IS", "precision", "recall")
+RANDOM_FEATURE_METRICS: tuple[str, ...] = (
     "random-feature distance",
     "spatial random-feature distance",
     "random-feature score",

@@ -87,7 +87,7 @@ def markdown(evaluation: Evaluation) -> str:
     lines += ["", f"Reference: `{evaluation.reference}`, cropped to the shape of each size."]
     for size, reference in evaluation.references.items():
         unreadable = len(reference.unreadable)
-        left_out = f"; {unreadable} unreadable files left out" if unreadable else ""
+        left_out = f"; unreadable files left out: {unreadable}" if unreadable else ""
         lines.append(
             f"- {size}: {reference.images} images, {reference.enlarged} of them enlarged{left_out}"
         )
