@@ -1,16 +1,19 @@
-"""All that decides a training run: typed, with what each field means, from YAML files and the command line.
+"""Everything that decides a training run: typed, each field documented, from YAML and options.
 
-    python -m training.train --config tiny --data latents --output runs/mine --optimizer.learning_rate 2e-4
+    python -m training.train --config tiny --data latents --output runs/mine \
+        --optimizer.learning-rate 2e-4
 
-``--config`` takes a name of ``training/configs`` or a YAML file; later ``--config`` and options win. A key that does not exist
-is refused with the nearest that does, a value of the wrong type with the right one.
+``config_parser`` reads it. The docstring under a field is its help text.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Annotated, Any, Literal, get_type_hints
+
+from tyro.conf import Suppress
 
 from comfyui_fitv2.config import FiTConfig
 
@@ -27,44 +30,57 @@ TrainableGroup = Literal[
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names the key, what was given, and what to do."""
+    """A configuration that cannot be used; the message names the key, its value, and a remedy."""
+
+
+@dataclass(frozen=True)
+class _Range:
+    """What a number may be: ``least`` or more (above it where ``open``), ``most`` or less."""
+
+    least: float
+    most: float = math.inf
+    open: bool = False
+
+    def holds(self, value: float) -> bool:
+        return self.least <= value <= self.most and not (self.open and value == self.least)
+
+    def __str__(self) -> str:
+        if self.most < math.inf:
+            return f"from {self.least:g} to {self.most:g}"
+        return f"above {self.least:g}" if self.open else f"{self.least:g} or more"
+
+
+Count = Annotated[int, _Range(1)]
+CountOrZero = Annotated[int, _Range(0)]
+Positive = Annotated[float, _Range(0, open=True)]
+PositiveOrZero = Annotated[float, _Range(0)]
+Probability = Annotated[float, _Range(0, 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """The architecture: FiTConfig without the number of classes and of latent channels, which the latent set decides."""
+class ModelConfig(FiTConfig):
+    """The architecture; without any of it, that of the checkpoint in --init.
 
-    hidden_size: int
-    """Width of a token."""
-    depth: int
-    """Number of transformer blocks."""
-    num_heads: int
-    """Attention heads."""
-    adaln_lora_dim: int
-    """Rank of each block's own part of the AdaLN modulation; 0 gives each block a whole one (version 1)."""
-    patch_size: int = 2
-    """Latent pixels a token covers on each side."""
-    mlp_ratio: float = 4.0
-    """SwiGLU's hidden width is 2/3 of this times hidden_size."""
-    rope_base: float = 10000.0
-    """Base of the rotary frequencies."""
-    train_length: int = 16
-    """Tokens on a side of the square that the model is, or was first, trained on; extrapolation counts from it."""
-    extrapolation: str = "none"
-    """RoPE method during training: ntk for high-resolution post-training."""
-    decoupled: bool = True
-    """Whether that method scales height and width apart."""
-    qk_norm: bool = True
-    """Whether queries and keys are normalised; version 1 does not."""
-    prediction: Literal["velocity", "epsilon"] = "velocity"
-    """velocity of the rectified flow, or epsilon, the noise of version 1's DDPM."""
+    The latent set decides ``num_classes`` and ``in_channels``; see ``for_data``.
+    """
 
-    def fit(self, num_classes: int, in_channels: int) -> FiTConfig:
-        """Raises ``ConfigError`` on values that do not fit together."""
-        try:
-            return FiTConfig(**asdict(self), num_classes=num_classes, in_channels=in_channels)
-        except ValueError as error:
-            raise ConfigError(f"model: {error}") from None
+    num_classes: Suppress[int] = 1
+    in_channels: Suppress[int] = 4
+    preset: str = field(default="", compare=False)
+    """A published size to start from, such as fitv2-xl; the other fields given change it."""
+
+    def for_data(self, num_classes: int, in_channels: int) -> FiTConfig:
+        """The configuration of a model for a latent set."""
+        values = {f.name: getattr(self, f.name) for f in fields(FiTConfig)}
+        return FiTConfig(**values | {"num_classes": num_classes, "in_channels": in_channels})
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that ``for_data`` does not replace. The preset is spelt out."""
+        values = asdict(self)
+        return {key: values[key] for key in values if key not in _OF_THE_DATA}
+
+
+_OF_THE_DATA = ("num_classes", "in_channels", "preset")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,35 +88,23 @@ class BatchConfig:
     """What a step is made of."""
 
     packing: Literal["packed", "padded"] = "packed"
-    """packed: whole images fill a token budget, nothing is padded. padded: a fixed number of images, padded to the longest, to compare."""
-    token_budget: int = 8192
-    """Tokens of a packed micro-batch of one process."""
-    images: int = 32
-    """Images of a padded micro-batch of one process."""
-    accumulation: int = 1
-    """Micro-batches that each process adds up to a step."""
-    open_packs: int = 64
-    """Packs that are filled at the same time, an image into the one that it fills best; more fill better and mix an epoch's order more."""
-    crop: float = 0.5
-    """Probability that an image with a cropped version is seen as that."""
-    flip: float = 0.5
-    """Probability that an image is mirrored."""
-    workers: int = 1
-    """Processes that prepare batches ahead of each training process; 0 prepares them in it."""
-
-    def __post_init__(self) -> None:
-        _require(
-            "batch",
-            self,
-            least={
-                "token_budget": 1,
-                "images": 1,
-                "accumulation": 1,
-                "open_packs": 1,
-                "workers": 0,
-            },
-            parts=("crop", "flip"),
-        )
+    """packed: whole images fill a token budget without padding. padded: a fixed number of images,
+    padded to the longest, for comparison."""
+    token_budget: Count = 8192
+    """Tokens of a packed micro-batch per process."""
+    images: Count = 32
+    """Images of a padded micro-batch per process."""
+    accumulation: Count = 1
+    """Micro-batches per process and step, whose gradients are added."""
+    open_packs: Count = 64
+    """Packs filled at the same time; each image goes into the one that it fills best. More packs
+    are filled better, and mix the order of an epoch more."""
+    crop: Probability = 0.5
+    """Probability of using the cropped version of an image that has one."""
+    flip: Probability = 0.5
+    """Probability of mirroring an image."""
+    workers: CountOrZero = 1
+    """Processes that prepare batches ahead, per training process; 0 prepares them in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,218 +112,199 @@ class FlowConfig:
     """What is learned at which times."""
 
     timesteps: Literal["logit-normal", "uniform"] = "logit-normal"
-    """Distribution of the time t in [0, 1], 1 = data. Version 1 draws its DDPM timesteps evenly, whatever stands here."""
+    """Distribution of the time t in [0, 1], 1 = data. Version 1 always samples its DDPM timesteps
+    uniformly."""
     mean: float = 0.0
     """Mean of logit-normal times before the sigmoid."""
-    std: float = 1.0
-    """Standard deviation of the same."""
-    shift: float = 1.0
-    """Above 1 trains more on noisier times, as the samplers' shift does."""
-    label_drop: float = 0.1
-    """Probability that an image is seen without its class, for guidance."""
+    std: Positive = 1.0
+    """Standard deviation of logit-normal times before the sigmoid."""
+    shift: Positive = 1.0
+    """Above 1 trains more on noisier times, like the shift of the samplers."""
+    label_drop: Probability = 0.1
+    """Probability of training an image without its class, for guidance."""
     loss: Literal["image", "token"] = "image"
-    """image: mean over an image's own tokens, then over images (FiT). token: mean over all tokens."""
-
-    def __post_init__(self) -> None:
-        _require("flow", self, above_zero=("std", "shift"), parts=("label_drop",))
+    """image: mean over the tokens of an image, then over images (FiT). token: mean over all
+    tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW (arXiv 1711.05101), fused, or Muon beside it."""
+    """AdamW (arXiv 1711.05101), fused, alone or together with Muon; the learning rate."""
 
     kind: Literal["adamw", "muon"] = "adamw"
-    """muon: Muon (kellerjordan.github.io/posts/muon) for the matrices of the blocks, its steps scaled to AdamW's (arXiv 2502.16982), so that rates carry
-    over; AdamW for the rest. It needs whole matrices: one process or DDP."""
-    learning_rate: float = 1e-4
-    """Step size after the warm-up."""
+    """muon: Muon (kellerjordan.github.io/posts/muon) for the matrices of the blocks, its steps
+    scaled to those of AdamW (arXiv 2502.16982) so that learning rates carry over; AdamW for the
+    rest. Muon needs whole matrices: one process or DDP."""
+    learning_rate: Positive = 1e-4
+    """Learning rate after the warm-up."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decays of the moments."""
-    eps: float = 1e-8
+    """Decay rates of AdamW's moments."""
+    eps: Positive = 1e-8
     """Added to the root of the second moment."""
-    weight_decay: float = 0.0
+    weight_decay: PositiveOrZero = 0.0
     """Decoupled weight decay of matrices; biases and the class table have none."""
-    warmup_steps: int = 5000
-    """Optimizer steps over which the learning rate rises from 0, whatever the number of processes."""
+    warmup_steps: CountOrZero = 5000
+    """Optimizer steps over which the learning rate rises from 0, for any number of processes."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """After the warm-up: constant, or falling by a cosine to 0 at the last step."""
-    multipliers: dict[str, float] = field(default_factory=dict)
-    """Factor on the learning rate of parameters by a regular expression found in their name, such as {y_embedder: 10}; the first that is found counts."""
-    gradient_clip: float = 1.0
-    """Most norm of all gradients together; 0 clips nothing."""
-
-    def __post_init__(self) -> None:
-        _require(
-            "optimizer",
-            self,
-            least={"weight_decay": 0, "warmup_steps": 0, "gradient_clip": 0},
-            above_zero=("learning_rate", "eps"),
-        )
-        for pattern, factor in self.multipliers.items():
-            if factor <= 0:
-                raise ConfigError(
-                    f"optimizer.multipliers: {pattern!r} must be above 0, not {factor}. Leave weights out of training by `trainable`."
-                )
+    """Learning rate after the warm-up: constant, or falling by a cosine to 0 at the last step."""
+    multipliers: dict[str, Positive] = field(default_factory=dict)
+    """Factors on the learning rate: pairs of a regular expression, searched for in the names of
+    the weights, and a factor, such as y_embedder 10. The first match counts."""
+    gradient_clip: PositiveOrZero = 1.0
+    """Maximum global gradient norm; 0 disables clipping."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoRAConfig:
     """Low-rank adapters (arXiv 2106.09685) on linear layers; all other weights are frozen."""
 
-    rank: int = 16
-    """Rank of each adapter."""
-    alpha: float = 16.0
+    rank: CountOrZero = 0
+    """Rank of each adapter; 0 trains no adapters."""
+    alpha: Positive = 16.0
     """An adapter is scaled by alpha / rank."""
     targets: str = r"blocks\.\d+\.(attn|mlp)\."
-    """Regular expression found in the names of the linear layers that get one."""
-
-    def __post_init__(self) -> None:
-        _require("lora", self, least={"rank": 1}, above_zero=("alpha",))
+    """Regular expression, searched for in the names of linear layers: those that get an adapter."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """When checkpoints are written, and which stay."""
+    """When checkpoints are written, and which are kept."""
 
-    every: int = 5000
-    """Steps between two checkpoints; one is always written at the end, and when the run is stopped."""
-    keep: int = 3
-    """The newest that stay."""
-    milestones: list[int] = field(default_factory=list)
-    """Steps at which one is written and stays for good."""
-
-    def __post_init__(self) -> None:
-        _require("checkpoints", self, least={"every": 1, "keep": 1})
+    every: Count = 5000
+    """Steps between two checkpoints. One is always written at the end, and when the run is
+    stopped."""
+    keep: Count = 3
+    """Number of newest checkpoints to keep."""
+    milestones: tuple[int, ...] = ()
+    """Steps at which a checkpoint is written and never removed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplesConfig:
-    """The sheet of pictures that the moving average draws, always of the same noise."""
+    """The sheet of images that the moving average generates, always from the same noise."""
 
-    every: int = 5000
-    """Steps between two sheets; 0 draws none."""
-    sizes: str = "1:1, 3:2, 2:3"
-    """Aspect ratios, width : height, with as many tokens as the latent set's resolution, or sizes such as 256x192 in pixels."""
-    classes: int = 4
-    """Classes drawn, evenly spread over all."""
-    steps: int = 20
-    """Steps of the solver (Heun)."""
-    cfg_scale: float = 2.0
-    """Strength of the guidance."""
+    every: CountOrZero = 5000
+    """Steps between two sheets; 0 renders none."""
+    sizes: tuple[str, ...] = ("1:1", "3:2", "2:3")
+    """Aspect ratios, width : height, with as many tokens as a square of the latent set's image
+    size; or sizes in pixels, such as 256x192."""
+    classes: Count = 4
+    """Number of classes on the sheet, spread evenly over all."""
+    steps: Count = 20
+    """Steps of the default solver."""
+    guidance_scale: float = 2.0
+    """Strength of classifier-free guidance."""
     seed: int = 0
     """Seed of the noise."""
     vae: str = ""
-    """VAE that decodes the pictures, as prepare takes it; empty takes the latent set's if it is the tiny one, and shows preview colours otherwise."""
-
-    def __post_init__(self) -> None:
-        _require("samples", self, least={"every": 0, "classes": 1, "steps": 1})
+    """VAE that decodes the images, spelt as for prepare. Empty: the latent set's own if that is
+    the tiny one, else preview colours."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoggingConfig:
-    """What is seen of a run."""
+    """What is logged of a run."""
 
-    every: int = 10
-    """Steps between two lines of numbers in the tracker."""
+    every: Count = 10
+    """Steps between two entries in the tracker."""
     tracker: str = "tensorboard"
     """tensorboard, wandb or another of accelerate's trackers, or none."""
     project: str = "fitv2"
-    """Name of the project there."""
+    """Name of the project in the tracker."""
     utilisation: bool = True
-    """Whether the machine's bf16 matrix product rate is measured at the start, for the model FLOPs utilisation."""
-
-    def __post_init__(self) -> None:
-        _require("logging", self, least={"every": 1})
+    """Measure the rate of bf16 matrix products at the start, to report model FLOPs utilisation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GuardConfig:
-    """When a step is thrown away, and when the run stops for it."""
+    """When a step is skipped, and when the run stops because of skipped steps."""
 
-    gradient_factor: float = 20.0
-    """A step is skipped whose gradient norm is not finite or more than this many times the recent median."""
-    window: int = 100
-    """Steps that count as recent."""
-    limit: int = 20
-    """Skipped steps among the recent at which the run stops."""
-
-    def __post_init__(self) -> None:
-        _require("guard", self, least={"window": 1, "limit": 1}, above_zero=("gradient_factor",))
+    gradient_factor: Positive = 20.0
+    """A step is skipped if its gradient norm is not finite, or more than this many times the
+    recent median."""
+    window: Count = 100
+    """Number of steps that count as recent."""
+    limit: Count = 20
+    """Number of skipped steps among the recent ones at which the run stops."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """A training run."""
+    """Train a FiT on a latent set."""
 
     data: str
-    """Folder of the latent set, as prepare writes it, or in the official layout."""
+    """Folder of the latent set, as written by prepare or in the official layout."""
     output: str
     """Folder of the run: its configuration, checkpoints, sample sheets and logs."""
-    steps: int = 2_000_000
+    steps: Count = 2_000_000
     """Optimizer steps in all."""
-    seed: int = 0
-    """Decides the first weights, the order of the images, and all that is drawn for them."""
+    seed: CountOrZero = 0
+    """Decides the initial weights, the order of the images, and everything random about them."""
     resume: Literal["no", "latest"] = "no"
-    """latest: go on from the newest complete checkpoint of the run, or begin where there is none."""
+    """latest: resume from the newest complete checkpoint of the run, or start if there is none."""
     precision: Literal["bf16", "fp32"] = "bf16"
-    """bf16: matrix products and activations by autocast, over fp32 weights, gradients and optimizer."""
+    """bf16: matrix products and activations under autocast; weights, gradients and optimizer are
+    fp32."""
     activation_checkpointing: bool = False
-    """Keep no activations within blocks, compute them twice: less memory, a third more work."""
+    """Recompute the activations within blocks in the backward pass: less memory, a third more
+    work."""
     model: ModelConfig | None = None
-    """The architecture; left out, that of the checkpoint in `init`."""
+    """The architecture; without any of it, that of the checkpoint in --init."""
     init: str = ""
-    """Checkpoint to start from, official or ours, such as runs/mine/checkpoints/step-00002000/ema-0.999.safetensors."""
+    """Checkpoint to start from, official or our own, such as
+    runs/mine/checkpoints/step-00002000/ema-0.999.safetensors."""
     init_classes: Literal["name", "id"] = "name"
-    """How a class of the latent set finds its weights in `init`: by its name, and starts anew without one, or by its id."""
-    trainable: Literal["all"] | list[TrainableGroup] = "all"
-    """all, or the groups of weights that are trained while the others stay."""
-    lora: LoRAConfig | None = None
-    """Train low-rank adapters of the checkpoint in `init` instead of its weights."""
+    """How a class of the latent set finds its weights in --init: by name (new ones start from
+    random weights), or by id."""
+    trainable: Literal["all"] | tuple[TrainableGroup, ...] = "all"
+    """all, or the groups of weights to train; the others are frozen."""
+    lora: LoRAConfig = field(default_factory=LoRAConfig)
+    """Train low-rank adapters of the checkpoint in --init instead of its weights."""
     batch: BatchConfig = field(default_factory=BatchConfig)
     """What a step is made of."""
     flow: FlowConfig = field(default_factory=FlowConfig)
     """What is learned at which times."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """AdamW and its schedule."""
-    ema_decays: list[float] = field(default_factory=lambda: [0.9999])
-    """Decays of the moving averages of the weights, kept in fp32; the first draws the sample sheets. Young averages decay faster."""
+    """AdamW or Muon, and the learning rate."""
+    ema_decays: tuple[float, ...] = (0.9999,)
+    """Decays of the moving averages of the weights, which are fp32. The first one renders the
+    sample sheets. Young averages decay faster."""
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
-    """When checkpoints are written, and which stay."""
+    """When checkpoints are written, and which are kept."""
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     """The sample sheet."""
     logging: LoggingConfig = field(default_factory=LoggingConfig)
-    """What is seen of a run."""
+    """What is logged of a run."""
     guard: GuardConfig = field(default_factory=GuardConfig)
-    """When a step is thrown away."""
+    """When a step is skipped."""
 
     def __post_init__(self) -> None:
-        _require("", self, least={"steps": 1, "seed": 0})
-        if (
-            not self.ema_decays
-            or not all(0 < decay < 1 for decay in self.ema_decays)
-            or len(set(self.ema_decays)) < len(self.ema_decays)
-        ):
+        for name, value, allowed in _ranges(self):
+            if not allowed.holds(value):
+                raise ConfigError(f"{name} must be {allowed}, not {value:g}.")
+        decays = self.ema_decays
+        if not decays or len(set(decays)) < len(decays) or not all(0 < d < 1 for d in decays):
             raise ConfigError(
-                f"ema_decays must be different numbers between 0 and 1, such as [0.9999], not {self.ema_decays}."
+                "ema_decays must be different numbers between 0 and 1, such as 0.9999, "
+                f"not {list(decays)}."
             )
         if self.model is None and not self.init:
             raise ConfigError(
-                "There is nothing to train: name a --config such as tiny, or a checkpoint by --init."
+                "There is nothing to train: name a --config such as tiny, or a checkpoint "
+                "with --init."
             )
         if not self.trainable:
             raise ConfigError(
-                "trainable names no weights. Write all, or groups such as [biases, adaln]."
+                "trainable names no weights. Use all, or groups such as biases and adaln."
             )
-        if self.lora and not self.init:
-            raise ConfigError("lora adapts a checkpoint: name it by --init.")
-        if self.lora and self.trainable != "all":
-            raise ConfigError(
-                "lora and trainable exclude each other: adapters are all that LoRA trains."
-            )
+        if self.lora.rank and not self.init:
+            raise ConfigError("lora adapts a checkpoint: name it with --init.")
+        if self.lora.rank and self.trainable != "all":
+            raise ConfigError("lora and trainable exclude each other: LoRA trains only adapters.")
 
     def to_dict(self) -> dict[str, Any]:
-        """As YAML and JSON write it."""
-        return _plain(asdict(self))
+        """The values as YAML and JSON write them; ``config_parser.config_from_dict`` reads them."""
+        return _plain({**vars(self), "model": self.model and self.model.to_dict()})
 
 
 RESUMABLE = (
@@ -334,13 +319,12 @@ RESUMABLE = (
     "logging",
     "guard",
 )
-"""What may differ when a run goes on: how long, how it is watched, where things lie. That the data are the same, and a step's packs as many, is
-checked apart."""
+"""Fields that may change on resume. Data identity and packs per step are checked separately."""
 
 
-def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What keeps ``now`` from going on with a run of configuration ``before``, one "key: before → now" each."""
-    old, new = flat(before), flat(now)
+def differences(before: TrainingConfig, now: TrainingConfig) -> list[str]:
+    """What prevents ``now`` from resuming a run of ``before``, one "key: before → now" each."""
+    old, new = flat(before.to_dict()), flat(now.to_dict())
     keys = [
         key
         for key in {**old, **new}
@@ -355,31 +339,30 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Dotted names instead of dictionaries within dictionaries."""
     named: dict[str, Any] = {}
     for key, value in values.items():
-        named |= (
-            flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-        )
+        if isinstance(value, dict):
+            named |= flat(value, f"{prefix}{key}.")
+        else:
+            named[f"{prefix}{key}"] = value
     return named
 
 
 def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(vars(value))
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _require(
-    group: str,
-    config: Any,
-    *,
-    least: dict[str, int] | None = None,
-    above_zero: tuple[str, ...] = (),
-    parts: tuple[str, ...] = (),
-) -> None:
-    for f in dataclasses.fields(config):
-        value, name = getattr(config, f.name), f"{group}.{f.name}".lstrip(".")
-        if least and f.name in least and value < least[f.name]:
-            raise ConfigError(f"{name} must be {least[f.name]} or more, not {value}.")
-        if f.name in above_zero and not value > 0:
-            raise ConfigError(f"{name} must be above 0, not {value}.")
-        if f.name in parts and not 0 <= value <= 1:
-            raise ConfigError(f"{name} is a probability, from 0 to 1, not {value}.")
+def _ranges(config: Any, prefix: str = "") -> Iterator[tuple[str, float, _Range]]:
+    """Dotted name, value and range of every number whose range is annotated."""
+    hints = get_type_hints(type(config), include_extras=True)
+    for f in fields(config):
+        name, value, hint = f"{prefix}{f.name}", getattr(config, f.name), hints[f.name]
+        if is_dataclass(value):
+            yield from _ranges(value, f"{name}.")
+        elif isinstance(value, dict):
+            (limit,) = hint.__args__[1].__metadata__
+            yield from ((f"{name}: {key!r}", factor, limit) for key, factor in value.items())
+        else:
+            yield from ((name, value, limit) for limit in getattr(hint, "__metadata__", ()))

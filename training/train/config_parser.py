@@ -1,101 +1,133 @@
-"""From YAML files and the command line to a ``TrainingConfig``, or to one line that says which key is wrong and which is meant."""
+"""From YAML files and the command line to a ``TrainingConfig``.
+
+A key of a YAML file is an option: a file is turned into command-line words, and ``command_line``
+reads them all. So there is one set of names, types and error messages, with closest matches.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import argparse
+import io
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
-from .config import ConfigError, TrainingConfig
+from ..command_line import parse_options
+from .config import ConfigError, FiTConfig, ModelConfig, TrainingConfig
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-_OWN_OPTIONS = ("config", "help", "print_config")
+PROG = "python -m training.train"
 
-set_parsing_settings(docstring_parse_attribute_docstrings=True)
+_BOX = re.compile(r"[╭╮╰╯│─]")
+_RENAMED = {"samples.cfg_scale": "guidance_scale"}
+"""Keys in files of earlier versions, and their present names within the same group."""
 
 
-def parse_config(arguments: Sequence[str]) -> TrainingConfig:
-    """The configuration of a command line, such as ``["--config", "tiny", "--data", "latents", "--output", "runs/mine"]``.
+@dataclass(frozen=True, kw_only=True)
+class _CommandLine(TrainingConfig):
+    """Train a FiT on a latent set."""
 
-    Raises ``ConfigError``; ``--help`` and ``--print_config`` print and exit.
+    config: tuple[str, ...] = ()
+    """YAML files, or names of training/configs such as tiny. A later --config wins over an earlier
+    one, and options win over both. Repeat the option for several files."""
+    print_config: bool = False
+    """Print the resolved configuration as YAML, and exit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CommandLineWithModel(_CommandLine):
+    """Train a FiT on a latent set."""
+
+    model: ModelConfig = field()
+
+
+def parse_config(argv: Sequence[str]) -> TrainingConfig:
+    """The configuration that a command line describes, such as ["--config", "tiny", …].
+
+    Raises ``SystemExit`` after ``--help`` and ``--print-config`` (0) and on options that cannot be
+    read (2), and ``ConfigError`` on a ``--config`` that is no readable YAML file.
     """
-    arguments = _with_paths(list(arguments))
-    _refuse_unknown_options(arguments)
-    parser = _parser()
-    try:
-        values = parser.parse_args(arguments)
-        return TrainingConfig(
-            **{
-                key: value
-                for key, value in vars(parser.instantiate(values)).items()
-                if key != "config"
-            }
-        )
-    except (ArgumentError, TypeError) as error:
-        raise ConfigError(_one_line(error)) from None
+    own = argparse.ArgumentParser(prog=PROG, add_help=False, allow_abbrev=False)
+    own.add_argument("--config", action="append", default=[])
+    own.add_argument("--print-config", "--print_config", action="store_true")
+    options, argv = own.parse_known_args(argv)
+    files = [_config_file(name) for name in options.config]
+    words = {str(path): _words(_read_yaml(path), TrainingConfig) for path in files}
+    # The folders do not matter where the configuration is only printed.
+    folders = ["--data=", "--output="] if options.print_config else []
+    config = _parse([*folders, *(word for part in words.values() for word in part), *argv], words)
+    if options.print_config:
+        print(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True), end="")
+        raise SystemExit(0)
+    return config
 
 
-def config_from_dict(values: Mapping[str, Any]) -> TrainingConfig:
-    """The reverse of ``TrainingConfig.to_dict``. Raises ``ConfigError``."""
-    _refuse_unknown_keys(values, "The configuration")
-    parser = _parser()
+def config_from_dict(values: Mapping[str, Any], origin: str) -> TrainingConfig:
+    """The reverse of ``TrainingConfig.to_dict``; reads what earlier versions wrote, too.
+
+    Raises ``ConfigError``, which names ``origin``, on unknown keys and unusable values.
+    """
+    message = io.StringIO()
     try:
-        return TrainingConfig(
-            **{
-                k: v
-                for k, v in vars(parser.instantiate(parser.parse_object(dict(values)))).items()
-                if k != "config"
-            }
-        )
-    except (ArgumentError, TypeError) as error:
-        raise ConfigError(_one_line(error)) from None
+        with redirect_stderr(message):
+            return _parse(_words(values, TrainingConfig), {})
+    except SystemExit:
+        lines = _BOX.sub(" ", message.getvalue()).split("For full helptext")[0].split()
+        raise ConfigError(f"{origin}: {' '.join(lines)}") from None
 
 
 def config_names() -> list[str]:
     return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="python -m training.train",
-        description="Train a FiT on a latent set.",
-        exit_on_error=False,
-    )
-    parser.add_argument(
-        "--config", action="config", help=f"A YAML file, or one of {', '.join(config_names())}."
-    )
-    parser.add_class_arguments(TrainingConfig)
-    return parser
-
-
-def _with_paths(arguments: list[str]) -> list[str]:
-    """``arguments`` with the files that ``--config`` names, their keys checked."""
-    for i, argument in enumerate(arguments):
-        option, equals, value = argument.partition("=")
-        if option != "--config":
-            continue
-        if not equals and i + 1 == len(arguments):
-            raise ConfigError(
-                f"--config needs a name or a file. Names: {', '.join(config_names())}."
+def _parse(words: Sequence[str], files: Mapping[str, Iterable[str]]) -> TrainingConfig:
+    """Read ``words``; a message about one that comes from one of ``files`` names the file."""
+    words = _with_preset(words)
+    asked = any(word.startswith("--model.") or word in ("-h", "--help") for word in words)
+    message = io.StringIO()
+    try:
+        with redirect_stderr(message):
+            options = parse_options(
+                _CommandLineWithModel if asked else _CommandLine, words, prog=PROG
             )
-        path = _config_file(value if equals else arguments[i + 1])
-        _refuse_unknown_keys(_read_yaml(path), str(path))
-        arguments[i + (not equals)] = f"--config={path}" if equals else str(path)
-    return arguments
+    except SystemExit as exit:
+        text = message.getvalue()
+        for path, own in files.items():
+            if exit.code and any(re.search(_option(word) + r"\b", text) for word in own):
+                print(f"{path}: its keys are read as options.", file=sys.stderr)
+        sys.stderr.write(text)
+        raise
+    return TrainingConfig(**{f.name: getattr(options, f.name) for f in fields(TrainingConfig)})
+
+
+def _with_preset(words: Sequence[str]) -> list[str]:
+    """``words`` after those that the fields of the last ``--model.preset`` stand for."""
+    own = argparse.ArgumentParser(prog=PROG, add_help=False, allow_abbrev=False)
+    own.add_argument("--model.preset", dest="preset", default="")
+    preset = own.parse_known_args(words)[0].preset
+    if not preset:
+        return list(words)
+    values = {f.name: getattr(FiTConfig.preset(preset), f.name) for f in fields(FiTConfig)}
+    del values["num_classes"], values["in_channels"]
+    return [*_words({"model": values}, TrainingConfig), *words]
 
 
 def _config_file(name: str) -> Path:
-    named = CONFIGS / f"{name}.yaml"
-    path = named if name in config_names() else Path(name)
+    names = config_names()
+    path = CONFIGS / f"{name}.yaml" if name in names else Path(name)
     if not path.is_file():
-        ours = ", ".join(config_names())
+        nearest = get_close_matches(name, names, n=1)
+        meant = f" Did you mean {nearest[0]}?" if nearest else ""
         raise ConfigError(
-            f"--config {name}: neither a file nor a configuration of ours.{_nearest(name, config_names())} There are: {ours}."
+            f"--config {name}: no such file, and no configuration with that name.{meant} "
+            f"There are: {', '.join(names)}."
         )
     return path
 
@@ -104,57 +136,36 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML ({_one_line(error)}).") from None
+        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())}).") from None
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path}: holds {type(content).__name__}, not keys and values.")
     return content
 
 
-def _refuse_unknown_options(arguments: Sequence[str]) -> None:
-    known = set(_names(TrainingConfig))
-    for argument in arguments:
-        option = argument.partition("=")[0]
-        name = option.removeprefix("--").removesuffix("+")
-        if option.startswith("--") and name not in _OWN_OPTIONS and not _is_known(name, known):
-            raise ConfigError(f"{option}: there is no such option.{_nearest(name, known, '--')}")
-
-
-def _refuse_unknown_keys(values: Mapping[str, Any], where: str, prefix: str = "") -> None:
-    known = set(_names(TrainingConfig))
+def _words(values: Mapping[str, Any], group: type | None, prefix: str = "") -> list[str]:
+    """The command-line words that stand for ``values`` of the dataclass ``group``."""
+    hints = get_type_hints(group) if group else {}
+    words: list[str] = []
     for key, value in values.items():
-        name = f"{prefix}{key}"
-        if not _is_known(name, known):
-            raise ConfigError(f"{where}: there is no key {name}.{_nearest(name, known)}")
-        if isinstance(value, Mapping) and any(other.startswith(f"{name}.") for other in known):
-            _refuse_unknown_keys(value, where, f"{name}.")
+        name = _RENAMED.get(f"{prefix}{key}", str(key))
+        inner = next((t for t in _alternatives(hints.get(name)) if is_dataclass(t)), None)
+        option = f"--{prefix}{name}".replace("_", "-")
+        if isinstance(value, Mapping) and (inner or name not in hints):
+            words += _words(value, inner, f"{prefix}{name}.")
+        elif isinstance(value, bool):
+            words.append(option if value else f"--{prefix}no-{name}".replace("_", "-"))
+        elif isinstance(value, Mapping):
+            words += [option, *(str(word) for pair in value.items() for word in pair)]
+        elif isinstance(value, list | tuple):
+            words += [option, *map(str, value)]
+        elif value is not None:
+            words.append(f"{option}={value}")
+    return words
 
 
-def _names(config: type, prefix: str = "") -> Iterator[str]:
-    """Dotted names of all fields and groups."""
-    for name, hint in get_type_hints(config).items():
-        yield f"{prefix}{name}"
-        for inner in (hint, *get_args(hint)):
-            if dataclasses.is_dataclass(inner) and isinstance(inner, type):
-                yield from _names(inner, f"{prefix}{name}.")
+def _alternatives(hint: Any) -> Iterator[Any]:
+    yield from (hint, *get_args(hint))
 
 
-def _is_known(name: str, known: set[str]) -> bool:
-    # Below a dictionary any key goes, and what follows a class's .help is help.
-    return (
-        name in known
-        or name.startswith("optimizer.multipliers.")
-        or (name.endswith(".help") and name.removesuffix(".help") in known)
-    )
-
-
-def _nearest(name: str, known: Sequence[str] | set[str], prefix: str = "") -> str:
-    """A sentence that offers the nearest name, by its whole or by its last part, or nothing."""
-    by_last_part = {other.rpartition(".")[2]: other for other in sorted(known)}
-    whole = get_close_matches(name, sorted(known), n=1, cutoff=0.7)
-    last = get_close_matches(name.rpartition(".")[2], by_last_part, n=1)
-    found = whole or [by_last_part[part] for part in last]
-    return f" Did you mean {prefix}{found[0]}?" if found else ""
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _option(word: str) -> str:
+    return re.escape(word.partition("=")[0])

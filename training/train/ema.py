@@ -1,4 +1,4 @@
-"""Moving averages of the trained weights, in fp32, as many as there are decays."""
+"""Moving averages of the trained weights, in fp32, one per decay."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _YOUNG = 10
 class EMA:
     """Averages of ``parameters`` by name; sharded weights have sharded averages.
 
-    After n updates the decay is min(decay, (1 + n) / (10 + n)): an average that is younger than its horizon would be mostly the
-    weights it started from.
+    After n updates the decay is min(decay, (1 + n) / (10 + n)): an average that is younger than its
+    horizon would mostly be the initial weights.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], decays: Iterable[float]) -> None:
@@ -29,24 +29,28 @@ class EMA:
 
     @torch.no_grad()
     def update(self) -> None:
+        """Move every average towards the parameters."""
+        values = [value.detach().float() for value in self.parameters.values()]
         for decay, average in self.averages.items():
             step = get_ema_multi_avg_fn(min(decay, (1 + self.updates) / (_YOUNG + self.updates)))
-            step(
-                list(average.values()),
-                [value.detach().float() for value in self.parameters.values()],
-                None,
-            )
+            step(list(average.values()), values, None)
         self.updates += 1
 
     @contextmanager
     def in_place(self, decay: float) -> Iterator[None]:
-        """The parameters are the average within, and bit for bit themselves again after."""
-        kept = {name: value.detach().clone() for name, value in self.parameters.items()}
+        """Within it the parameters are the average; afterwards they are restored bit for bit."""
+        saved = {name: value.detach().clone() for name, value in self.parameters.items()}
         try:
             self._write(self.averages[decay])
             yield
         finally:
-            self._write(kept)
+            self._write(saved)
+
+    @torch.no_grad()
+    def copy_from_parameters(self, decay: float) -> None:
+        """Make the average equal to the parameters."""
+        for name, value in self.averages[decay].items():
+            value.copy_(self.parameters[name])
 
     @torch.no_grad()
     def _write(self, values: Mapping[str, Tensor]) -> None:

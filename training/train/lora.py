@@ -1,4 +1,4 @@
-"""Low-rank adapters (arXiv 2106.09685) beside linear layers, and the file of them that ComfyUI's LoRA loader takes."""
+"""Low-rank adapters (arXiv 2106.09685) of linear layers, and their file for ComfyUI's LoRA loader."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ DOWN, UP = "lora_A", "lora_B"
 
 
 class LoRALinear(nn.Linear):
-    """A linear layer plus alpha / rank · up · down; it starts as the layer it was made of, whose weights it keeps and freezes."""
+    """A linear layer plus alpha / rank · up · down, which starts at 0.
+
+    It shares the weights of the layer that it was made of.
+    """
 
     def __init__(self, linear: nn.Linear, config: LoRAConfig) -> None:
         super().__init__(
@@ -38,7 +41,10 @@ class LoRALinear(nn.Linear):
 
 
 def add_adapters(model: nn.Module, config: LoRAConfig) -> list[str]:
-    """Freeze ``model``, put an adapter on each linear layer that ``config`` targets, and give their names. Raises ``ConfigError`` where there is none."""
+    """Freeze ``model``, and give each linear layer that ``config`` targets an adapter.
+
+    Returns the names of these layers. Raises ``ConfigError`` where there is none.
+    """
     targets = [
         name
         for name, module in model.named_modules()
@@ -46,22 +52,24 @@ def add_adapters(model: nn.Module, config: LoRAConfig) -> list[str]:
     ]
     if not targets:
         raise ConfigError(
-            f"lora.targets: {config.targets!r} is found in no linear layer's name. Such names are blocks.0.attn.qkv and blocks.0.mlp.fc2."
+            f"lora.targets: {config.targets!r} matches no linear layer's name. Such names are "
+            "blocks.0.attn.qkv and blocks.0.mlp.fc2."
         )
     model.requires_grad_(False)
     for name in targets:
         parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, LoRALinear(model.get_submodule(name), config))  # type: ignore[arg-type]
+        layer = model.get_submodule(name)
+        assert isinstance(layer, nn.Linear)
+        setattr(model.get_submodule(parent), child, LoRALinear(layer, config))
     return targets
 
 
 def merged(state: Mapping[str, Tensor], config: LoRAConfig) -> dict[str, Tensor]:
-    """A state dict without adapters, their product added to the weights."""
+    """A state dict without adapters: their products are added to the weights."""
     plain = {key: value for key, value in state.items() if not key.endswith((f".{DOWN}", f".{UP}"))}
     for name in adapter_names(state):
-        plain[f"{name}.weight"] = plain[f"{name}.weight"] + config.alpha / config.rank * (
-            state[f"{name}.{UP}"] @ state[f"{name}.{DOWN}"]
-        )
+        product = state[f"{name}.{UP}"] @ state[f"{name}.{DOWN}"]
+        plain[f"{name}.weight"] = plain[f"{name}.weight"] + config.alpha / config.rank * product
     return plain
 
 
@@ -76,4 +84,5 @@ def host_file(state: Mapping[str, Tensor], config: LoRAConfig) -> dict[str, Tens
 
 
 def adapter_names(state: Mapping[str, Tensor]) -> list[str]:
+    """The layers of a state dict that have an adapter."""
     return [key.removesuffix(f".{DOWN}") for key in state if key.endswith(f".{DOWN}")]

@@ -1,12 +1,12 @@
-"""The model in training: micro-batches of tokens in, precision and activation checkpointing applied from outside.
+"""The model in training: micro-batches of tokens in, precision and checkpointing from outside.
 
-Weights, gradients and optimizer are fp32; with "bf16" matrix products and activations are bf16 by autocast. The keys of its state
-dict are the published ones.
+Weights, gradients and optimizer are fp32; with "bf16", matrix products and activations are bf16 under
+autocast. The keys of its state dict are the published ones.
 """
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,18 +16,17 @@ from torch.utils.checkpoint import checkpoint
 
 from comfyui_fitv2.attention import PackedBatch, TokenBatch, attention
 from comfyui_fitv2.config import FiTConfig
-from comfyui_fitv2.extrapolation import Extrapolation
 from comfyui_fitv2.model import FiT
 from comfyui_fitv2.rope import Rotation, rotate
 
 from .batches import MicroBatch
 
-_MOST_SCORES = 1024
-"""Tokens of an image."""
+_MAX_SCORE_TOKENS = 1024
+"""Tokens of an image up to which attention scores are stored."""
 
 
 class PaddedBatch(TokenBatch):
-    """Images of several sizes, a row each, padded to the longest: what packing saves, to compare with it."""
+    """Images of several sizes, one row each, padded to the longest: packing is compared with it."""
 
     def __init__(self, rotations: list[Rotation]) -> None:
         cos, sin = (
@@ -49,10 +48,10 @@ class PaddedBatch(TokenBatch):
 
 
 class TrainedFiT(FiT):
-    """A FiT that also takes a ``MicroBatch``, and then gives the velocities of its tokens."""
+    """A FiT that also takes a ``MicroBatch``, in a precision, and may recompute activations."""
 
     _no_split_modules = ("Block",)
-    """What accelerate's sharding (FSDP2) keeps together."""
+    """The modules that accelerate's FSDP2 shards as units; it looks for this name."""
 
     def __init__(
         self,
@@ -65,58 +64,61 @@ class TrainedFiT(FiT):
         self.precision = precision
         self.activation_checkpointing = activation_checkpointing
 
-    def forward(
-        self,
-        latents: Tensor | MicroBatch,
-        t: Tensor | None = None,
-        y: Tensor | None = None,
-        extrapolation: Extrapolation | None = None,
-    ) -> Tensor:
-        """Of latents as ``FiT.forward``; of a micro-batch (rows, tokens, C·p·p), in the precision that was computed in."""
-        where = latents.tokens.device if isinstance(latents, MicroBatch) else latents.device
-        with torch.autocast(where.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            if not isinstance(latents, MicroBatch):
-                assert t is not None
-                assert y is not None
-                return super().forward(latents, t, y, extrapolation)
-            return self.transform(latents.tokens, latents.t, latents.y, self._batch(latents))
+    def forward(self, latents: Tensor | MicroBatch, *arguments: Any, **options: Any) -> Tensor:
+        """``forward_micro_batch``, or ``FiT.forward`` for latents, in the model's precision.
 
-    def run_block(
-        self,
-        index: int,
-        block: nn.Module,
-        x: Tensor,
-        conditioning: Tensor,
-        shared_modulation: Tensor | float,
-        batch: TokenBatch,
-    ) -> Tensor:
-        if self.activation_checkpointing and torch.is_grad_enabled():
-            return cast(
-                Tensor,
-                checkpoint(block, x, conditioning, shared_modulation, batch, use_reentrant=False),
-            )
-        return super().run_block(index, block, x, conditioning, shared_modulation, batch)
+        One method for both, because DDP and FSDP2 know only ``forward``.
+        """
+        device = latents.tokens.device if isinstance(latents, MicroBatch) else latents.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            if isinstance(latents, MicroBatch):
+                return self.forward_micro_batch(latents)
+            return super().forward(latents, *arguments, **options)
 
-    def _batch(self, batch: MicroBatch) -> TokenBatch:
-        rotations = [
-            self.rotation(grid, batch.tokens.device, None, batch.t[i : i + 1])
-            for i, grid in enumerate(batch.grids)
-        ]
-        rotations = [(cos.flatten(0, -2), sin.flatten(0, -2)) for cos, sin in rotations]
-        if batch.padded:
-            return PaddedBatch(rotations)
-        as_products = (
-            batch.tokens.device.type == "cpu"
-            and self.precision == "bf16"
-            and self.attention is attention
+    def forward_micro_batch(self, batch: MicroBatch) -> Tensor:
+        """The model's answer for every token: (rows, tokens, C·p·p), in the compute precision."""
+        recompute = self.activation_checkpointing and torch.is_grad_enabled()
+        return self.transform(
+            batch.tokens,
+            batch.t,
+            batch.y,
+            self._token_batch(batch),
+            run_block=_run_checkpointed if recompute else None,
         )
-        return PackedBatch(rotations, attention_by_products if as_products else self.attention)
+
+    def _token_batch(self, batch: MicroBatch) -> TokenBatch:
+        if batch.padded:
+            return PaddedBatch(self.rotations(batch.grids, batch.t))
+        on_cpu = batch.tokens.device.type == "cpu"
+        by_products = on_cpu and self.precision == "bf16" and self.attention is attention
+        return PackedBatch.of(
+            self,
+            batch.grids,
+            batch.t,
+            attention=attention_by_products if by_products else self.attention,
+        )
 
 
 def attention_by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention in bf16 as two matrix products: on a CPU, forward and backward take half the time of the fused kernel's. Its scores are kept, so
-    long images, which would fill the memory with them, go through that kernel."""
-    if query.shape[-2] > _MOST_SCORES:
+    """Softmax attention in bf16 as two matrix products; see ``attention.Attention`` for shapes.
+
+    On a CPU, its forward and backward passes take half the time of the fused kernel's. It stores the
+    scores, which would fill the memory for long images: those go through the kernel.
+    """
+    if query.shape[-2] > _MAX_SCORE_TOKENS:
         return attention(query, key, value)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
     return scores.softmax(-1) @ value
+
+
+def _run_checkpointed(
+    index: int,
+    block: nn.Module,
+    x: Tensor,
+    conditioning: Tensor,
+    shared_modulation: Tensor | float,
+    batch: TokenBatch,
+) -> Tensor:
+    return cast(
+        Tensor, checkpoint(block, x, conditioning, shared_modulation, batch, use_reentrant=False)
+    )

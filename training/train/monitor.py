@@ -1,4 +1,4 @@
-"""What is seen of a run while it runs: a progress bar, and numbers for the tracker."""
+"""What is shown of a run while it runs: a progress bar, and numbers for the tracker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from .step import StepResult
 
 
 class Monitor:
-    """Adds up steps, and every ``every`` of them says how they went. Throughput counts all processes, utilisation their mean."""
+    """Adds up steps, and logs every ``config.every`` of them. It changes nothing in the run.
+
+    Throughput is that of all processes together, utilisation their mean.
+    """
 
     def __init__(
         self,
@@ -48,18 +51,17 @@ class Monitor:
             disable=not accelerator.is_main_process,
             dynamic_ncols=True,
         )
-        self._loss: Tensor | None = None
         self._restart()
 
     def _restart(self) -> None:
-        self._begun = time.perf_counter()
+        self._started = time.perf_counter()
         self._paused = self._waited = 0.0
-        self._steps = self._taken = self._images = self._tokens = self._slots = self._flops = 0
-        self._loss = None
+        self._taken = self._images = self._tokens = self._slots = self._flops = 0
+        self._loss: Tensor | None = None
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Time within is not the training's: checkpoints and sample sheets."""
+        """Time within does not count as training: checkpoints and sample sheets."""
         start = time.perf_counter()
         yield
         self._paused += time.perf_counter() - start
@@ -72,7 +74,7 @@ class Monitor:
         self._waited += time.perf_counter() - start
 
     def step(self, totals: StepTotals, result: StepResult, learning_rate: float) -> None:
-        self._steps += 1
+        """Count a step, which the state has counted already, and log if it is time."""
         self._images += totals.images
         self._tokens += totals.tokens
         self._slots += totals.slots
@@ -82,21 +84,22 @@ class Monitor:
             self._loss = result.loss if self._loss is None else self._loss + result.loss
         self.bar.update()
         if self.state.step % self.every == 0:
-            self._report(result, learning_rate)
+            numbers = self._numbers(result, learning_rate)
+            self.accelerator.log(numbers, step=self.state.step)
+            self.bar.set_postfix_str(_in_short(numbers))
+            self._restart()
 
     def say(self, text: str) -> None:
+        """Print a line above the progress bar, once for all processes."""
         if self.accelerator.is_main_process:
             self.bar.write(text)
 
     def close(self) -> None:
         self.bar.close()
 
-    def _report(self, result: StepResult, learning_rate: float) -> None:
-        seconds = max(time.perf_counter() - self._begun - self._paused, 1e-9)
-        if self._taken:
-            assert self._loss is not None
-            whole: Any = self.accelerator.reduce(self._loss, "sum")
-            self.state.loss = float(whole) / self._taken
+    def _numbers(self, result: StepResult, learning_rate: float) -> dict[str, float]:
+        """Means since the last entry. Every process must ask, as the loss is summed over all."""
+        seconds = max(time.perf_counter() - self._started - self._paused, 1e-9)
         numbers: dict[str, float] = {
             "learning_rate": learning_rate,
             "gradient_norm": result.gradient_norm,
@@ -106,14 +109,15 @@ class Monitor:
             "data_wait": self._waited / seconds,
             "epoch": self.state.images / self.images_per_epoch,
             "skipped_steps": self.state.skipped,
-            **({} if self.state.loss is None else {"loss": self.state.loss}),
-            **({} if self.rate is None else {"utilisation": self._flops / seconds / self.rate}),
         }
+        if self._loss is not None:
+            loss: Any = self.accelerator.reduce(self._loss, "sum")
+            numbers["loss"] = float(loss) / self._taken
+        if self.rate is not None:
+            numbers["utilisation"] = self._flops / seconds / self.rate
         if self.accelerator.device.type == "cuda":
             numbers["memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
-        self.accelerator.log(numbers, step=self.state.step)
-        self.bar.set_postfix_str(_in_short(numbers))
-        self._restart()
+        return numbers
 
 
 def _in_short(numbers: dict[str, float]) -> str:

@@ -1,8 +1,9 @@
-"""Which images share a micro-batch, and in which order: decided by the seed, the epoch and the sizes, and by nothing else.
+"""Which examples share a micro-batch, and in which order: only seed, epoch and sizes decide.
 
-Every process computes the same packs and takes its own from each step, so that none has to ask another, and the number of
-processes changes who computes a pack but not what is in it. Each image is in one pack of each epoch. Epochs of a small set are packed
-several in a row, a round, so that the packs left part empty are few: where an epoch ends a pack may go on with the next.
+Every process computes the same packs and takes its own from each step. So no process has to ask
+another, and the number of processes changes who computes a pack but not what is in it. Each example
+is in one pack per epoch. Several epochs of a small set are packed together, as a round, so that few
+packs stay partly empty: where an epoch ends, a pack may continue with the next one.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from .config import BatchConfig, ConfigError
 T = TypeVar("T")
 
 _ROUND = 64
-"""Packs that a round has at least."""
+"""Minimum number of packs in a round."""
 
-Image = tuple[int, int, bool]
-"""Epoch, index in the latent set, and whether the cropped version is seen."""
+Seen = tuple[int, int, bool]
+"""An example as it is seen: epoch, index in the latent set, and whether it is cropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,12 @@ class Pack:
     """A micro-batch of one process."""
 
     position: Position
-    images: tuple[Image, ...]
+    examples: tuple[Seen, ...]
     tokens: int
     slots: int
-    """Tokens that there is room for: the budget, or, padded, images × the longest."""
+    """Tokens that there is room for: the budget, or, padded, examples × the longest."""
     pairs: int
-    """Pairs of tokens that attend to each other: the sum of the squares of the images' tokens."""
+    """Pairs of tokens that attend to each other: the sum of the squares of the examples' tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class StepTotals:
     slots: int
     pairs: int
     next_position: Position
-    """Of the first pack of the next step."""
+    """Position of the first pack of the next step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,64 +71,59 @@ class Step:
 
 
 def check_lengths(lengths: np.ndarray, batch: BatchConfig) -> None:
-    """Raise ``ConfigError`` where an image has more tokens than fit."""
-    if batch.packing == "packed" and (longest := int(lengths.max())) > batch.token_budget:
+    """Raise ``ConfigError`` where an example has more tokens than fit."""
+    longest = int(lengths.max())
+    if batch.packing == "packed" and longest > batch.token_budget:
         raise ConfigError(
-            f"batch.token_budget is {batch.token_budget}, but the latent set holds an image of {longest} tokens. Set it to {longest} or more."
+            f"batch.token_budget is {batch.token_budget}, but the latent set holds an image of "
+            f"{longest} tokens. Set it to {longest} or more."
         )
 
 
 def steps_from(
     position: Position, lengths: np.ndarray, batch: BatchConfig, seed: int, packs_per_step: int
 ) -> Iterator[Step]:
-    """The steps from ``position`` on, without end. ``lengths`` (n, 2): tokens of the resized and of the cropped version of every image."""
+    """The steps from ``position`` on, without end.
+
+    ``lengths`` (n, 2) holds the tokens of the resized and of the cropped version of every example.
+    """
     packs = _packs_from(position, lengths, batch, seed)
     while True:
         taken = tuple(islice(packs, packs_per_step))
-        images, tokens, slots, pairs = (
-            sum(counts)
-            for counts in zip(
-                *((len(p.images), p.tokens, p.slots, p.pairs) for p in taken), strict=True
-            )
+        last = taken[-1].position
+        totals = StepTotals(
+            images=sum(len(pack.examples) for pack in taken),
+            tokens=sum(pack.tokens for pack in taken),
+            slots=sum(pack.slots for pack in taken),
+            pairs=sum(pack.pairs for pack in taken),
+            next_position=replace(last, pack=last.pack + 1),
         )
-        yield Step(
-            taken,
-            StepTotals(
-                images,
-                tokens,
-                slots,
-                pairs,
-                replace(last := taken[-1].position, pack=last.pack + 1),
-            ),
-        )
+        yield Step(taken, totals)
 
 
 def round_packs(lengths: np.ndarray, batch: BatchConfig, seed: int, round: int) -> Iterator[Pack]:
-    """All packs of a round, every image in one of them for each of its epochs."""
-    epochs = epochs_per_round(lengths, batch)
-    images = chain.from_iterable(
-        _epoch(lengths, batch, seed, epoch) for epoch in range(round * epochs, (round + 1) * epochs)
-    )
+    """All packs of a round. Every example is in one of them per epoch of the round."""
+    count = epochs_per_round(lengths, batch)
+    epochs = range(round * count, (round + 1) * count)
+    examples = chain.from_iterable(_epoch(lengths, batch, seed, epoch) for epoch in epochs)
     packed = batch.packing == "packed"
-    groups = (
-        best_fit(images, batch.token_budget, batch.open_packs, int(lengths.min()))
-        if packed
-        else _in_order(images, batch.images)
-    )
+    if packed:
+        groups = best_fit(examples, batch.token_budget, batch.open_packs, int(lengths.min()))
+    else:
+        groups = _in_order(examples, batch.images)
     for number, group in enumerate(groups):
         sizes = [length for _, length in group]
-        slots = batch.token_budget if packed else len(group) * max(sizes)
         yield Pack(
             Position(round, number),
-            tuple(image for image, _ in group),
-            sum(sizes),
-            slots,
-            sum(size**2 for size in sizes),
+            examples=tuple(example for example, _ in group),
+            tokens=sum(sizes),
+            slots=batch.token_budget if packed else len(group) * max(sizes),
+            pairs=sum(size**2 for size in sizes),
         )
 
 
 def epochs_per_round(lengths: np.ndarray, batch: BatchConfig) -> int:
-    """As few as make a round; 1 for all but small sets."""
+    """The least number that makes a round; 1 for all but small sets."""
     filled = (
         lengths.min(axis=1).sum() / batch.token_budget
         if batch.packing == "packed"
@@ -139,9 +135,10 @@ def epochs_per_round(lengths: np.ndarray, batch: BatchConfig) -> int:
 def best_fit(
     items: Iterable[tuple[T, int]], budget: int, open_packs: int, smallest: int = 1
 ) -> Iterator[list[tuple[T, int]]]:
-    """Pack (name, length) ``items`` as they come: each into the open pack that it leaves the least room in, else into a new one.
+    """Pack (name, length) ``items`` in order: each into the open pack that it fills best.
 
-    A pack is closed when not even the ``smallest`` fits, or when more than ``open_packs`` are open and it is the fullest.
+    An item that fits into none opens a new one. A pack is closed when not even the ``smallest`` item
+    would fit, or when more than ``open_packs`` are open and it is the fullest.
     """
     opened: dict[int, list[tuple[T, int]]] = {}
     rooms: list[tuple[int, int]] = []  # (room left, number of the pack), ascending
@@ -163,26 +160,19 @@ def _packs_from(
     position: Position, lengths: np.ndarray, batch: BatchConfig, seed: int
 ) -> Iterator[Pack]:
     for round in count(position.round):
-        yield from islice(
-            round_packs(lengths, batch, seed, round),
-            position.pack if round == position.round else 0,
-            None,
-        )
+        first = position.pack if round == position.round else 0
+        yield from islice(round_packs(lengths, batch, seed, round), first, None)
 
 
 def _epoch(
     lengths: np.ndarray, batch: BatchConfig, seed: int, epoch: int
-) -> Iterator[tuple[Image, int]]:
-    """An epoch's images in their order, with their tokens."""
+) -> Iterator[tuple[Seen, int]]:
+    """An epoch's examples in their order, with their tokens."""
     order = epoch_generator(seed, epoch, Purpose.ORDER).permutation(len(lengths))
     cropped = epoch_generator(seed, epoch, Purpose.CROP).random(len(lengths)) < batch.crop
-    seen = lengths[np.arange(len(lengths)), cropped.astype(int)]
-    return (
-        ((epoch, index, crop), length)
-        for index, crop, length in zip(
-            order.tolist(), cropped[order].tolist(), seen[order].tolist(), strict=True
-        )
-    )
+    tokens = lengths[np.arange(len(lengths)), cropped.astype(int)]
+    columns = (order.tolist(), cropped[order].tolist(), tokens[order].tolist())
+    return (((epoch, index, crop), length) for index, crop, length in zip(*columns, strict=True))
 
 
 def _in_order(items: Iterator[T], size: int) -> Iterator[list[T]]:

@@ -1,71 +1,77 @@
-"""A training run: made from its configuration, taken step by step, saved, looked at."""
+"""A training run: built from its configuration, trained step by step, saved, and shown."""
 
 from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
 from signal import Signals
-from typing import Any
+from typing import cast
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from tqdm.auto import tqdm
 
-from ..data.latent_set import LatentSet
+from comfyui_fitv2.metadata import METADATA_KEY, Metadata
+
+from ..data import open_latent_set
 from ..processes import StopSignals
 from .accelerator import NO_TRACKER, make_accelerator
-from .batches import Images, micro_batches
-from .checkpoints.reader import prune, read_summary, remove_unfinished
-from .checkpoints.run_folder import check_same_data, claim, fingerprint, store_config
-from .checkpoints.state import TrainingState, metadata_of
-from .checkpoints.writer import ENGINE, write_checkpoint
+from .batches import TrainingSet, micro_batches
+from .checkpoints.reader import prune, read_metadata, read_summary, remove_unfinished
+from .checkpoints.resume import check_same_data, checkpoint_to_resume, data_digest
+from .checkpoints.run_folder import SAMPLES, step_name, store_config
+from .checkpoints.state import TrainingState
+from .checkpoints.summary import CheckpointSummary
+from .checkpoints.writer import CheckpointWriter
 from .config import TrainingConfig, flat
 from .ema import EMA
 from .flops import TrainingCost
-from .initial_model import resumed_start, start_of
+from .guard import StepGuard
+from .initial_model import InitialModel, initial_model, resumed_model
+from .model import TrainedFiT
 from .monitor import Monitor
-from .optimizer import StepGuard, learning_rate, make_optimizer, set_learning_rate
+from .optimizer import learning_rate, make_optimizers, set_learning_rate
 from .packing import check_lengths
 from .sample_sheet import SampleSheet, save_sheet
 from .step import training_step
 
 
-class Run:
-    """Raises ``ConfigError``, ``LatentSetError`` and ``CheckpointError`` where configuration, data and checkpoints do not fit together."""
+class TrainingRun:
+    """A run that is ready for its next step.
+
+    Raises ``ConfigError``, ``LatentSetError`` and ``RunError`` where configuration, data and
+    checkpoints do not fit together.
+    """
 
     def __init__(self, config: TrainingConfig, accelerator: Accelerator | None = None) -> None:
         self.config = config
         self.folder = Path(config.output)
-        self.latents = LatentSet.open(config.data)
-        check_lengths(self.latents.grids.prod(axis=-1), config.batch)
+        self.latents = open_latent_set(config.data)
+        check_lengths(self.latents.lengths, config.batch)
         self.accelerator = accelerator or make_accelerator(config)
-        checkpoint = claim(config)
+        checkpoint = checkpoint_to_resume(config)
         summary = read_summary(checkpoint) if checkpoint else None
-        if checkpoint and summary:
-            check_same_data(checkpoint, summary, self.latents, self.packs_per_step)
-        self.start = (
-            resumed_start(config, summary, self.latents.info)
-            if summary
-            else start_of(config, self.latents.info)
-        )
+        self.initial = self._initial_model(checkpoint, summary)
         self.sheet = self._sheet()
         self._open_folder()
 
-        model = self.start.model
-        optimizer = make_optimizer(
-            {name: p for name, p in model.named_parameters() if p.requires_grad}, config.optimizer
-        )
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        model = self.initial.model
+        optimizers = make_optimizers(_trained(model), config.optimizer)
+        self.model, *self.optimizers = self.accelerator.prepare(model, *optimizers)
         self.state = self._state()
         if checkpoint and summary:
-            self.state.restore(checkpoint, summary)
-            if self.engine is not None:
-                self.engine.load_checkpoint(str(checkpoint / ENGINE))
-        images = Images(
-            self.latents, model.config, config.flow, config.batch, config.seed, self.start.labels
+            self.state.restore(checkpoint, summary, self.accelerator.is_main_process)
+        examples = TrainingSet(
+            self.latents,
+            model.config,
+            config.flow,
+            config.batch,
+            config.seed,
+            self.initial.class_map,
         )
         self.batches = micro_batches(
-            images,
+            examples,
             self.state.position,
             self.accelerator.process_index,
             self.accelerator.num_processes,
@@ -76,43 +82,41 @@ class Run:
     def packs_per_step(self) -> int:
         return self.accelerator.num_processes * self.config.batch.accumulation
 
-    @property
-    def engine(self) -> Any:
-        """DeepSpeed's, which keeps the optimizer; else None."""
-        return (
-            self.model if self.accelerator.distributed_type == DistributedType.DEEPSPEED else None
-        )
-
     def train(self) -> Signals | None:
-        """Take the steps that are left. Returns the signal that stopped the run before the last, after saving."""
+        """Take the steps that are left.
+
+        Returns the signal that stopped the run early, after it has saved.
+        """
         config, state = self.config, self.state
         monitor = self._monitor()
         try:
             with StopSignals() as stop:
                 while state.step < config.steps:
                     rate = learning_rate(state.step, config.steps, config.optimizer)
-                    set_learning_rate(self.optimizer, rate)
+                    set_learning_rate(self.optimizers, rate)
                     with monitor.waiting():
                         batches = list(islice(self.batches, config.batch.accumulation))
                     result = training_step(
                         self.accelerator,
                         self.model,
-                        self.optimizer,
+                        self.optimizers,
                         batches,
                         config.optimizer.gradient_clip,
                         state.guard,
                     )
-                    state.advance(batches[-1].step, result.taken)
-                    monitor.step(batches[-1].step, result, rate)
+                    totals = batches[-1].step
+                    state.advance(totals, result)
+                    monitor.step(totals, result, rate)
                     with monitor.pause():
                         if self.sheet and state.step % config.samples.every == 0:
-                            self.draw_sheet(self.sheet)
+                            self.render_sheet(self.sheet)
                         stopped = stop.agreed(self.accelerator)
                         if stopped or self._save_is_due():
                             self.save()
                     if stopped:
                         monitor.say(
-                            f"stopped by {stopped.name} at step {state.step}, and saved. Go on by --resume latest."
+                            f"stopped by {stopped.name} at step {state.step}, and saved. "
+                            "Resume with --resume latest."
                         )
                         return stopped
         finally:
@@ -121,70 +125,90 @@ class Run:
         return None
 
     def save(self) -> None:
-        """Write a checkpoint of the present step, and remove those that need not stay. Raises ``CheckpointError``."""
-        info = self.latents.info
-        fit = self.start.model.config
-        summary = {
-            **self.state.counters(),
-            "epoch": self.state.images // len(self.latents),
-            **self.start.summary(),
-            "latent_format": info.latent_format,
-            "packs_per_step": self.packs_per_step,
-            "data": fingerprint(self.latents),
-            "config": self.config.to_dict(),
-        }
-        metadata = metadata_of(fit, self.start.class_names, info.latent_format, self.state.step)
-        write_checkpoint(self.accelerator, self.state, self.folder, summary, metadata, self.engine)
+        """Write a checkpoint of the present step, and remove those that need not be kept.
+
+        Every process must call it. Raises ``RunError`` in all of them if it cannot be written.
+        """
+        summary = self._summary()
+        with CheckpointWriter(self.folder, self.state.step, self.accelerator) as writer:
+            for name, tensors in self.state.files():
+                writer.write(name, tensors, self._metadata())
+            writer.finish(summary)
         if self.accelerator.is_main_process:
             prune(self.folder, self.config.checkpoints.keep, self.config.checkpoints.milestones)
 
-    def draw_sheet(self, sheet: SampleSheet) -> None:
-        """Draw with the first moving average; sharded weights need every process for it."""
+    def render_sheet(self, sheet: SampleSheet) -> None:
+        """Render with the first moving average; sharded weights need every process for it."""
         accelerator, decay, step = self.accelerator, self.config.ema_decays[0], self.state.step
         if accelerator.is_main_process or accelerator.distributed_type == DistributedType.FSDP:
+            scale = self.config.samples.guidance_scale
+            title = f"step {step:,} · average of decay {decay} · guidance {scale}"
             with self.state.ema.in_place(decay):
-                drawn = sheet.draw(
-                    self.state.model,
-                    f"step {step:,} · average of decay {decay} · guidance {self.config.samples.cfg_scale}",
-                )
+                image = sheet.render(self.state.model, title)
             if accelerator.is_main_process:
+                path = self.folder / SAMPLES / f"{step_name(step)}.png"
                 try:
-                    save_sheet(
-                        drawn,
-                        self.folder / "samples" / f"step-{step:08d}.png",
-                        accelerator.trackers,
-                        step,
-                    )
-                except (
-                    OSError
-                ) as error:  # no reason to lose the run, or to keep the other processes waiting
-                    tqdm.write(
-                        f"the sample sheet of step {step} could not be written ({error}); training goes on"
-                    )
+                    save_sheet(image, path, accelerator.trackers, step)
+                except OSError as error:  # no reason to lose the run
+                    tqdm.write(f"cannot write the sample sheet of step {step} ({error})")
         accelerator.wait_for_everyone()
+
+    def _summary(self) -> CheckpointSummary:
+        """The summary of the present step. Every process must ask, as the loss is summed."""
+        state, loss = self.state, None
+        if state.loss is not None:
+            loss = float(cast(torch.Tensor, self.accelerator.reduce(state.loss, "sum")))
+        return CheckpointSummary(
+            step=state.step,
+            skipped=state.skipped,
+            images=state.images,
+            tokens=state.tokens,
+            epoch=state.images // len(self.latents),
+            loss=loss,
+            ema_updates=state.ema.updates,
+            position=state.position,
+            class_map=tuple(self.initial.class_map.tolist()),
+            packs_per_step=self.packs_per_step,
+            data=data_digest(self.latents),
+            config=self.config.to_dict(),
+        )
+
+    def _metadata(self) -> dict[str, str]:
+        """The metadata of the weights files, with which they load by themselves."""
+        metadata = Metadata(
+            self.initial.model.config,
+            self.initial.class_names,
+            self.latents.info.latent_format,
+            {"step": self.state.step},
+        )
+        return {"format": "pt", METADATA_KEY: metadata.to_json()}
 
     def _save_is_due(self) -> bool:
         step, checkpoints = self.state.step, self.config.checkpoints
-        return (
-            step % checkpoints.every == 0
-            or step in checkpoints.milestones
-            or step == self.config.steps
-        )
+        last = step == self.config.steps
+        return last or step % checkpoints.every == 0 or step in checkpoints.milestones
+
+    def _initial_model(
+        self, checkpoint: Path | None, summary: CheckpointSummary | None
+    ) -> InitialModel:
+        if checkpoint is None or summary is None:
+            return initial_model(self.config, self.latents.info)
+        check_same_data(checkpoint, summary, self.latents, self.packs_per_step)
+        metadata = read_metadata(checkpoint)
+        return resumed_model(self.config, metadata, summary.class_map, self.latents.info)
 
     def _sheet(self) -> SampleSheet | None:
-        if not self.config.samples.every:
-            return None
-        if self.start.model.config.prediction != "velocity":
-            self.start.report.append(
-                "draws no sample sheets: a model that predicts noise is sampled in ComfyUI"
-            )
+        if not self.config.samples.every or self.initial.model.flow.predicts_noise:
             return None
         return SampleSheet(
-            self.config.samples, self.latents.info, self.start.class_names, self.accelerator.device
+            self.config.samples,
+            self.latents.info,
+            self.initial.class_names,
+            self.accelerator.device,
         )
 
     def _open_folder(self) -> None:
-        """After every process has seen what is in it."""
+        """Prepare the folder, after every process has seen what is in it."""
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             remove_unfinished(self.folder)
@@ -197,30 +221,30 @@ class Run:
             self.accelerator.init_trackers(self.config.logging.project, values)
 
     def _state(self) -> TrainingState:
-        model: Any = self.accelerator.unwrap_model(self.model)
-        ema = EMA(
-            {name: p for name, p in model.named_parameters() if p.requires_grad},
-            self.config.ema_decays,
-        )
-        return TrainingState(
-            model,
-            None if self.engine else self.optimizer,
-            ema,
-            StepGuard(self.config.guard),
-            self.config.lora,
-        )
+        model = cast(TrainedFiT, self.accelerator.unwrap_model(self.model))
+        ema = EMA(_trained(model), self.config.ema_decays)
+        # PyTorch's own optimizers, without accelerate's wrapper: what their state is asked of.
+        optimizers = [optimizer.optimizer for optimizer in self.optimizers]
+        return TrainingState(model, optimizers, ema, StepGuard(self.config.guard), self.config.lora)
 
     def _monitor(self) -> Monitor:
-        logging, model = self.config.logging, self.state.model
+        config, model = self.config, self.state.model
         cost = TrainingCost.of(model, model.config.hidden_size, model.config.depth)
         monitor = Monitor(
-            self.accelerator, self.state, cost, self.config.steps, len(self.latents), logging
+            self.accelerator, self.state, cost, config.steps, len(self.latents), config.logging
         )
-        counts = f"{len(self.latents):,} images of {len(self.latents.info.class_names)} classes, {self.packs_per_step} packs a step"
-        for line in (
-            counts,
-            *self.start.report,
-            *([f"goes on at step {self.state.step}"] if self.state.step else []),
-        ):
-            monitor.say(line)
+        classes = len(self.latents.info.class_names)
+        monitor.say(
+            f"{len(self.latents):,} images of {classes} classes, {self.packs_per_step} packs per step"
+        )
+        for note in self.initial.notes:
+            monitor.say(note)
+        if config.samples.every and self.sheet is None:
+            monitor.say("no sample sheets: sample a model that predicts noise in ComfyUI")
+        if self.state.step:
+            monitor.say(f"resumes at step {self.state.step}")
         return monitor
+
+
+def _trained(model: TrainedFiT) -> dict[str, torch.nn.Parameter]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}

@@ -1,4 +1,4 @@
-"""The sample sheet: what the moving average draws of the same noise every time, classes by aspect ratios."""
+"""The sample sheet: images that the moving average generates, always from the same noise."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from comfyui_fitv2.config import LatentFormat
-from comfyui_fitv2.contact_sheet import SheetCell, contact_sheet
-from comfyui_fitv2.preview import preview_features
-from comfyui_fitv2.resolution import TOKEN_PIXELS, VAE_FACTOR, Resolution, parse_size
+from comfyui_fitv2.pixels import to_bytes
+from comfyui_fitv2.preview import preview
+from comfyui_fitv2.resolution import TOKEN_PIXELS, Resolution, describe_size, parse_sizes
 from comfyui_fitv2.sampling import sample
+from sheets.contact_sheet import SheetCell, contact_sheet
 
 from ..data.latent_set import LatentSetInfo
 from ..data.vae import TINY, VAE, open_vae
 from ..seeds import image_generator
+from ..whole_files import write_whole
 from .config import ConfigError, SamplesConfig
 from .model import TrainedFiT
 
 
 class SampleSheet:
-    """Draws the sheet of a run. Raises ``ConfigError`` on sizes that cannot be drawn, and ``VAEError`` on a VAE that cannot decode them."""
+    """Renders the sheet of a run: one row per class, one column per size.
+
+    Raises ``ConfigError`` on sizes that cannot be generated, and ``VAEError`` on a VAE that cannot
+    decode them.
+    """
 
     def __init__(
         self,
@@ -35,77 +40,57 @@ class SampleSheet:
     ) -> None:
         self.config = config
         self.device = device
-        self.format = LatentFormat(**info.latent_format)
+        self.latent_format = info.latent_format
         vae = config.vae or (TINY if info.vae == TINY else "")
         self.vae: VAE | None = open_vae(vae, device) if vae else None
         self.class_names = class_names
-        self.classes = (
-            np.linspace(0, len(class_names) - 1, min(config.classes, len(class_names)))
-            .round()
-            .astype(int)
-            .tolist()
-        )
+        count = min(config.classes, len(class_names))
+        spread = np.linspace(0, len(class_names) - 1, count)
+        self.class_ids: list[int] = spread.round().astype(int).tolist()
         try:
-            self.sizes = {
-                name.strip(): parse_size(name, (info.resolution // TOKEN_PIXELS) ** 2)
-                for name in config.sizes.split(",")
-            }
+            tokens = (info.image_size // TOKEN_PIXELS) ** 2
+            self.sizes = parse_sizes(", ".join(config.sizes), tokens)
         except ValueError as error:
             raise ConfigError(f"samples.sizes: {error}") from None
 
-    def draw(self, model: TrainedFiT, title: str) -> Image.Image:
-        """The sheet of ``model`` as it is, in eval mode or not. Where its weights are sharded every process must draw."""
-        cells = [
-            SheetCell(image, row=self.class_names[label], column=name)
-            for name, size in self.sizes.items()
-            for label, image in zip(self.classes, self._images(model, size), strict=True)
-        ]
-        return contact_sheet(cells, title)
-
-    def _images(self, model: TrainedFiT, size: Resolution) -> list[Image.Image]:
-        """One image a class."""
-        shape = (model.config.in_channels, *size.latent_size)
-        noise = torch.stack(
-            [
-                torch.randn(shape, generator=image_generator(self.config.seed, label))
-                for label in self.classes
-            ]
-        ).to(self.device)
-        y = torch.tensor(self.classes, device=self.device)
-        latents = sample(model, noise, y, steps=self.config.steps, cfg_scale=self.config.cfg_scale)
-        pixels = (
-            self.vae.decode(latents).cpu()
-            if self.vae
-            else preview(latents.float().cpu(), self.format)
+    def render(self, model: TrainedFiT, title: str) -> Image.Image:
+        """The sheet of ``model``. Where its weights are sharded, every process must render."""
+        columns = [self._cells(model, size) for size in self.sizes.values()]
+        return contact_sheet(
+            [list(row) for row in zip(*columns, strict=True)],
+            rows=[self.class_names[class_id] for class_id in self.class_ids],
+            columns=list(self.sizes),
+            title=title,
         )
-        return [
-            Image.fromarray((image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
-            for image in pixels
-        ]
 
+    def _cells(self, model: TrainedFiT, size: Resolution) -> list[SheetCell]:
+        """One image of this size per class."""
+        images = [Image.fromarray(pixels) for pixels in to_bytes(self._images(model, size))]
+        return [SheetCell(image, describe_size(*image.size)) for image in images]
 
-def preview(latents: Tensor, latent_format: LatentFormat) -> Tensor:
-    """Images (batch, 3, 8·H, 8·W) in 0..1 guessed from scaled ``latents`` (batch, C, H, W); without colours in the format, channels 0 to 2 as they are."""
-    factors = latent_format.latent_rgb_factors
-    if factors is None:
-        rgb = latents[:, [min(i, latents.shape[1] - 1) for i in range(3)]] / 4
-    else:
-        features = latents if len(factors) == latents.shape[1] else preview_features(latents)
-        bias = torch.tensor(latent_format.latent_rgb_factors_bias or [0.0] * 3)
-        rgb = torch.einsum("bfhw,fc->bchw", features, torch.tensor(factors)) + bias[:, None, None]
-    small = ((rgb + 1) / 2).nan_to_num(0.5).clamp(0, 1)
-    return small.repeat_interleave(VAE_FACTOR, -2).repeat_interleave(VAE_FACTOR, -1)
+    def _images(self, model: TrainedFiT, size: Resolution) -> Tensor:
+        """(classes, 3, height, width) in 0..1, on the CPU."""
+        shape = (model.config.in_channels, *size.latent_size)
+        generators = [image_generator(self.config.seed, class_id) for class_id in self.class_ids]
+        noise = torch.stack([torch.randn(shape, generator=g) for g in generators])
+        y = torch.tensor(self.class_ids, device=self.device)
+        latents = sample(
+            model,
+            noise.to(self.device),
+            y,
+            steps=self.config.steps,
+            guidance=self.config.guidance_scale,
+        )
+        if self.vae:
+            return self.vae.decode(latents).cpu()
+        return preview(latents.float().cpu(), self.latent_format)
 
 
 def save_sheet(sheet: Image.Image, path: Path, trackers: list[Any], step: int) -> None:
-    """As PNG, whole or not at all, and to the trackers that take images."""
+    """Write the sheet atomically as PNG, and log it with the trackers that take images."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with write_whole(path) as temporary:
         sheet.save(temporary, "PNG")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     for tracker in trackers:
         if hasattr(tracker, "log_images"):
             layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}

@@ -1,33 +1,35 @@
-"""One optimizer step, on any number of processes: the same number whatever the batch is cut into.
+"""One optimizer step, on any number of processes: the same numbers however the batch is cut.
 
-A token's weight in the loss comes from the totals of the whole step, so the sum over micro-batches and processes is the loss, and
-nothing is averaged over parts of different size. Accelerate divides by the micro-batches and the processes; that is multiplied back.
+A token's weight in the loss comes from the totals of the whole step, so the loss is the sum over
+micro-batches and processes, and no mean over parts of different size is taken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
-from accelerate.optimizer import AcceleratedOptimizer
-from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
 
 from comfyui_fitv2.flow import token_errors
 
 from .batches import MicroBatch
-from .optimizer import StepGuard, TrainingError
+from .guard import StepGuard
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
+    """What happened in a step."""
+
     loss: Tensor
     """This process's part of the loss; the sum over processes is the loss."""
     gradient_norm: float
-    """Of all processes, before clipping."""
+    """Global gradient norm before clipping."""
     taken: bool
     """Whether the weights were changed."""
 
@@ -40,30 +42,29 @@ def training_loss(model: nn.Module, batch: MicroBatch) -> Tensor:
 def training_step(
     accelerator: Accelerator,
     model: nn.Module,
-    optimizer: AcceleratedOptimizer,
+    optimizers: Sequence[Optimizer],
     batches: Sequence[MicroBatch],
     clip: float,
     guard: StepGuard,
 ) -> StepResult:
-    """Add up the gradients of this process's ``batches``, as many as the accelerator accumulates, clip them, and take the step if the ``guard`` accepts it.
+    """Add up the gradients of this process's ``batches``, clip them, and step if ``guard`` accepts.
 
-    ``clip`` is the most norm of the gradients, 0 for no limit. Raises ``TrainingError`` where the guard gives up.
+    ``clip`` is the maximum global gradient norm, 0 for none. Raises ``TrainingError`` where the
+    guard gives up.
     """
     loss = torch.zeros((), device=accelerator.device)
-    for batch in batches:
-        with accelerator.accumulate(model):
+    for number, batch in enumerate(batches, start=1):
+        # Processes exchange gradients once per step. They take the mean, and the loss is the sum.
+        with nullcontext() if number == len(batches) else accelerator.no_sync(model):
             part = training_loss(model, batch)
-            accelerator.backward(part * (len(batches) * accelerator.num_processes))
-            loss += part.detach()
+            (part * accelerator.num_processes).backward()
+        loss += part.detach()
     norm = _clip(accelerator, model, clip)
     taken = guard.accepts(norm)
-    if not taken and accelerator.distributed_type == DistributedType.DEEPSPEED:
-        raise TrainingError(
-            f"A step had a gradient norm of {norm:g}, and DeepSpeed has taken it already. Go on from the last checkpoint by --resume latest."
-        )
-    if taken:
-        optimizer.step()
-    optimizer.zero_grad()
+    for optimizer in optimizers:
+        if taken:
+            optimizer.step()
+        optimizer.zero_grad()
     return StepResult(loss, norm, taken)
 
 

@@ -1,1 +1,1 @@
-"""A run's folder and the checkpoints in it."""
+"""The folder of a run, and the checkpoints in it."""

@@ -1,92 +1,83 @@
-"""The folder of a run: one configuration, to whose checkpoints only the same one may add."""
+"""The names of everything in the folder of a run, and its configuration.
+
+runs/mine/config.yaml                                         the resolved configuration
+runs/mine/checkpoints/step-00000200/summary.json              counters, loss, place in the data
+runs/mine/checkpoints/step-00000200/model.safetensors         weights
+runs/mine/checkpoints/step-00000200/ema-0.999.safetensors     one per moving average
+runs/mine/checkpoints/step-00000200/lora.safetensors          adapters, if any, for ComfyUI
+runs/mine/checkpoints/step-00000200/state.safetensors         what only resuming needs
+runs/mine/samples/step-00000200.png                           sample sheets
+runs/mine/logs/                                               of the tracker
+"""
 
 from __future__ import annotations
 
-import os
-import zlib
+import re
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from ...data.latent_set import LatentSet
-from ..config import ConfigError, TrainingConfig, differences
-from .reader import CheckpointError, checkpoints, latest
+from ...whole_files import write_whole
+from ..config import TrainingConfig
+from ..config_parser import config_from_dict
 
 CONFIG = "config.yaml"
+CHECKPOINTS, SAMPLES, LOGS = "checkpoints", "samples", "logs"
+SUMMARY = "summary.json"
+MODEL = "model.safetensors"
+LORA = "lora.safetensors"
+STATE = "state.safetensors"
+
+_STEP = re.compile(r"step-(\d{8,})")
 
 
-def claim(config: TrainingConfig) -> Path | None:
-    """The checkpoint to go on from, or None where the run begins. Raises ``ConfigError`` where the folder holds a run that this one would mix with."""
-    run = Path(config.output)
-    before = _stored(run)
-    found = checkpoints(run)
-    if (
-        before is not None
-        and (different := differences(before, config.to_dict()))
-        and (found or config.resume == "latest")
-    ):
-        raise ConfigError(
-            f"{run} holds a run of another configuration: {'; '.join(different)}. Name another --output, or go on with that run's own: {run / CONFIG}."
-        )
-    if not found:
-        return None
-    if config.resume == "no":
-        raise ConfigError(
-            f"{run} holds a run already, at {found[-1].name}. Go on with it by --resume latest, or name another --output."
-        )
-    if before is None:
-        raise ConfigError(
-            f"{run} holds checkpoints, but no {CONFIG} that says of what. Name another --output."
-        )
-    return latest(run)
+class RunError(ValueError):
+    """A run or a checkpoint of one that is missing, or cannot be read or written.
+
+    The message says which, why, and what to do.
+    """
+
+
+def ema_file(decay: float) -> str:
+    return f"ema-{decay}.safetensors"
+
+
+def step_name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def is_checkpoint(path: Path) -> bool:
+    return bool(_STEP.fullmatch(path.name)) and path.is_dir()
+
+
+def step_of(checkpoint: Path) -> int:
+    match = _STEP.fullmatch(checkpoint.name)
+    assert match is not None
+    return int(match[1])
 
 
 def store_config(config: TrainingConfig) -> None:
-    """Write the resolved configuration, whole or not at all."""
+    """Write the resolved configuration atomically."""
     run = Path(config.output)
     run.mkdir(parents=True, exist_ok=True)
-    temporary = run / f".{CONFIG}.{os.getpid()}.tmp"
+    with write_whole(run / CONFIG) as temporary:
+        text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
+        temporary.write_text(text, encoding="utf-8")
+
+
+def stored_config(run: Path) -> TrainingConfig | None:
+    """The configuration in the folder of a run, if there is one.
+
+    Raises ``RunError`` on a damaged file and ``ConfigError`` on one with unknown or unusable values.
+    """
+    file = run / CONFIG
     try:
-        temporary.write_text(
-            yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8"
-        )
-        temporary.replace(run / CONFIG)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def fingerprint(latents: LatentSet) -> dict[str, int]:
-    """What a run remembers of its data: the number of images, and a checksum of their labels and sizes."""
-    return {
-        "images": len(latents),
-        "checksum": zlib.crc32(latents.grids.tobytes(), zlib.crc32(latents.labels.tobytes())),
-    }
-
-
-def check_same_data(
-    checkpoint: Path, summary: dict[str, Any], latents: LatentSet, packs_per_step: int
-) -> None:
-    """Raise ``ConfigError`` where going on would count other images, or other batches, as the same."""
-    if summary["data"] != fingerprint(latents):
-        before = summary["data"]["images"]
-        raise ConfigError(
-            f"{checkpoint} was trained on another latent set, of {before} images (now: {len(latents)}). Name that set, or another --output."
-        )
-    if summary["packs_per_step"] != packs_per_step:
-        raise ConfigError(
-            f"{checkpoint} was trained with {summary['packs_per_step']} packs a step; the processes times batch.accumulation are {packs_per_step} now. "
-            "Set batch.accumulation so that they are as many again."
-        )
-
-
-def _stored(run: Path) -> dict[str, Any] | None:
-    try:
-        content = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except yaml.YAMLError as error:
-        raise CheckpointError(
-            f"{run / CONFIG} is damaged ({' '.join(str(error).split())}). Nothing was changed or removed."
-        ) from None
-    return content if isinstance(content, dict) else None
+        reason = " ".join(str(error).split())
+        raise RunError(f"{file} is damaged ({reason}). Nothing was changed or removed.") from None
+    if not isinstance(content, dict):
+        raise RunError(f"{file} holds no configuration. Nothing was changed or removed.")
+    return config_from_dict(content, str(file))

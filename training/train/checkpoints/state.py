@@ -1,205 +1,201 @@
-"""All of a run that changes from step to step, and its way to disk and back, bit for bit.
+"""Everything in a run that changes from step to step, and its way to disk and back, bit for bit.
 
-Nothing here draws random numbers, and the data draw theirs from (seed, epoch, image): there is no generator whose state to keep.
+No generator's state is among it: everything random follows from (seed, epoch, example). Weights may
+be sharded: PyTorch's distributed state dicts gather them on the main process and scatter them again.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.optim import Optimizer
-
-from comfyui_fitv2.config import METADATA_KEY, FiTConfig, LatentFormat, Metadata
 
 from .. import lora
 from ..config import LoRAConfig
 from ..ema import EMA
+from ..guard import StepGuard
 from ..model import TrainedFiT
-from ..optimizer import StepGuard
 from ..packing import Position, StepTotals
-from .reader import LORA, MODEL, STATE, CheckpointError, ema_file, read_tensors
-from .sharding import copy_whole, whole
+from ..step import StepResult
+from .reader import read_tensors
+from .run_folder import LORA, MODEL, STATE, RunError, ema_file
+from .summary import CheckpointSummary
 
-_KEPT = (("step", "exp_avg", "exp_avg_sq"), ("momentum_buffer",))
-"""Of each weight, by AdamW and by Muon."""
+# Not strict: adapters are loaded without the weights that they adapt. ``_check`` is strict.
+_WHOLE = StateDictOptions(
+    full_state_dict=True, cpu_offload=True, flatten_optimizer_state_dict=True, strict=False
+)
+_WHOLE_EVERYWHERE = StateDictOptions(full_state_dict=True)
+_SHARDED = StateDictOptions(flatten_optimizer_state_dict=True)
+_OPTIMIZER = "state."
+"""What the keys of an optimizer's tensors begin with: state.<weight>.<moment>."""
+_EARLIER_KEY = re.compile(r"(step|exp_avg|exp_avg_sq|momentum_buffer)/(.+)")
+"""The same key in files of earlier versions: <moment>/<weight>."""
 _NORMS = "guard/norms"
 """Gradient norms of the recent steps, NaN for a skipped one."""
-
-Files = Iterator[tuple[str, dict[str, Tensor]]]
+_LOSS_DECAY = 0.99
 
 
 @dataclass(slots=True)
 class TrainingState:
-    """``model`` is the bare module, whose parameters may be sharded; ``optimizer`` None where another (DeepSpeed) keeps its own state."""
+    """``model`` is the bare module, whose parameters may be sharded."""
 
     model: TrainedFiT
-    optimizer: Optimizer | None
+    optimizers: Sequence[Optimizer]
     ema: EMA
     guard: StepGuard
-    adapters: LoRAConfig | None = None
+    lora: LoRAConfig
     position: Position = field(default_factory=Position)
     step: int = 0
-    """Optimizer steps, skipped ones included."""
+    """Optimizer steps, including skipped ones."""
     images: int = 0
     tokens: int = 0
     skipped: int = 0
-    loss: float | None = None
-    """Mean since the line of numbers before the last."""
+    loss: Tensor | None = None
+    """This process's part of the mean loss; the sum over processes is the mean.
 
-    def advance(self, totals: StepTotals, taken: bool) -> None:
-        """Count a step, and let the averages follow if it was ``taken``."""
+    The mean is exponential, over the steps that were taken: of about the last 100, and of all while
+    they are few. It does not depend on when the run is logged or saved.
+    """
+
+    def advance(self, totals: StepTotals, result: StepResult) -> None:
+        """Count a step. If it was taken, the moving averages and the mean loss follow."""
         self.step += 1
         self.images += totals.images
         self.tokens += totals.tokens
         self.position = totals.next_position
-        if taken:
-            self.ema.update()
-        else:
+        if not result.taken:
             self.skipped += 1
+            return
+        loss, taken = result.loss, self.ema.updates
+        decay = min(_LOSS_DECAY, (1 + taken) / (10 + taken))
+        self.loss = loss if self.loss is None else self.loss.lerp(loss, 1 - decay)
+        self.ema.update()
 
-    def counters(self) -> dict[str, Any]:
-        """For the summary."""
-        return {
-            "step": self.step,
-            "images": self.images,
-            "tokens": self.tokens,
-            "skipped": self.skipped,
-            "loss": self.loss,
-            "position": asdict(self.position),
-            "ema_updates": self.ema.updates,
-        }
+    def files(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Name and tensors of each file of a checkpoint, to be written before asking for the next.
 
-    def files(self, wanted: bool) -> Files:
-        """The tensors of a checkpoint, file by file, on the CPU. Every process must go through them all; those of which they are not ``wanted``
-        help to gather sharded tensors, and get empty ones."""
-        model, adapters = _gathered(self.model.state_dict(), wanted), {}
-        yield MODEL, self._plain(model)
-        for decay, average in self.ema.averages.items():
-            gathered = _gathered(average, wanted)
-            yield ema_file(decay), self._plain({**model, **gathered})
-            if self.adapters:
-                adapters |= {f"ema-{decay}/{name}": value for name, value in gathered.items()}
-        if self.adapters:
-            yield (
-                LORA,
-                lora.host_file(
-                    _under(f"ema-{next(iter(self.ema.averages))}/", adapters), self.adapters
-                ),
-            )
-            adapters |= {f"model/{name}": model[name] for name in self.ema.parameters if wanted}
-        norms = torch.tensor(
-            [math.nan if norm is None else norm for norm in self.guard.norms], dtype=torch.float64
-        )
-        yield STATE, {**self._moments(wanted), **adapters, _NORMS: norms}
+        They are on the CPU of the main process; other processes get none, but must go through all
+        files too. While the file of a moving average is out, the model holds that average.
+        """
+        weights = self._weights()
+        yield MODEL, lora.merged(weights, self.lora)
+        adapters = self._adapters("model", weights)
+        for decay in self.ema.averages:
+            with self.ema.in_place(decay):
+                weights = self._weights()
+                yield ema_file(decay), lora.merged(weights, self.lora)
+                adapters |= self._adapters(f"ema-{decay}", weights)
+        if self.lora.rank:
+            first = _under(f"ema-{next(iter(self.ema.averages))}/", adapters)
+            yield LORA, lora.host_file(first, self.lora)
+        norms = [math.nan if norm is None else norm for norm in self.guard.norms]
+        guard = {_NORMS: torch.tensor(norms, dtype=torch.float64)}
+        yield STATE, {**self._moments(), **adapters, **guard}
 
-    def restore(self, checkpoint: Path, summary: Mapping[str, Any]) -> None:
-        """Become what ``files`` and ``counters`` described. Raises ``CheckpointError``."""
+    def restore(self, checkpoint: Path, summary: CheckpointSummary, main_process: bool) -> None:
+        """Become what ``files`` and the summary describe. Raises ``RunError``."""
         state = read_tensors(checkpoint, STATE)
-        model = read_tensors(checkpoint, MODEL)
-        if self.adapters:
-            self._restore_adapters(checkpoint, model, state)
+        self._restore_moments(checkpoint / STATE, state)
+        if self.lora.rank:
+            self._restore_adapters(checkpoint, state)
         else:
-            _copy(checkpoint / MODEL, self.model.state_dict(), model)
-            for decay, average in self.ema.averages.items():
-                _copy(
-                    checkpoint / ema_file(decay), average, read_tensors(checkpoint, ema_file(decay))
-                )
-        if self.optimizer is not None:
-            self._restore_moments(checkpoint, state)
-        self.position = Position(**summary["position"])
-        self.step, self.images, self.tokens = summary["step"], summary["images"], summary["tokens"]
-        self.skipped, self.loss = summary["skipped"], summary["loss"]
-        self.ema.updates = summary["ema_updates"]
-        self.guard = StepGuard(
-            self.guard.config,
-            [None if math.isnan(norm) else norm for norm in state[_NORMS].tolist()],
-        )
+            self._restore_weights(checkpoint)
+        self.position = summary.position
+        self.step, self.images, self.tokens = summary.step, summary.images, summary.tokens
+        self.skipped, self.ema.updates = summary.skipped, summary.ema_updates
+        if summary.loss is not None:
+            device = next(self.model.parameters()).device
+            loss = summary.loss if main_process else 0.0
+            self.loss = torch.tensor(loss, device=device)
+        norms = [None if math.isnan(norm) else norm for norm in state[_NORMS].tolist()]
+        self.guard = StepGuard(self.guard.config, norms)
 
-    def _plain(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return lora.merged(state, self.adapters) if self.adapters else state
+    def _weights(self) -> dict[str, Tensor]:
+        return get_model_state_dict(self.model, options=_WHOLE)
 
-    def _restore_adapters(
-        self, checkpoint: Path, saved: Mapping[str, Tensor], state: Mapping[str, Tensor]
+    def _adapters(self, prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if not self.lora.rank:
+            return {}
+        names = [name for name in self.ema.parameters if name in weights]
+        return {f"{prefix}/{name}": weights[name].clone() for name in names}
+
+    def _load(
+        self, file: Path, expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
     ) -> None:
-        assert self.adapters is not None
-        _copy(checkpoint / STATE, self.ema.parameters, _under("model/", state))
-        for decay, average in self.ema.averages.items():
-            _copy(checkpoint / STATE, average, _under(f"ema-{decay}/", state))
-        now = lora.merged(_gathered(self.model.state_dict(), wanted=True), self.adapters)
-        if changed := [key for key, value in saved.items() if not torch.equal(now[key], value)]:
-            raise CheckpointError(
-                f"{checkpoint}: the checkpoint named by init is another than the one this run adapts ({changed[0]} differs). Name that one."
+        """Load whole tensors into the model: all those ``expected``, which ``file`` must hold."""
+        _check(file, expected, tensors)
+        weights = {name: tensors[name] for name in expected}
+        set_model_state_dict(self.model, weights, options=_WHOLE)
+
+    def _restore_weights(self, checkpoint: Path) -> None:
+        names = self.model.state_dict()
+        for decay in self.ema.averages:
+            file = ema_file(decay)
+            self._load(checkpoint / file, names, read_tensors(checkpoint, file))
+            self.ema.copy_from_parameters(decay)
+        self._load(checkpoint / MODEL, names, read_tensors(checkpoint, MODEL))
+
+    def _restore_adapters(self, checkpoint: Path, state: Mapping[str, Tensor]) -> None:
+        file, names = checkpoint / STATE, self.ema.parameters
+        for decay in self.ema.averages:
+            self._load(file, names, _under(f"ema-{decay}/", state))
+            self.ema.copy_from_parameters(decay)
+        self._load(file, names, _under("model/", state))
+        saved = read_tensors(checkpoint, MODEL)
+        weights = get_model_state_dict(self.model, options=_WHOLE_EVERYWHERE)
+        now = lora.merged(weights, self.lora)
+        if changed := [key for key in saved if not torch.equal(now[key].cpu(), saved[key])]:
+            raise RunError(
+                f"{checkpoint}: the checkpoint in init is not the one that this run adapts "
+                f"({changed[0]} differs). Name that one."
             )
 
-    def _moments(self, wanted: bool) -> dict[str, Tensor]:
-        moments: dict[str, Tensor] = {}
-        for name, parameter in self._optimized():
-            for kind, value in self.optimizer.state[parameter].items() if self.optimizer else ():
-                gathered = whole(value, wanted)
-                if gathered is not None:
-                    moments[f"{kind}/{name}"] = gathered
-        return moments
+    def _moments(self) -> dict[str, Tensor]:
+        if not any(optimizer.state for optimizer in self.optimizers):
+            return {}  # no step was taken; asking for the state would take one
+        state = get_optimizer_state_dict(self.model, self.optimizers, options=_WHOLE)
+        return {key: value for key, value in state.items() if isinstance(value, Tensor)}
 
-    def _restore_moments(self, checkpoint: Path, state: Mapping[str, Tensor]) -> None:
-        assert self.optimizer is not None
-        for name, parameter in self._optimized():
-            kinds = next(
-                (kinds for kinds in _KEPT if any(f"{kind}/{name}" in state for kind in kinds)), None
+    def _restore_moments(self, file: Path, state: Mapping[str, Tensor]) -> None:
+        saved = _present_keys(state)
+        if not any(key.startswith(_OPTIMIZER) for key in saved):
+            return  # no step had been taken
+        # Asking for the state makes it; the hyperparameters in it are the configuration's.
+        empty = get_optimizer_state_dict(self.model, self.optimizers, options=_SHARDED)
+        expected = {key: value for key, value in empty.items() if key.startswith(_OPTIMIZER)}
+        _check(file, expected, saved)
+        whole = {**empty, **{key: saved[key] for key in expected}}
+        set_optimizer_state_dict(self.model, self.optimizers, whole, options=_WHOLE)
+
+
+def _present_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {_EARLIER_KEY.sub(rf"{_OPTIMIZER}\2.\1", key): value for key, value in state.items()}
+
+
+def _check(file: Path, expected: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    """Raise ``RunError`` unless every expected tensor was saved, and in its shape."""
+    for name, tensor in expected.items():
+        if name not in saved:
+            raise RunError(f"{file} lacks {name}. Nothing was changed or removed.")
+        if tensor.shape != saved[name].shape:
+            raise RunError(
+                f"{file}: {name} has shape {tuple(saved[name].shape)}, expected "
+                f"{tuple(tensor.shape)}. Nothing was changed or removed."
             )
-            if kinds is None:  # no step has been taken yet
-                continue
-            moments = {
-                kind: torch.zeros_like(parameter, memory_format=torch.preserve_format)
-                for kind in kinds
-                if kind != "step"
-            }
-            if "step" in kinds:
-                moments["step"] = torch.zeros((), device=parameter.device)
-            _copy(
-                checkpoint / STATE,
-                {f"{kind}/{name}": value for kind, value in moments.items()},
-                state,
-            )
-            self.optimizer.state[parameter] = moments
-
-    def _optimized(self) -> Iterator[tuple[str, Parameter]]:
-        return (
-            (name, parameter)
-            for name, parameter in self.model.named_parameters()
-            if parameter.requires_grad
-        )
-
-
-def metadata_of(
-    fit: FiTConfig, class_names: tuple[str, ...], latent_format: Mapping[str, Any], step: int
-) -> dict[str, str]:
-    """Of a checkpoint's files of weights, with which they load by themselves."""
-    metadata = Metadata(fit, class_names, LatentFormat(**latent_format), {"step": step})
-    return {"format": "pt", METADATA_KEY: metadata.to_json()}
-
-
-def _gathered(tensors: Mapping[str, Tensor], wanted: bool) -> dict[str, Tensor]:
-    gathered = {name: whole(value, wanted) for name, value in tensors.items()}
-    return {name: value for name, value in gathered.items() if value is not None}
-
-
-def _copy(path: Path, targets: Mapping[str, Tensor], sources: Mapping[str, Tensor]) -> None:
-    for name, target in targets.items():
-        if name not in sources:
-            raise CheckpointError(f"{path} lacks {name}. Nothing was changed or removed.")
-        try:
-            copy_whole(target, sources[name])
-        except ValueError as error:
-            raise CheckpointError(
-                f"{path}: {name} has {error}. Nothing was changed or removed."
-            ) from None
 
 
 def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
