@@ -23,10 +23,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from support.live_client import LiveClient
 from tqdm import tqdm
 
 from comfyui_fitv2 import FiTConfig, load_checkpoint
-from devkit.client import Client
 from devkit.environment import DEV, Host, find_host
 from devkit.server import Server
 
@@ -139,7 +139,7 @@ def _load_in_host(host: Host, base: Path, small: Path, file: Path, cache: str) -
         return {"1": loader, "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}}
 
     with Server(host, base) as server:
-        client = Client(server.url)
+        client = LiveClient(server.url)
         client.run(prompt(small.name))
         _settle(file, cache)
         return _measured(server.pid, lambda: run_timed(client, prompt(file.name), "1")[1])
