@@ -3,9 +3,9 @@
     python -m benchmarks.against ../before forward -- --preset fitv2-b --no-compile
 
 The two checkouts take turns, a process each, so that noise of the machine hits both alike. The
-table is the benchmark's own. A number that never changes is printed as it is, such as a count of
-tokens; for any other the median over the turns of here ÷ there is printed, with three decimals.
-Lines that only one checkout prints are left out.
+table is the benchmark's own, with the median over the turns of here ÷ there in place of every
+number. Only an integer that never changes stays, such as a count of tokens. Lines that only one
+checkout prints are left out.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def numbers(output: str) -> dict[Line, list[str]]:
 def compared(
     output: str, here: list[dict[Line, list[str]]], there: list[dict[Line, list[str]]]
 ) -> str:
-    """``output``, with here ÷ there in place of each number that changes."""
+    """``output``, with the medians of here ÷ there in place of its numbers."""
     lines = []
     for text, key in zip(output.splitlines(), numbers(output), strict=True):
         if not all(key in turn for turn in (*here, *there)):
@@ -86,7 +86,7 @@ def compared(
 
 
 def _ratio(here: tuple[str, ...], there: tuple[str, ...]) -> str:
-    if len({*here, *there}) == 1:
+    if here[0].isdigit() and len({*here, *there}) == 1:
         return here[0]
     pairs = [(float(a), float(b)) for a, b in zip(here, there, strict=True)]
     return f"{statistics.median(a / b if b else float(a == b) for a, b in pairs):.3f}"

@@ -26,7 +26,7 @@ from training.train.batches import MicroBatch
 from training.train.config import TrainingConfig
 from training.train.config_parser import parse_config
 from training.train.flops import TrainingCost, matmul_rate
-from training.train.run import Run
+from training.train.run import TrainingRun
 from training.train.step import training_step
 
 from .timing import DEVICE, interleaved, ratio
@@ -52,17 +52,17 @@ class Steps:
 
 
 def steps(config: TrainingConfig) -> Steps:
-    run = Run(config)
+    run = TrainingRun(config)
     kept = list(islice(run.batches, 8))
     totals = [batch.step for batch in kept]
-    model = run.start.model
+    model = run.initial.model
     cost = TrainingCost.of(model, model.config.hidden_size, model.config.depth)
 
     def step(batches: Iterator[MicroBatch]) -> Callable[[], object]:
         return lambda: training_step(
             run.accelerator,
             run.model,
-            run.optimizer,
+            run.optimizers,
             [next(batches)],
             config.optimizer.gradient_clip,
             run.state.guard,
