@@ -32,9 +32,8 @@ class Answers(HTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Answers
-
     def do_GET(self) -> None:
+        assert isinstance(self.server, Answers)
         status, content = self.server.answers[self.path].pop(0)
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
