@@ -8,27 +8,35 @@ from .checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from .config import PRESETS, FiTConfig, LatentFormat, Metadata
+from .config import PRESETS, FiTConfig
 from .extrapolation import Extrapolation
+from .guidance import Guidance
 from .labels import Label, LabelError, resolve_labels
+from .metadata import LatentFormat, Metadata
 from .model import FiT, patchify, unpatchify
 from .resolution import ASPECT_RATIOS, Resolution, flexible_resize, for_ratio, snap
 from .sampling import sample
+from .solvers import DEFAULT_SOLVER, SOLVERS, Solver, SolverError
 
 __all__ = [
     "ASPECT_RATIOS",
+    "DEFAULT_SOLVER",
     "PRESETS",
+    "SOLVERS",
     "Checkpoint",
     "CheckpointError",
     "Extrapolation",
     "FiT",
     "FiTConfig",
+    "Guidance",
     "Label",
     "LabelError",
     "LatentFormat",
     "LoadedModel",
     "Metadata",
     "Resolution",
+    "Solver",
+    "SolverError",
     "flexible_resize",
     "for_ratio",
     "load_checkpoint",

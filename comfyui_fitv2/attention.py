@@ -1,19 +1,24 @@
-"""Attention over images of one size, or of many sizes in one call, without masks and without padding.
+"""Attention over images of one size, or of many sizes in one call, without masks or padding.
 
-A block does not know which it is given: it asks its batch to attend, and to hand each token its image's modulation.
+Blocks do not know whether a batch is uniform or packed: the batch does attention and modulation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .rope import Rotation, rotate
+from .extrapolation import Extrapolation
+from .rope import Pair, Rotation, rotate
+
+if TYPE_CHECKING:
+    from .model import FiT
 
 try:
     from torch.nn.attention.varlen import varlen_attn
@@ -21,46 +26,51 @@ except ImportError:  # torch before 2.10
     varlen_attn = None
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(batch, heads, tokens, head_dim) queries, keys and values to the same shape, no mask."""
+"""Queries, keys and values (batch, heads, tokens, head_dim) to the same shape, without a mask."""
+VariableLengthAttention = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int, int], Tensor]
+"""Attention within each image of a pack, with the interface of ``varlen_attn``.
+
+Takes queries, keys and values (tokens, heads, head_dim), then for queries and for keys the index of
+each image's first token and of the end, (images + 1,) int32, then the longest image's tokens, twice.
+"""
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention by PyTorch's fused kernel; see ``Attention`` for shapes."""
+    """Softmax attention with PyTorch's fused kernel; see ``Attention`` for shapes."""
     return F.scaled_dot_product_attention(query, key, value)
 
 
-def _varlen_takes(query: Tensor) -> bool:
-    """Whether PyTorch's variable-length flash attention can run on this."""
-    return (
-        varlen_attn is not None
-        and query.is_cuda
-        and query.dtype in (torch.float16, torch.bfloat16)
-        and query.shape[-1] % 8 == 0
-    )
+def flash_attention_for(query: Tensor) -> VariableLengthAttention | None:
+    """PyTorch's variable-length flash attention where it can run on this query, else None."""
+    if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and not query.shape[-1] % 8:
+        return cast("VariableLengthAttention | None", varlen_attn)
+    return None
 
 
-class TokenBatch(Protocol):
-    """How the tokens of a batch belong to images. Tokens are (rows, tokens, width)."""
+class TokenBatch(ABC):
+    """How the tokens of a batch belong to its images. Tokens are (rows, tokens, width)."""
 
+    @abstractmethod
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Rotate, then attend within each image; (rows, heads, tokens, head_dim) in and out."""
-        ...
 
+    @abstractmethod
     def per_token(self, per_image: Tensor) -> Tensor:
-        """(images, n) to a shape that broadcasts over (rows, tokens, n)."""
-        ...
+        """Values per image, (images, n), in a shape that broadcasts over (rows, tokens, n)."""
 
-    def modulated(
-        self, function: Callable[..., Tensor], tokens: Sequence[Tensor], per_image: Sequence[Tensor]
-    ) -> Tensor:
-        """``function`` of (rows, tokens, n) ``tokens`` and of ``per_image`` (images, n), each token with its own image's."""
-        return function(*tokens, *map(self.per_token, per_image))
+    def modulate(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        """x·(1 + scale) + shift, with each token's own image's shift and scale, (images, width)."""
+        return torch.addcmul(self.per_token(shift), x, self.per_token(1 + scale))
+
+    def gate(self, x: Tensor, branch: Tensor, gate: Tensor) -> Tensor:
+        """x + gate·branch, with each token's own image's gate, (images, width)."""
+        return torch.addcmul(x, self.per_token(gate), branch)
 
 
 class UniformBatch(TokenBatch):
-    """Images of one size: a row an image."""
+    """Images of one size: one row per image."""
 
-    def __init__(self, rotation: Rotation, attention: Attention) -> None:
+    def __init__(self, rotation: Rotation, attention: Attention = attention) -> None:
         self.rotation = rotation
         self.attention = attention
 
@@ -72,71 +82,126 @@ class UniformBatch(TokenBatch):
 
 
 class PackedBatch(TokenBatch):
-    """Images of any sizes: one row that holds all their tokens, image after image. Neighbours of one length are handled together."""
+    """Images of any sizes: one row that holds all their tokens, image after image.
 
-    def __init__(self, rotations: Sequence[Rotation], attention: Attention) -> None:
-        self.rotation = (
-            torch.cat([cos for cos, _ in rotations]),
-            torch.cat([sin for _, sin in rotations]),
-        )
-        self.lengths = [len(cos) for cos, _ in rotations]
+    Neighbours with the same number of tokens form a group, which is processed as one batch.
+    """
+
+    def __init__(
+        self,
+        rotations: Sequence[Rotation],
+        attention: Attention = attention,
+        variable_length_attention: VariableLengthAttention | None = None,
+    ) -> None:
+        """``rotations`` holds one table (tokens, head_dim / 2) per image.
+
+        ``variable_length_attention`` replaces ``attention`` for all images at once. By default it is
+        PyTorch's, where that can run and ``attention`` is PyTorch's too.
+        """
+        cos, sin = zip(*rotations, strict=True)
+        self.rotation = torch.cat(cos), torch.cat(sin)
         self.attention = attention
-        self.runs = [(length, len(list(images))) for length, images in groupby(self.lengths)]
-        self.tokens_of_runs = [length * count for length, count in self.runs]
-        self.images_of_runs = [count for _, count in self.runs]
-        # Built on the host from known lengths, so that no block waits for the device.
-        lengths = torch.tensor(self.lengths)
-        device = self.rotation[0].device
-        self.image_of_token = torch.arange(len(lengths)).repeat_interleave(lengths).to(device)
-        self.boundaries = F.pad(lengths.cumsum(0), (1, 0)).to(device, torch.int32)
+        self.variable_length_attention = variable_length_attention
+        self.lengths = [len(table) for table in cos]
+        self.groups = [(length, len(list(images))) for length, images in groupby(self.lengths)]
+        """Neighbours of one length, as (tokens per image, number of images)."""
+        # Every size is known here, so that no block waits for the device to tell one.
+        lengths = torch.tensor(self.lengths).to(self.rotation[0].device, non_blocking=True)
+        self.image_of_token = torch.arange(len(cos), device=lengths.device).repeat_interleave(
+            lengths, output_size=sum(self.lengths)
+        )
+        self.boundaries = F.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
+
+    @classmethod
+    def of(
+        cls,
+        model: FiT,
+        grids: Sequence[tuple[int, int]],
+        t: Tensor,
+        extrapolations: Extrapolation | Sequence[Extrapolation | None] | None = None,
+        attention: Attention | None = None,
+        position_scale: Pair = (1.0, 1.0),
+        position_shift: Pair = (0.0, 0.0),
+        variable_length_attention: VariableLengthAttention | None = None,
+    ) -> PackedBatch:
+        """The batch of images with these (rows, columns) ``grids`` at the model's times ``t`` (images,).
+
+        One extrapolation is for all images; ``attention`` is the model's by default. The tables are
+        on the device of ``t``. See ``FiT.rotations``.
+        """
+        rotations = model.rotations(grids, t, extrapolations, position_scale, position_shift)
+        return cls(rotations, attention or model.attention, variable_length_attention)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         query, key = rotate(query, self.rotation), rotate(key, self.rotation)
-        if self.attention is attention and _varlen_takes(query):
-            return self._attend_at_once(query, key, value)
-        together = zip(
-            self.runs,
-            *(x[0].split(self.tokens_of_runs, dim=1) for x in (query, key, value)),
-            strict=True,
-        )
-        # Tokens first, as the kernel leaves them and the next layer takes them: nothing is copied but by this.
-        attended = [
-            self.attention(*(_apart(x, *run) for x in qkv)).transpose(1, 2).flatten(0, 1)
-            for run, *qkv in together
-        ]
+        at_once = self.variable_length_attention
+        if at_once is None and self.attention is attention:
+            at_once = flash_attention_for(query)
+        if at_once is not None:
+            return self._attend_at_once(at_once, query, key, value)
+        groups = zip(*(self._heads_by_group(x) for x in (query, key, value)), strict=True)
+        # Concatenate token-major, the layout SDPA returns and the next layer expects, so this is
+        # the only copy.
+        attended = [self.attention(*qkv).transpose(1, 2).flatten(0, 1) for qkv in groups]
         return torch.cat(attended).transpose(0, 1).unsqueeze(0)
 
-    def _attend_at_once(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        assert varlen_attn is not None
+    def _attend_at_once(
+        self, attend: VariableLengthAttention, query: Tensor, key: Tensor, value: Tensor
+    ) -> Tensor:
         q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # (tokens, heads, head_dim)
         longest = max(self.lengths)
-        out = cast(Tensor, varlen_attn(q, k, v, self.boundaries, self.boundaries, longest, longest))
-        return out.transpose(0, 1).unsqueeze(0)
+        attended = attend(q, k, v, self.boundaries, self.boundaries, longest, longest)
+        return attended.transpose(0, 1).unsqueeze(0)
 
     def per_token(self, per_image: Tensor) -> Tensor:
         return per_image[self.image_of_token].unsqueeze(0)
 
-    def modulated(
-        self, function: Callable[..., Tensor], tokens: Sequence[Tensor], per_image: Sequence[Tensor]
-    ) -> Tensor:
-        if tokens[0].is_cuda or torch.compiler.is_compiling():  # where few large steps are quicker
-            return super().modulated(function, tokens, per_image)
-        # On a CPU a copy of the modulation for every token would cost more than the rest of this.
-        rows = (
-            [
-                part.view(count, length, -1)
-                for part, (length, count) in zip(
-                    x[0].split(self.tokens_of_runs), self.runs, strict=True
-                )
-            ]
-            for x in tokens
+    def modulate(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        if _per_token_is_faster(x):
+            return super().modulate(x, shift, scale)
+        groups = zip(
+            self._tokens_by_group(x),
+            self._images_by_group(shift),
+            self._images_by_group(1 + scale),
+            strict=True,
         )
-        images = zip(
-            *rows, *(m[:, None].split(self.images_of_runs) for m in per_image), strict=True
+        return self._joined([torch.addcmul(shift, x, scale) for x, shift, scale in groups])
+
+    def gate(self, x: Tensor, branch: Tensor, gate: Tensor) -> Tensor:
+        if _per_token_is_faster(x):
+            return super().gate(x, branch, gate)
+        groups = zip(
+            self._tokens_by_group(x),
+            self._tokens_by_group(branch),
+            self._images_by_group(gate),
+            strict=True,
         )
-        return torch.cat([function(*run).flatten(0, 1) for run in images]).unsqueeze(0)
+        return self._joined([torch.addcmul(x, gate, branch) for x, branch, gate in groups])
+
+    def _heads_by_group(self, x: Tensor) -> Iterator[Tensor]:
+        """(1, heads, tokens, head_dim) to (images, heads, tokens per image, head_dim) of each group."""
+        parts = x[0].split([length * count for length, count in self.groups], dim=1)
+        for part, (length, count) in zip(parts, self.groups, strict=True):
+            yield part.unflatten(1, (count, length)).transpose(0, 1)
+
+    def _tokens_by_group(self, x: Tensor) -> Iterator[Tensor]:
+        """(1, tokens, width) to (images, tokens per image, width) of each group."""
+        parts = x[0].split([length * count for length, count in self.groups])
+        for part, (length, count) in zip(parts, self.groups, strict=True):
+            yield part.view(count, length, -1)
+
+    def _images_by_group(self, per_image: Tensor) -> Sequence[Tensor]:
+        """(images, width) to (images, 1, width) of each group."""
+        return per_image[:, None].split([count for _, count in self.groups])
+
+    def _joined(self, groups: list[Tensor]) -> Tensor:
+        """The reverse of ``_tokens_by_group``."""
+        return torch.cat([group.flatten(0, 1) for group in groups]).unsqueeze(0)
 
 
-def _apart(x: Tensor, length: int, count: int) -> Tensor:
-    """(heads, count · length, head_dim) to (count, heads, length, head_dim)."""
-    return x.unflatten(1, (count, length)).transpose(0, 1)
+def _per_token_is_faster(x: Tensor) -> bool:
+    """Whether a few large steps beat a copy of the modulation for every token, as on a GPU.
+
+    On a CPU that copy would cost more than the arithmetic on it.
+    """
+    return x.is_cuda or torch.compiler.is_compiling()

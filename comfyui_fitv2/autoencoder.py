@@ -1,14 +1,14 @@
-"""The tiny VAE: 8 × 8 pixels to a latent, by plain convolutions, without a posterior.
+"""The tiny VAE: plain convolutions from 8 × 8 pixels to one latent and back, without a posterior.
 
-Layers and keys are those of TAESD (github.com/madebyollin/taesd), which ComfyUI's VAELoader reads: an encoder to and a decoder from the
-scale that a model works in, and ``vae_scale`` and ``vae_shift``, by which the host's unscaled latents differ from it:
-unscaled = model / ``vae_scale`` + ``vae_shift``.
+Layers and keys are those of TAESD (github.com/madebyollin/taesd), which ComfyUI's VAELoader reads. The
+encoder and the decoder work in the model's scale; ``vae_scale`` and ``vae_shift`` lead to the host's
+unscaled latents, which are encoder / ``vae_scale`` + ``vae_shift``.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -17,16 +17,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .whole_file import write_whole
+
 _WIDTH = 64
 _HALVINGS = 3
 _BLOCKS = 3
-"""Residual blocks between two changes of size."""
+"""Number of residual blocks between two changes of size."""
 _BOUND = 3.0
 """The decoder squashes latents to −3..3, so that no outlier reaches its convolutions."""
 
 
 class AutoencoderError(ValueError):
-    """A file that is not a usable tiny VAE; the message names it, what it is, and what to do."""
+    """A file that is not a usable tiny VAE; the message says which, what it is, and what to do."""
 
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(f"{path}: {what}")
@@ -54,32 +56,36 @@ class TinyAutoencoder(nn.Module):
 
     def __init__(self, channels: int = 4) -> None:
         super().__init__()
+        self.channels = channels
+        """Number of latent channels."""
         self.taesd_encoder = _encoder(channels)
         self.taesd_decoder = _decoder(channels)
         self.register_buffer("vae_scale", torch.tensor(1.0))
         self.register_buffer("vae_shift", torch.tensor(0.0))
 
     @property
-    def channels(self) -> int:
-        """Latent channels."""
-        return self.taesd_encoder[-1].out_channels  # type: ignore[return-value]
-
-    @property
     def scale_factor(self) -> float:
-        """``LatentFormat.scale_factor`` of models that are trained on these latents."""
+        """The ``LatentFormat.scale_factor`` of models that are trained on these latents."""
         return self.vae_scale.item()
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images (batch, 3, H, W) in 0..1 to latents (batch, channels, H/8, W/8) in the model's scale: the host's unscaled ones times ``scale_factor``."""
+        """Images (batch, 3, H, W) in 0..1 to latents (batch, channels, H/8, W/8).
+
+        They are in the model's scale, already multiplied by ``scale_factor`` (ComfyUI's LATENT wire
+        carries them unscaled).
+        """
         return self.taesd_encoder(images) + self.vae_shift * self.vae_scale
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents in the model's scale to images in 0..1."""
+        """Latents (batch, channels, h, w) in the model's scale to images (batch, 3, 8·h, 8·w) in 0..1."""
         return self.taesd_decoder(latents - self.vae_shift * self.vae_scale).clamp(0, 1)
 
 
 def load_autoencoder(path: str | os.PathLike[str]) -> TinyAutoencoder:
-    """Read a file of this layout, in eval mode and fp32. Raises ``AutoencoderError`` on any other, ``FileNotFoundError`` where there is none."""
+    """Read a tiny VAE, in eval mode and fp32.
+
+    Raises ``AutoencoderError`` for any other file, and ``FileNotFoundError`` where there is none.
+    """
     path = Path(path)
     try:
         tensors = load_file(path)
@@ -90,7 +96,8 @@ def load_autoencoder(path: str | os.PathLike[str]) -> TinyAutoencoder:
     if not is_tiny_autoencoder(tensors):
         raise AutoencoderError(
             path,
-            f"not a tiny VAE: its {len(tensors)} tensors begin with {', '.join(sorted(tensors)[:3])}; expected taesd_encoder.*.",
+            f"not a tiny VAE: its {len(tensors)} tensors begin with {', '.join(sorted(tensors)[:3])}; "
+            "expected taesd_encoder.*.",
         )
     channels = len(tensors["taesd_encoder.14.bias"]) if "taesd_encoder.14.bias" in tensors else 4
     with torch.device("meta"):
@@ -101,7 +108,8 @@ def load_autoencoder(path: str | os.PathLike[str]) -> TinyAutoencoder:
     ]:
         raise AutoencoderError(
             path,
-            f"not a whole tiny VAE: {len(wrong)} tensors are missing, unknown or of another shape, such as {wrong[0]}.",
+            f"not a complete tiny VAE: {len(wrong)} tensors are missing, unknown or of another shape, "
+            f"such as {wrong[0]}.",
         )
     autoencoder.load_state_dict(
         {key: tensor.float() for key, tensor in tensors.items()}, strict=True, assign=True
@@ -112,23 +120,16 @@ def load_autoencoder(path: str | os.PathLike[str]) -> TinyAutoencoder:
 def save_autoencoder(
     path: str | os.PathLike[str], autoencoder: TinyAutoencoder, description: str = ""
 ) -> None:
-    """Write a file for ComfyUI's VAELoader, under a temporary name first, so that a crash leaves no half file."""
+    """Write a file for ComfyUI's VAELoader, atomically; missing folders are made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        metadata = {"format": "pt", "description": description}
-        save_file(
-            {key: tensor.contiguous() for key, tensor in autoencoder.state_dict().items()},
-            temporary,
-            metadata,
-        )
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    tensors = {key: tensor.contiguous() for key, tensor in autoencoder.state_dict().items()}
+    with write_whole(path) as temporary:
+        save_file(tensors, temporary, {"format": "pt", "description": description})
 
 
-def is_tiny_autoencoder(keys: Mapping[str, object]) -> bool:
+def is_tiny_autoencoder(keys: Iterable[str]) -> bool:
+    """Whether these are the keys of a tiny VAE's file."""
     return any(key.startswith("taesd_encoder.") for key in keys)
 
 

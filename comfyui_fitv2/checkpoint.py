@@ -1,7 +1,7 @@
 """Read FiTv2 checkpoints, official and our own, and write our own.
 
-What a file is, its bytes say: a suffix is never trusted. Pickles are read without running code. Every way in which a file can
-be wrong gets an error that names it.
+The file type is detected from the content; the extension is ignored. Pickles are read without running
+code. Every way in which a file can be wrong gets an error that names it.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .config import METADATA_KEY, PRESETS, FiTConfig, LatentFormat, Metadata
+from .config import PRESETS, FiTConfig
+from .flow import flow_of
 from .labels import IMAGENET_CLASSES, imagenet_class_names
+from .metadata import METADATA_KEY, LatentFormat, Metadata
 from .model import FiT
 from .page_cache import read_ahead
+from .whole_file import write_whole
 
 METADATA_TENSOR = "fitv2_metadata"
-"""A host that saves a model keeps tensors but drops file metadata; there the JSON travels as a uint8 tensor of this key."""
+"""Key of a uint8 tensor that holds the metadata JSON, for hosts that save tensors but no metadata."""
 
 _PREFIXES = ("module.", "_orig_mod.", "model.diffusion_model.", "diffusion_model.")
 _CONTAINERS = ("model_ema", "ema", "state_dict", "model")
@@ -35,7 +37,7 @@ _AGAIN = "Download or copy it again, and compare its size with the source."
 
 
 class CheckpointError(ValueError):
-    """A file that is not a usable FiTv2 checkpoint; the message names the file, what it is, and what to do."""
+    """A file that is not a usable FiTv2 checkpoint; the message says which, what it is, what to do."""
 
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(f"{path}: {what}")
@@ -52,7 +54,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready to draw, in eval mode."""
+    """A model ready to sample from, in eval mode."""
 
     model: FiT
     metadata: Metadata
@@ -74,7 +76,10 @@ class LoadedModel:
 def load_checkpoint(
     path: str | os.PathLike[str], *, preset: str | None = None, dtype: torch.dtype | None = None
 ) -> LoadedModel:
-    """Build the model of a checkpoint; weights keep the file's dtype unless ``dtype`` is given. See ``read_checkpoint``."""
+    """Build the model of a checkpoint; see ``read_checkpoint`` for the errors.
+
+    Weights keep the file's dtype unless ``dtype`` is given.
+    """
     checkpoint, model = _read(Path(path), preset)
     state_dict = checkpoint.state_dict
     dtype = dtype or state_dict["x_embedder.proj.weight"].dtype
@@ -84,16 +89,17 @@ def load_checkpoint(
 
 
 def read_checkpoint(path: str | os.PathLike[str], *, preset: str | None = None) -> Checkpoint:
-    """Read a safetensors file or torch pickle, whatever its name, and check it against the model it claims to be.
+    """Read a safetensors file or torch pickle, whatever its name, and check it against its model.
 
-    The configuration comes from ``preset`` where given, else from our metadata, else from the shapes, against the presets.
-    Raises ``CheckpointError`` on anything but a complete FiTv2 with finite weights, ``FileNotFoundError`` where there is no file.
+    The configuration is that of the ``preset`` where one is given, else our metadata's, else that of
+    the preset with the same shapes. Raises ``CheckpointError`` for anything but a complete FiTv2 with
+    finite weights, and ``FileNotFoundError`` where there is no file.
     """
     return _read(Path(path), preset)[0]
 
 
 def _read(path: Path, preset: str | None) -> tuple[Checkpoint, FiT]:
-    """The checkpoint, and its model on the meta device, against which it was checked."""
+    """The checkpoint, and its model on the meta device."""
     tensors, metadata_json = _read_tensors(path)
     tensors = _strip_prefixes(tensors)
     embedded = tensors.pop(METADATA_TENSOR, None)
@@ -110,19 +116,12 @@ def _read(path: Path, preset: str | None) -> tuple[Checkpoint, FiT]:
 def save_checkpoint(
     path: str | os.PathLike[str], state_dict: Mapping[str, Tensor], metadata: Metadata
 ) -> None:
-    """Write a safetensors checkpoint under a temporary name, then rename it, so that a crash leaves no half file."""
+    """Write a safetensors checkpoint, atomically; missing folders are made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file(
-            {k: v.contiguous() for k, v in state_dict.items()},
-            temporary,
-            {"format": "pt", METADATA_KEY: metadata.to_json()},
-        )
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    tensors = {key: value.contiguous() for key, value in state_dict.items()}
+    with write_whole(path) as temporary:
+        save_file(tensors, temporary, {"format": "pt", METADATA_KEY: metadata.to_json()})
 
 
 def metadata_tensor(metadata: Metadata) -> Tensor:
@@ -142,12 +141,13 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError(
             path,
-            "a Git LFS pointer, not the weights it points to. Run `git lfs pull`, or download the file itself.",
+            "a Git LFS pointer, not the weights it points to. Run `git lfs pull`, or download the file "
+            "itself.",
         )
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         raise CheckpointError(
             path,
-            "a web page (HTML), not weights. Download the file behind the page's download link.",
+            "a web page (HTML), not weights. Use the page's download link to get the file.",
         )
     if head[8:9] == b"{":
         return _read_safetensors(path, size, header_size=int.from_bytes(head[:8], "little"))
@@ -156,11 +156,13 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
     if head.startswith(b"GGUF"):
         raise CheckpointError(
             path,
-            "a GGUF file, which FiTv2 does not use. Expected safetensors or a torch pickle (.bin, .pt).",
+            "a GGUF file, which FiTv2 does not use. Expected safetensors or a torch pickle (.bin, "
+            ".pt).",
         )
     raise CheckpointError(
         path,
-        f"neither safetensors nor a torch pickle: {size} bytes that begin {head[:16]!r}. Expected a FiTv2 checkpoint. {_AGAIN}",
+        f"neither safetensors nor a torch pickle: {size} bytes that begin with {head[:16]!r}. "
+        f"Expected a FiTv2 checkpoint. {_AGAIN}",
     )
 
 
@@ -170,40 +172,35 @@ def _read_safetensors(
     try:
         with safe_open(path, framework="pt") as file:
             read_ahead(path)
-            return {key: file.get_tensor(key) for key in file.keys()}, (file.metadata() or {}).get(
-                METADATA_KEY
-            )  # noqa: SIM118
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return tensors, (file.metadata() or {}).get(METADATA_KEY)
     except SafetensorError as error:
         needed = _safetensors_size(path, size, header_size)
         if needed > size:
             raise CheckpointError(
                 path,
-                f"a truncated safetensors file: it has {size} of its {needed} or more bytes. {_AGAIN}",
+                f"a truncated safetensors file: it has {size} of its {needed} or more bytes. "
+                f"{_AGAIN}",
             ) from None
         raise CheckpointError(path, f"a damaged safetensors file ({error}). {_AGAIN}") from None
 
 
 def _safetensors_size(path: Path, size: int, header_size: int) -> int:
-    """Bytes that the header accounts for, or as far as it can be read."""
+    """The size in bytes that the header tells, or the least it can be where it is not readable."""
     with path.open("rb") as file:
         file.seek(8)
         try:
             header = json.loads(file.read(min(header_size, size)))
-            data = max(
-                (
-                    tensor["data_offsets"][1]
-                    for key, tensor in header.items()
-                    if key != "__metadata__"
-                ),
-                default=0,
-            )
+            header.pop("__metadata__", None)
+            data = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError):
             data = 0
     return 8 + header_size + data
 
 
 def _read_pickle(path: Path, is_zip: bool) -> dict[str, Tensor]:
-    # torch.load opens a *path* that ends so as safetensors, whatever it holds; an open file it reads as what it is, but cannot map.
+    # torch.load takes any *path* that ends in .safetensors for safetensors, whatever it holds. An open
+    # file it reads as what it is, but it cannot map one into memory.
     by_path = is_zip and path.suffix != ".safetensors"
     if by_path:
         read_ahead(path)
@@ -217,9 +214,10 @@ def _read_pickle(path: Path, is_zip: bool) -> dict[str, Tensor]:
         code = f" ({named[1]})" if named else ", or is damaged"
         raise CheckpointError(
             path,
-            f"a pickle that holds more than weights{code}. Unpickling that can run code, so it was refused. Ask its author for a safetensors file.",
+            f"a pickle that holds more than weights{code}. Unpickling that can run code, so it was "
+            "refused. Ask its author for a safetensors file.",
         ) from None
-    except Exception as error:  # a pickle cut or overwritten at any byte fails in any way
+    except Exception as error:  # a pickle that is cut or overwritten fails in any way
         reason = str(error).partition(". ")[0] or type(error).__name__
         raise CheckpointError(
             path, f"a truncated or damaged torch pickle ({reason}). {_AGAIN}"
@@ -227,20 +225,14 @@ def _read_pickle(path: Path, is_zip: bool) -> dict[str, Tensor]:
     return _unwrap(path, content)
 
 
-def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
-    """The state dict of a pickle that may hold it among other training state."""
-    while isinstance(content, Mapping):
-        inner = next(
-            (content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)), None
-        )
-        if inner is None:
-            break
-        content = inner
-    tensors = (
-        {k: v for k, v in content.items() if isinstance(v, Tensor)}
-        if isinstance(content, Mapping)
-        else {}
-    )
+def _unwrap(path: Path, content: object) -> dict[str, Tensor]:
+    """The state dict of a pickle, which may hold it among other training state."""
+    tensors: dict[str, Tensor] = {}
+    if isinstance(content, Mapping):
+        for key in _CONTAINERS:
+            if isinstance(content.get(key), Mapping):
+                return _unwrap(path, content[key])
+        tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise CheckpointError(
             path,
@@ -256,12 +248,13 @@ def _strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _require_fit(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse other models by name, before a list of every key they lack."""
+    """Refuse other models as such, instead of with a list of every key that they lack."""
     if "x_embedder.proj.weight" not in tensors or "blocks.0.attn.qkv.weight" not in tensors:
         sample = ", ".join(sorted(tensors)[:_LISTED])
         raise CheckpointError(
             path,
-            f"not a FiTv2: its {len(tensors)} tensors begin with {sample}, and x_embedder.proj.weight or blocks.0.attn.qkv.weight is missing.",
+            f"not a FiTv2: its {len(tensors)} tensors begin with {sample}, and x_embedder.proj.weight "
+            "or blocks.0.attn.qkv.weight is missing.",
         )
     if "blocks.0.mlp.fc1_g.weight" not in tensors:
         raise CheckpointError(
@@ -290,18 +283,23 @@ def _metadata(
 
 
 def _drop_learned_sigma(tensors: dict[str, Tensor], config: FiTConfig) -> None:
-    """Version 1 also predicts a variance, behind the noise in each token; samplers other than its own DDPM have no use for it."""
+    """Version 1 also predicts a variance, after the noise in each token; no sampler here uses it."""
+    if not flow_of(config).predicts_noise:
+        return
     outputs = config.in_channels * config.patch_size**2
     for key in ("final_layer.linear.weight", "final_layer.linear.bias"):
-        if config.prediction == "epsilon" and key in tensors and len(tensors[key]) == 2 * outputs:
+        if key in tensors and len(tensors[key]) == 2 * outputs:
             tensors[key] = tensors[key][:outputs]
 
 
 def _config_by_shape(path: Path, tensors: Mapping[str, Tensor], preset: str | None) -> FiTConfig:
-    """The preset of these shapes. High-resolution presets share theirs with the base ones and must be asked for by name."""
+    """The preset of these shapes, or the one named.
+
+    High-resolution presets have the shapes of the base ones, so they must be asked for by name.
+    """
     try:
         hidden = tensors["x_embedder.proj.weight"].shape[0]
-        # Version 1 has no LoRA here: one layer makes the whole modulation.
+        # Without LoRA (version 1) one layer makes the whole modulation.
         rank = (
             tensors["blocks.0.adaLN_modulation.1.weight"].shape[0]
             if "blocks.0.adaLN_modulation.2.weight" in tensors
@@ -323,8 +321,9 @@ def _config_by_shape(path: Path, tensors: Mapping[str, Tensor], preset: str | No
     )
     raise CheckpointError(
         path,
-        f"a FiTv2 of hidden size {hidden}, {depth} blocks and LoRA rank {rank}, without {METADATA_KEY!r} metadata, and no preset has that "
-        f"shape ({expected}). Its head count cannot be known from the weights: save it with metadata.",
+        f"a FiTv2 of hidden size {hidden}, {depth} blocks and LoRA rank {rank}, without "
+        f"{METADATA_KEY!r} metadata, and no preset has that shape ({expected}). Its head count cannot "
+        "be known from the weights: save it with metadata.",
     )
 
 
@@ -347,11 +346,15 @@ def _check_tensors(path: Path, tensors: dict[str, Tensor], model: FiT) -> None:
     if problems:
         raise CheckpointError(
             path,
-            f"not a FiTv2 of {config.depth} blocks and hidden size {config.hidden_size}: {'; '.join(problems)}.",
+            f"not a FiTv2 of {config.depth} blocks and hidden size {config.hidden_size}: "
+            f"{'; '.join(problems)}.",
         )
     if bad := [key for key, value in tensors.items() if not _is_finite(value)]:
-        what = f"a FiTv2 with NaN, infinite or non-float weights in {len(bad)} tensors ({_shorten(bad)})"
-        raise CheckpointError(path, f"{what}. Its training or its copy went wrong.")
+        raise CheckpointError(
+            path,
+            f"a FiTv2 with NaN, infinite or non-float weights in {len(bad)} tensors "
+            f"({_shorten(bad)}). Its training or its copy went wrong.",
+        )
 
 
 def _is_finite(value: Tensor) -> bool:
@@ -359,7 +362,7 @@ def _is_finite(value: Tensor) -> bool:
         return False
     if value.element_size() == 1:  # no reductions in fp8
         value = value.float()
-    # One pass and no temporary, unlike isfinite().all(); NaN carries through.
+    # One pass without a temporary, unlike isfinite().all(); NaN propagates.
     low, high = value.aminmax()
     return bool(low.isfinite() & high.isfinite())
 

@@ -1,33 +1,45 @@
 """Training-free RoPE extrapolation: rotary frequencies for grids longer than the trained one.
 
-One function a method, one registry. Notation of the FiT paper (arXiv 2402.12376, section 3.3): D is the rotary width of
-one axis (half a head), θ_i = base^(−2i/D), L the trained tokens a side, s = max(length / L, 1). "Coupled" takes s from the
-longer side for both axes; "decoupled" (the paper's Vision* methods) gives each axis its own.
+One function per method, one registry. Notation of the FiT paper (arXiv 2402.12376, section 3.3): D is
+the rotary width of one axis (half a head), θ_i = base^(−2i/D), L the trained tokens per side and
+s = max(length / L, 1). "Coupled" takes s from the longer side for both axes; "decoupled" (the paper's
+Vision* methods) gives each axis its own.
 
-The released weights follow the public code where paper and code differ; so do the methods here, and the paper's own
-attention scale is ``paper``. Lumina-Next's two methods (arXiv 2406.18583, section 2.3) are here in one form: a frequency turns
-NTK-aware up to the one that PI and NTK slow down alike, and by PI behind it.
+The released weights follow the public code where paper and code differ; so do the methods here, and
+the paper's own attention scale is ``paper``. Lumina-Next's two methods (arXiv 2406.18583, section 2.3)
+are both here in one form: frequencies are NTK-scaled up to the one where NTK and PI agree, and
+PI-scaled beyond it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from .config import FiTConfig
+
 
 @dataclass(frozen=True, slots=True)
 class Extrapolation:
-    """How rotary frequencies are stretched. ``method`` is one of ``ALL_METHODS``, ``attention_scale`` one of
-    ``ATTENTION_SCALES``; ``train_length`` is in tokens a side. Raises ``ValueError`` on other values."""
+    """How rotary frequencies are stretched beyond the trained length.
+
+    Raises ``ValueError`` for an unknown method or attention scale and a ``train_length`` below 2.
+    """
 
     method: str = "none"
+    """One of ``ALL_METHODS``."""
     decoupled: bool = True
+    """Whether height and width are stretched independently."""
     attention_scale: str = "none"
-    train_length: int = 16
+    """One of ``ATTENTION_SCALES``: sharpens attention over more tokens than trained."""
+    train_length: int | None = None
+    """Trained tokens per side. None is the model's own, which ``for_model`` fills in."""
 
     def __post_init__(self) -> None:
         for what, value, known in (
@@ -36,29 +48,40 @@ class Extrapolation:
         ):
             if value not in known:
                 raise ValueError(
-                    f"Extrapolation {what} {value!r} is unknown. There are: {', '.join(known)}."
+                    f"Extrapolation {what} {value!r} is unknown. Choose from {', '.join(known)}."
                 )
-        if self.train_length < 2:
+        if self.train_length is not None and self.train_length < 2:
             raise ValueError(
                 f"Extrapolation train_length must be 2 tokens or more, not {self.train_length}."
             )
 
+    def for_model(self, config: FiTConfig) -> Extrapolation:
+        """The same with the model's ``train_length``, unless it has one of its own."""
+        if self.train_length is not None:
+            return self
+        return replace(self, train_length=config.train_length)
+
     @property
     def label(self) -> str:
-        """Its name, as ``parse`` reads it: "ntk", "yarn coupled", "ntk + pro2"."""
+        """The name that ``parse`` reads, such as "ntk", "yarn coupled" or "ntk + pro2"."""
         coupling = "" if self.decoupled or self.method == "none" else " coupled"
-        return f"{self.method}{coupling}{'' if self.attention_scale == 'none' else f' + {self.attention_scale}'}"
+        scale = "" if self.attention_scale == "none" else f" + {self.attention_scale}"
+        return f"{self.method}{coupling}{scale}"
 
     @classmethod
-    def parse(cls, text: str, train_length: int) -> Extrapolation:
-        """The reverse of ``label``, spaces and case aside. Raises ``ValueError`` that says how to write one."""
+    def parse(cls, text: str) -> Extrapolation:
+        """The reverse of ``label``; spaces and case do not matter.
+
+        Raises ``ValueError`` that says how to write one.
+        """
         method, _, scale = (part.strip() for part in text.lower().partition("+"))
         name, _, coupling = (part.strip() for part in method.partition(" "))
         if coupling not in ("", "coupled", "decoupled"):
             raise ValueError(
-                f'{text.strip()!r} is not an extrapolation. Write a method, "coupled" behind it if both axes scale alike, "+" and an attention scale.'
+                f'{text.strip()!r} is not an extrapolation. Write a method, then "coupled" if both '
+                'axes scale alike, then "+" and an attention scale: "yarn coupled", "ntk + pro2".'
             )
-        return cls(name or "none", coupling != "coupled", scale or "none", train_length)
+        return cls(name or "none", coupling != "coupled", scale or "none")
 
     @property
     def follows_time(self) -> bool:
@@ -66,9 +89,12 @@ class Extrapolation:
         return self.method in TIME_AWARE
 
     def factors(self, height: int, width: int) -> tuple[float, float]:
-        """How many times the trained length, at least 1, a ``height`` × ``width`` token grid counts on its rows and its columns."""
+        """How far a ``height`` × ``width`` token grid exceeds the trained length, at least 1.
+
+        One factor for its rows and one for its columns.
+        """
         lengths = (height, width) if self.decoupled else (max(height, width),) * 2
-        return max(lengths[0] / self.train_length, 1.0), max(lengths[1] / self.train_length, 1.0)
+        return max(lengths[0] / self._length, 1.0), max(lengths[1] / self._length, 1.0)
 
     def changes(self, height: int, width: int) -> bool:
         """Whether anything differs from plain RoPE on this token grid."""
@@ -78,31 +104,34 @@ class Extrapolation:
     def frequencies(
         self, height: int, width: int, axis_dim: int, base: float, t: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Rotary frequencies for the rows and the columns of a ``height`` × ``width`` token grid, (axis_dim / 2,) fp32 each.
+        """Rotary frequencies for rows and columns of a token grid, (axis_dim / 2,) fp32 each.
 
-        Methods that follow time need ``t`` (batch,) in [0, 1], 1 = data, and give (batch, axis_dim / 2) on its device.
+        Methods that follow time need ``t`` (batch,) in [0, 1], 1 = data, and give
+        (batch, axis_dim / 2) on its device; without it they raise ``ValueError``.
         """
-        factors = self.factors(height, width)
-        if self.follows_time:
-            if t is None:
-                raise ValueError(
-                    f"The extrapolation method {self.method!r} follows time and needs t."
-                )
-            rows, columns = (TIME_AWARE[self.method](s, axis_dim, base, t) for s in factors)
-        else:
-            rows, columns = (
-                METHODS[self.method](s, axis_dim, base, self.train_length) for s in factors
-            )
-        return rows, columns
+        if self.follows_time and t is None:
+            raise ValueError(f"The extrapolation method {self.method!r} follows time and needs t.")
+
+        def of_axis(s: float) -> Tensor:
+            if self.follows_time and t is not None:
+                return TIME_AWARE[self.method](s, axis_dim, base, t)
+            return METHODS[self.method](s, axis_dim, base, self._length)
+
+        of_rows, of_columns = self.factors(height, width)
+        return of_axis(of_rows), of_axis(of_columns)
 
     def magnitude(self, height: int, width: int) -> float:
         """Factor on both cos and sin; attention logits get its square."""
-        factor = ATTENTION_SCALES[self.attention_scale](height, width, self.train_length)
+        factor = ATTENTION_SCALES[self.attention_scale](height, width, self._length)
         if self.method == "yarn":
-            factor *= (
-                0.1 * math.log(max(height, width, self.train_length) / self.train_length) + 1.0
-            )
+            factor *= 0.1 * math.log(max(height, width, self._length) / self._length) + 1.0
         return factor
+
+    @property
+    def _length(self) -> int:
+        if self.train_length is None:
+            raise ValueError(f"{self} has no train_length: take its for_model(config).")
+        return self.train_length
 
 
 def unscaled(s: float, axis_dim: int, base: float, train_length: int = 0) -> Tensor:
@@ -123,50 +152,56 @@ def ntk(s: float, axis_dim: int, base: float, train_length: int) -> Tensor:
 
 
 def ntk_by_parts(s: float, axis_dim: int, base: float, train_length: int) -> Tensor:
-    """NTK-by-parts: unscaled where a wave turns often within the trained length, PI where it turns less than once, NTK between."""
-    slow = _ramp(axis_dim, base, train_length, 1.25, 0.75)
-    mixed = torch.lerp(
-        ntk(s, axis_dim, base, train_length), linear(s, axis_dim, base, train_length), slow
+    """NTK-by-parts: by the number of turns that a wave makes within the trained length.
+
+    Waves that turn often stay as they are, those that turn less than once get PI, others NTK.
+    """
+    fast, middle, slow = (
+        method(s, axis_dim, base, train_length) for method in (unscaled, ntk, linear)
     )
-    return torch.lerp(
-        unscaled(s, axis_dim, base, train_length), mixed, _ramp(axis_dim, base, train_length, 16, 2)
-    )
+    middle_or_slow = torch.lerp(middle, slow, _ramp(axis_dim, base, train_length, 1.25, 0.75))
+    return torch.lerp(fast, middle_or_slow, _ramp(axis_dim, base, train_length, 16, 2))
 
 
 def yarn(s: float, axis_dim: int, base: float, train_length: int) -> Tensor:
-    """YaRN (arXiv 2309.00071): unscaled for fast waves, PI for slow ones; its temperature is in ``Extrapolation.magnitude``."""
-    slow = _ramp(axis_dim, base, train_length, 32, 1)
-    return torch.lerp(
-        unscaled(s, axis_dim, base, train_length), linear(s, axis_dim, base, train_length), slow
-    )
+    """YaRN (arXiv 2309.00071): unscaled for fast waves, PI for slow ones.
+
+    Its temperature is part of ``Extrapolation.magnitude``.
+    """
+    fast, slow = (method(s, axis_dim, base, train_length) for method in (unscaled, linear))
+    return torch.lerp(fast, slow, _ramp(axis_dim, base, train_length, 32, 1))
 
 
 def _ramp(axis_dim: int, base: float, train_length: int, fast: float, slow: float) -> Tensor:
-    """0 for frequencies that turn more than ``fast`` times within the trained length, 1 for fewer than ``slow``, linear between."""
+    """0 for waves that turn more than ``fast`` times within the trained length, 1 for fewer than
+    ``slow``, and linear between."""
 
     def frequency_index(turns: float) -> float:
         return axis_dim * math.log(train_length / (turns * 2 * math.pi)) / (2 * math.log(base))
 
     low = max(math.floor(frequency_index(fast)), 0)
     high = min(math.ceil(frequency_index(slow)), axis_dim - 1)
-    # Equal ends would divide by zero; a step of a thousandth is a step.
+    # Equal ends would divide by zero; over a thousandth the ramp is a step.
     span = (high - low) or 0.001
     return ((torch.arange(axis_dim // 2, dtype=torch.float32) - low) / span).clamp(0, 1)
 
 
 def frequency_aware(s: float, axis_dim: int, base: float, train_length: int) -> Tensor:
-    """Lumina-Next's frequency-aware scaling: PI from the wave on that is as long as the trained length."""
+    """Lumina-Next's frequency-aware scaling: PI for waves that are longer than the trained length."""
     pair_of_that_wave = axis_dim / 2 * math.log(train_length / (2 * math.pi)) / math.log(base)
     return _ntk_up_to(torch.tensor(max(pair_of_that_wave, 1.0)), s, axis_dim, base)
 
 
 def time_aware(s: float, axis_dim: int, base: float, t: Tensor) -> Tensor:
-    """Lumina-Next's time-aware scaling: from PI at noise to NTK-aware at data; ``t`` (batch,) to (batch, axis_dim / 2)."""
+    """Lumina-Next's time-aware scaling, from PI at noise to NTK at data.
+
+    ``t`` is (batch,), the result (batch, axis_dim / 2).
+    """
     return _ntk_up_to(1 + (axis_dim // 2 - 1) * t.float().clamp(0, 1)[:, None], s, axis_dim, base)
 
 
 def _ntk_up_to(pair: Tensor, s: float, axis_dim: int, base: float) -> Tensor:
-    """max((base·s^(D / 2d))^(−2i/D), θ_i / s) of the paper for d = ``pair``, which is θ_i·s^(−min(i/d, 1))."""
+    """θ_i·s^(−min(i/d, 1)) with d = ``pair``, the paper's max((base·s^(D / 2d))^(−2i/D), θ_i / s)."""
     index = torch.arange(axis_dim // 2, dtype=torch.float32, device=pair.device)
     return unscaled(s, axis_dim, base).to(pair.device) * s ** -(index / pair).clamp(max=1.0)
 
@@ -194,16 +229,15 @@ def _pro1(height: int, width: int, train_length: int) -> float:
 
 
 def _pro2(height: int, width: int, train_length: int) -> float:
-    tokens = 2 * height * width
-    return (
-        1.0
-        if tokens <= train_length**2
-        else math.sqrt(math.log(tokens) / math.log(train_length**2))
-    )
+    tokens, trained = 2 * height * width, train_length**2
+    return 1.0 if tokens <= trained else math.sqrt(math.log(tokens) / math.log(trained))
 
 
 def _paper(height: int, width: int, train_length: int) -> float:
-    """Logits × max(1, ln N_test / ln N_train), as printed in arXiv 2410.13925: half of it on each of query and key."""
+    """Logits × max(1, ln N_test / ln N_train), as printed in arXiv 2410.13925.
+
+    Query and key get the square root of it each.
+    """
     return math.sqrt(max(1.0, math.log(height * width) / math.log(train_length**2)))
 
 

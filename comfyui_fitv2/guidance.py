@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,23 +14,25 @@ from .model import FiT
 from .solvers import Velocity
 
 GUIDED_CHANNELS = 3
-"""The published sampler guides the first three of four latent channels; published numbers hold for that alone."""
+"""The published sampler guides the first three of four latent channels, as published figures need."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
-    """How strongly to guide, where, and when.
+    """How strongly to guide, on which channels, and when.
 
-    ``scale`` 1 is off. With ``power`` > 0 it falls from ``scale`` at noise to 1 at data along a power-cosine (MDT, arXiv
-    2303.14389), the sooner the greater the power; 0 keeps it constant. Outside the ``interval`` of t nothing is guided (arXiv
-    2404.07724). ``channels`` counts the guided latent channels, None for all. Raises ``ValueError`` on a negative power or an
-    interval that does not rise within [0, 1].
+    Raises ``ValueError`` for a negative power or an interval that does not rise within [0, 1].
     """
 
     scale: float = 1.5
+    """Guidance scale; 1 is off."""
     power: float = 0.0
+    """Above 0, the scale falls from ``scale`` at noise to 1 at data along a power-cosine (MDT, arXiv
+    2303.14389), the earlier the greater the power. 0 keeps it constant."""
     interval: tuple[float, float] = (0.0, 1.0)
+    """Times between which to guide, 1 = data (arXiv 2404.07724)."""
     channels: int | None = GUIDED_CHANNELS
+    """Number of guided latent channels, from the first; None for all."""
 
     def __post_init__(self) -> None:
         if self.power < 0:
@@ -37,40 +40,44 @@ class Guidance:
         start, end = self.interval
         if not 0 <= start < end <= 1:
             raise ValueError(
-                f"A guidance interval must rise within [0, 1] (0 = noise, 1 = data), not go from {start} to {end}."
+                "A guidance interval must rise within [0, 1] (0 = noise, 1 = data), "
+                f"not go from {start} to {end}."
             )
 
     def acts_at(self, t: float) -> bool:
+        """Whether the null class has a part in the velocity at time ``t``."""
+        # An end at 0 or 1 means "from the start" or "to the end", beyond which solvers may step:
+        # dopri5 past 1, and rounding past both.
         start, end = self.interval
-        return self.scale != 1.0 and (start <= t or start == 0) and (t <= end or end == 1)
+        started, ended = start == 0 or start <= t, end != 1 and end < t
+        return self.scale != 1.0 and started and not ended
 
     def scale_at(self, t: float) -> float:
-        """1 + (scale − 1)·(1 − cos(π·(1−t)^power)) / 2."""
+        """1 + (scale − 1)·(1 − cos(π·(1−t)^power)) / 2, or ``scale`` where the power is 0."""
         if not self.power:
             return self.scale
-        return (
-            1
-            + (self.scale - 1)
-            * (1 - math.cos(math.pi * (1 - min(max(t, 0.0), 1.0)) ** self.power))
-            / 2
-        )
+        noise = 1 - min(max(t, 0.0), 1.0)
+        return 1 + (self.scale - 1) * (1 - math.cos(math.pi * noise**self.power)) / 2
 
     def combine(self, conditional: Tensor, unconditional: Tensor, t: float) -> Tensor:
-        """(batch, C, …) predictions of the class and of the null class to the guided one; any prediction that is linear in the velocity."""
-        guided = torch.lerp(
-            unconditional[:, : self.channels], conditional[:, : self.channels], self.scale_at(t)
-        )
-        return (
-            guided
-            if self.channels is None
-            else torch.cat([guided, conditional[:, self.channels :]], dim=1)
-        )
+        """The guided prediction from those for the class and for the null class, (batch, C, …).
+
+        It may be any prediction that is linear in the velocity.
+        """
+        channels = slice(self.channels)
+        guided = torch.lerp(unconditional[:, channels], conditional[:, channels], self.scale_at(t))
+        if self.channels is None:
+            return guided
+        return torch.cat([guided, conditional[:, self.channels :]], dim=1)
 
 
 def guided_velocity(
     model: FiT, y: Tensor, guidance: Guidance, extrapolation: Extrapolation | None = None
 ) -> Velocity:
-    """A velocity of (x, t) for class ids ``y`` (batch,). The null class is not evaluated where it has no part."""
+    """The velocity for class ids ``y`` (batch,) as a function of x (batch, C, H, W) and a scalar t.
+
+    The null class is not evaluated where it has no part.
+    """
     null = torch.full_like(y, model.config.null_class)
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
@@ -78,9 +85,48 @@ def guided_velocity(
         t = t.to(x.device)
         if not guidance.acts_at(time):
             return model(x, t.expand(len(x)), y, extrapolation)
-        conditional, unconditional = model(
-            torch.cat([x, x]), t.expand(2 * len(x)), torch.cat([y, null]), extrapolation
-        ).chunk(2)
-        return guidance.combine(conditional, unconditional, time)
+        both = model(torch.cat([x, x]), t.expand(2 * len(x)), torch.cat([y, null]), extrapolation)
+        return guidance.combine(*both.chunk(2), time)
 
     return velocity
+
+
+def packed_guided_velocity(
+    model: FiT,
+    shapes: Sequence[Sequence[int]],
+    y: Tensor,
+    guidance: Guidance,
+    extrapolation: Extrapolation | Sequence[Extrapolation | None] | None = None,
+) -> Velocity:
+    """``guided_velocity`` of images of these ``shapes`` (C, H_i, W_i), one pass without padding.
+
+    x is one vector that ``pack`` makes of all images; one extrapolation is for all, or one per image.
+    """
+    count = len(shapes)
+    null = torch.full_like(y, model.config.null_class)
+    if extrapolation is None or isinstance(extrapolation, Extrapolation):
+        extrapolation = [extrapolation] * count
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        time, images = t.item(), unpack(x, shapes)
+        t = t.to(x.device)
+        if not guidance.acts_at(time):
+            return pack(model.forward_packed(images, t.expand(count), y, extrapolation))
+        both = model.forward_packed(
+            images * 2, t.expand(2 * count), torch.cat([y, null]), [*extrapolation, *extrapolation]
+        )
+        pairs = zip(both[:count], both[count:], strict=True)
+        return pack([guidance.combine(c[None], u[None], time) for c, u in pairs])
+
+    return velocity
+
+
+def pack(images: Sequence[Tensor]) -> Tensor:
+    """Tensors of any shapes as one vector, one after the other."""
+    return torch.cat([image.flatten() for image in images])
+
+
+def unpack(x: Tensor, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
+    """The reverse of ``pack`` for tensors of these ``shapes``."""
+    parts = x.split([math.prod(shape) for shape in shapes])
+    return [part.view(*shape) for part, shape in zip(parts, shapes, strict=True)]

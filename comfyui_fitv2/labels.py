@@ -1,4 +1,4 @@
-"""Class names: from what a person types to the id that the model knows, or to an error that offers the nearest names."""
+"""Class names: from what a person types to class ids, or to an error that offers the nearest names."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from difflib import get_close_matches
 
 IMAGENET_CLASSES = 1000
 SUGGESTIONS = 5
-# torchvision tells these apart from 517 "crane" and 638 "maillot" by a word in the name. People know each pair by one name, so
-# they are given it back as a synonym: typed alone it is then ambiguous, not silently the other class.
+# torchvision tells these apart from 517 "crane" and 638 "maillot" with a word in the name. People know
+# each pair under one name, so the bare word is added as a synonym, and typing it is reported as
+# ambiguous instead of silently picking one class.
 _IMAGENET_SYNONYMS = {134: "crane, bird", 639: "maillot, tank suit"}
 
 
 class LabelError(ValueError):
-    """A label that is unknown or that several classes answer to."""
+    """A label that no class has, or that several classes share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
+    """A class of a model; the name is None where its checkpoint has no names."""
+
     id: int
     name: str | None
 
@@ -29,7 +32,11 @@ class Label:
 
 
 def imagenet_class_names() -> list[str] | None:
-    """Names of the 1,000 ImageNet classes by id, as torchvision's public weights carry them; None without torchvision."""
+    """Names of the 1,000 ImageNet classes by id; None without torchvision.
+
+    torchvision is optional: it is imported here alone, for the names that its public weights carry, and
+    official checkpoints, which hold none, are used by class id without it.
+    """
     try:
         from torchvision.models import ResNet50_Weights
     except ImportError:
@@ -40,16 +47,42 @@ def imagenet_class_names() -> list[str] | None:
     ]
 
 
-def resolve_labels(text: str, class_names: Sequence[str] | None, num_classes: int) -> list[Label]:
-    """The labels of a text such as "Finland; 16; 12 · Germany", one an entry between semicolons or line ends.
+def split_list(text: str) -> list[str]:
+    """The entries of a list that people type, separated by semicolons or line ends.
 
-    An entry is a name (case, accents and underscores do not matter), one of the synonyms that commas part in a name, an id, or
-    "id · name". Raises ``LabelError`` on an empty text, an unknown entry, and a name that several classes share.
+    Entries lose outer spaces, and empty ones are left out. Commas do not separate: names hold them.
     """
-    entries = [entry.strip() for entry in re.split(r"[;\n]", text) if entry.strip()]
+    return [entry.strip() for entry in re.split(r"[;\n]", text) if entry.strip()]
+
+
+def parse_classes(text: str, class_names: Sequence[str] | None, num_classes: int) -> list[Label]:
+    """The labels of "all", or of a list that commas may separate too, such as "France, Finland".
+
+    A name that holds a comma is read whole, or with semicolons between entries. Raises ``LabelError``
+    as ``resolve_labels`` does.
+    """
+    if text.strip().lower() == "all":
+        return [Label(i, class_names[i] if class_names else None) for i in range(num_classes)]
+    if "," in text and ";" not in text:
+        try:
+            return resolve_labels(text, class_names, num_classes)
+        except LabelError:
+            text = text.replace(",", ";")
+    return resolve_labels(text, class_names, num_classes)
+
+
+def resolve_labels(text: str, class_names: Sequence[str] | None, num_classes: int) -> list[Label]:
+    """The labels of a list such as "Finland; 16; 12 · Germany"; see ``split_list``.
+
+    An entry is a name, one of the synonyms that commas separate in a name, a class id, or "id · name".
+    Case, accents and underscores do not matter. Raises ``LabelError`` for an empty text, an unknown
+    entry, and a name that several classes share.
+    """
+    entries = split_list(text)
     if not entries:
         raise LabelError(
-            f"No class was given. Type a name, an id of 0 to {num_classes - 1}, or several with semicolons between."
+            f"No class was given. Type a name, an id of 0 to {num_classes - 1}, or several with "
+            "semicolons between them."
         )
     return [_resolve(entry, class_names, num_classes) for entry in entries]
 
@@ -65,9 +98,8 @@ def _resolve(entry: str, class_names: Sequence[str] | None, num_classes: int) ->
     if len(found) == 1:
         return label(found.pop())
     if found:
-        raise LabelError(
-            f'"{entry}" could be {_listing([label(i) for i in sorted(found)], "or")}. Type one of these whole.'
-        )
+        candidates = _listing([label(i) for i in sorted(found)], "or")
+        raise LabelError(f'"{entry}" could be {candidates}. Type one of these in full.')
 
     with_id = re.fullmatch(r"(\d+)\s*·\s*(.+)", entry)
     if with_id and int(with_id[1]) < num_classes:
@@ -88,7 +120,7 @@ def _resolve(entry: str, class_names: Sequence[str] | None, num_classes: int) ->
 
 
 def _nearest(key: str, keys: Sequence[str]) -> list[int]:
-    """Ids by likeness: names that hold the text first, then those spelt like it."""
+    """Ids of the most similar names: first those that contain the text, then those spelt like it."""
     holding = sorted((i for i, k in enumerate(keys) if key in k), key=lambda i: len(keys[i]))
     alike = get_close_matches(key, keys, n=SUGGESTIONS, cutoff=0.5)
     ranked = holding + [i for match in alike for i, k in enumerate(keys) if k == match]
@@ -101,8 +133,7 @@ def _listing(labels: Sequence[Label], conjunction: str) -> str:
 
 
 def _key(name: str) -> str:
-    """A name without the differences that nobody means: case, accents, underscores, runs of spaces."""
-    letters = "".join(
-        c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c)
-    )
+    """A name without the differences that nobody means: case, accents, underscores, extra spaces."""
+    decomposed = unicodedata.normalize("NFKD", name)
+    letters = "".join(c for c in decomposed if not unicodedata.combining(c))
     return " ".join(letters.casefold().replace("_", " ").split())

@@ -1,52 +1,63 @@
-"""FiTv2: the Flexible Vision Transformer (arXiv 2410.13925), a velocity model over patch tokens of any grid.
+"""FiTv2, the Flexible Vision Transformer (arXiv 2410.13925): a velocity model over patch tokens.
 
-Where it departs from the published code: no attention mask at all, images of several sizes share one call without padding,
-modulation is computed once an image, and rotary tables stay in fp32.
+It departs from the published code in this: there is no attention mask at all, images of several sizes
+share one call without padding, modulation is computed once per image instead of once per token, and
+rotary tables stay in fp32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from .attention import Attention, PackedBatch, TokenBatch, UniformBatch, attention
-from .config import DDPM_TIMESTEPS, FiTConfig
+from .config import FiTConfig
 from .extrapolation import Extrapolation
-from .layers import Block, FinalLayer, LabelEmbed, PatchEmbed, TimestepEmbed
-from .rope import Pair, Rotation, rope_table
+from .flow import Flow, flow_of
+from .layers import (
+    Block,
+    FinalLayer,
+    LabelEmbed,
+    LayerFactory,
+    Operations,
+    PatchEmbed,
+    TimestepEmbed,
+)
+from .rope import Pair, RopeKey, Rotation, rope_table, untraced
+
+RunBlock = Callable[[int, nn.Module, Tensor, Tensor, "Tensor | float", TokenBatch], Tensor]
+"""Runs, replaces or wraps a block: its index, the block, and the arguments of ``Block.forward``."""
 
 
 def patchify(latents: Tensor, patch_size: int) -> Tensor:
-    """(batch, C, H, W) to tokens (batch, H/p · W/p, C·p·p): rows first, channels ordered (c p1 p2)."""
-    patches = latents.unflatten(3, (-1, patch_size)).unflatten(
-        2, (-1, patch_size)
-    )  # (b, c, h, p1, w, p2)
+    """(batch, C, H, W) to tokens (batch, H/p · W/p, C·p·p), row by row, channels ordered (c p1 p2)."""
+    batch, channels, height, width = latents.shape
+    grid = height // patch_size, width // patch_size
+    patches = latents.reshape(batch, channels, grid[0], patch_size, grid[1], patch_size)
     return patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
 def unpatchify(tokens: Tensor, grid: tuple[int, int], patch_size: int) -> Tensor:
-    """The inverse of ``patchify`` for a (h, w) ``grid``."""
-    patches = tokens.unflatten(2, (-1, patch_size, patch_size)).unflatten(
-        1, grid
-    )  # (b, h, w, c, p1, p2)
+    """The inverse of ``patchify`` for a (rows, columns) ``grid``."""
+    # (batch, rows, columns, c, p1, p2)
+    patches = tokens.unflatten(2, (-1, patch_size, patch_size)).unflatten(1, grid)
     return patches.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
 
 
 class FiT(nn.Module):
     """FiTv2 with the published checkpoints' keys.
 
-    ``operations`` supplies ``Linear`` and ``Embedding`` (``torch.nn``, or a host's casting layers), ``attention`` the
-    kernel. Weights are initialised for training only where ``operations`` is ``torch.nn``.
+    ``operations`` supplies ``Linear`` and ``Embedding``: ``torch.nn``, or a host's casting layers.
+    ``attention`` is the kernel. Weights are initialised only where ``operations`` is ``torch.nn``.
     """
 
     def __init__(
         self,
         config: FiTConfig,
         *,
-        operations: Any = nn,
+        operations: Operations = nn,
         attention: Attention = attention,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -54,25 +65,20 @@ class FiT(nn.Module):
         super().__init__()
         self.config = config
         self.attention = attention
-        factory = {"device": device, "dtype": dtype}
-        d = config.hidden_size
-        self.x_embedder = PatchEmbed(config, operations, **factory)
-        self.t_embedder = TimestepEmbed(config, operations, **factory)
-        self.y_embedder = LabelEmbed(config, operations, **factory)
+        make, d = LayerFactory(operations, device, dtype), config.hidden_size
+        self.x_embedder = PatchEmbed(config, make)
+        self.t_embedder = TimestepEmbed(config, make)
+        self.y_embedder = LabelEmbed(config, make)
         self.global_adaLN_modulation = (
-            nn.Sequential(nn.SiLU(), operations.Linear(d, 6 * d, **factory))
-            if config.adaln_lora_dim
-            else None
+            nn.Sequential(nn.SiLU(), make.linear(d, 6 * d)) if config.adaln_lora_dim else None
         )
-        self.blocks = nn.ModuleList(
-            Block(config, operations, **factory) for _ in range(config.depth)
-        )
-        self.final_layer = FinalLayer(config, operations, **factory)
+        self.blocks = nn.ModuleList(Block(config, make) for _ in range(config.depth))
+        self.final_layer = FinalLayer(config, make)
         if operations is nn:
             self._initialize()
 
     def _initialize(self) -> None:
-        """Xavier-uniform layers; every block starts as the identity and the output as 0, as in DiT (arXiv 2212.09748)."""
+        """Xavier-uniform layers; blocks start as the identity and the output as 0 (DiT, arXiv 2212.09748)."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -98,21 +104,25 @@ class FiT(nn.Module):
         """Precision of the weights, in which the model computes."""
         return self.x_embedder.proj.weight.dtype
 
+    @property
+    def flow(self) -> Flow:
+        """The noise process that the model follows."""
+        return flow_of(self.config)
+
     def forward(
         self, latents: Tensor, t: Tensor, y: Tensor, extrapolation: Extrapolation | None = None
     ) -> Tensor:
-        """Velocity (data − noise) of ``latents`` (batch, C, H, W).
+        """Velocity (data − noise) of ``latents`` (batch, C, H, W), in their shape and dtype.
 
-        ``t`` (batch,) is in [0, 1] with 1 = data, ``y`` (batch,) holds class ids. A version 1 takes DDPM timesteps of 0 to 999
-        instead, with 0 = data, and gives the noise. H and W must be multiples of the patch
-        size, else ``ValueError``. Without ``extrapolation`` the configuration's own is used. The velocity has the dtype of ``latents``.
+        ``t`` (batch,) is in [0, 1] with 1 = data, and ``y`` (batch,) holds class ids. A version 1
+        takes DDPM timesteps of 0 (data) to 999 instead and gives the noise. ``extrapolation`` None is
+        the model's own. Raises ``ValueError`` where C is not the model's, or H or W not a multiple of
+        the patch size.
         """
-        grid = self._grid(latents)
+        grid, patch = self._grid(latents), self.config.patch_size
         batch = UniformBatch(self.rotation(grid, latents.device, extrapolation, t), self.attention)
-        tokens = patchify(latents, self.config.patch_size).to(self.dtype)
-        return unpatchify(
-            self.transform(tokens, t, y, batch).to(latents.dtype), grid, self.config.patch_size
-        )
+        out = self.transform(patchify(latents, patch).to(self.dtype), t, y, batch)
+        return unpatchify(out.to(latents.dtype), grid, patch)
 
     def forward_packed(
         self,
@@ -121,61 +131,49 @@ class FiT(nn.Module):
         y: Tensor,
         extrapolation: Extrapolation | Sequence[Extrapolation | None] | None = None,
     ) -> list[Tensor]:
-        """Velocities of latents (C, H_i, W_i) of different sizes in one call without padding.
+        """Velocities of latents (C, H_i, W_i) of different sizes, in one call without padding.
 
-        ``t`` and ``y`` hold one entry an image; ``extrapolation`` may.
+        ``t`` and ``y`` hold one entry per image; ``extrapolation`` is one for all, or one per image.
+        Raises ``ValueError`` where their numbers differ, and otherwise as ``forward`` does.
         """
-        extrapolations = (
-            [extrapolation] * len(latents)
-            if extrapolation is None or isinstance(extrapolation, Extrapolation)
-            else extrapolation
-        )
-        if not len(extrapolations) == len(latents) == len(t) == len(y):
+        if not len(latents) == len(t) == len(y):
             raise ValueError(
-                f"forward_packed got {len(latents)} latents, {len(t)} timesteps, {len(y)} labels and {len(extrapolations)} extrapolations; "
-                "it takes one of each an image."
+                f"forward_packed got {len(latents)} latents, {len(t)} timesteps and {len(y)} labels; "
+                "it takes one of each per image."
             )
         if not latents:
             return []
-        patch = self.config.patch_size
-        grids = [self._grid(x) for x in latents]
-        device = latents[0].device
-        rotations = [
-            self.rotation(g, device, e, t[i : i + 1])
-            for i, (g, e) in enumerate(zip(grids, extrapolations, strict=True))
-        ]
-        batch = PackedBatch(
-            [(cos.flatten(0, -2), sin.flatten(0, -2)) for cos, sin in rotations], self.attention
-        )
-        tokens = torch.cat([patchify(x[None], patch) for x in latents], dim=1).to(self.dtype)
-        out = self.transform(tokens, t, y, batch).to(latents[0].dtype).split(batch.lengths, dim=1)
-        return [unpatchify(x, grid, patch)[0] for x, grid in zip(out, grids, strict=True)]
+        grids, patch = [self._grid(x) for x in latents], self.config.patch_size
+        batch = PackedBatch.of(self, grids, t, extrapolation)
+        tokens = torch.cat([patchify(x[None], patch) for x in latents], dim=1)
+        out = self.transform(tokens.to(self.dtype), t, y, batch).to(latents[0].dtype)
+        images = zip(out.split(batch.lengths, dim=1), grids, strict=True)
+        return [unpatchify(x, grid, patch)[0] for x, grid in images]
 
-    def transform(self, tokens: Tensor, t: Tensor, y: Tensor, batch: TokenBatch) -> Tensor:
-        """Tokens (rows, tokens, C·p·p) to velocity tokens of the same shape, in the dtype of ``tokens``."""
+    def transform(
+        self,
+        tokens: Tensor,
+        t: Tensor,
+        y: Tensor,
+        batch: TokenBatch,
+        run_block: RunBlock | None = None,
+    ) -> Tensor:
+        """Tokens (rows, tokens, C·p·p) to velocity tokens, in their shape and dtype.
+
+        With ``run_block`` each block is run by it: to let others replace blocks, or to checkpoint.
+        """
         conditioning = self.t_embedder(t, tokens.dtype) + self.y_embedder(y, tokens.dtype)
-        shared_modulation = (
-            0.0
-            if self.global_adaLN_modulation is None
-            else self.global_adaLN_modulation(conditioning)
-        )
+        shared = self.global_adaLN_modulation
+        shared_modulation = 0.0 if shared is None else shared(conditioning)
         x = self.x_embedder(tokens)
         for index, block in enumerate(self.blocks):
-            x = self.run_block(index, block, x, conditioning, shared_modulation, batch)
+            if run_block is None:
+                x = block(x, conditioning, shared_modulation, batch)
+            else:
+                x = run_block(index, block, x, conditioning, shared_modulation, batch)
         return self.final_layer(x, conditioning, batch)
 
-    def run_block(
-        self,
-        index: int,
-        block: nn.Module,
-        x: Tensor,
-        conditioning: Tensor,
-        shared_modulation: Tensor | float,
-        batch: TokenBatch,
-    ) -> Tensor:
-        """One block; a host overrides this to let others replace blocks."""
-        return block(x, conditioning, shared_modulation, batch)
-
+    @untraced
     def rotation(
         self,
         grid: tuple[int, int],
@@ -185,12 +183,13 @@ class FiT(nn.Module):
         position_scale: Pair = (1.0, 1.0),
         position_shift: Pair = (0.0, 0.0),
     ) -> Rotation:
-        """This model's rotary table of a (rows, columns) ``grid`` at the model's time ``t``; see ``rope_table``."""
+        """This model's rotary table for a (rows, columns) ``grid`` at its times ``t`` (batch,).
+
+        See ``rope.rope_table`` for the shapes; ``t`` matters only if the extrapolation follows time.
+        """
         config = self.config
-        extrapolation = extrapolation or config.default_extrapolation
-        if t is not None and config.prediction == "epsilon":
-            t = 1 - t / DDPM_TIMESTEPS
-        return rope_table(
+        extrapolation = (extrapolation or config.default_extrapolation).for_model(config)
+        key = RopeKey(
             grid,
             config.head_dim,
             config.rope_base,
@@ -198,14 +197,44 @@ class FiT(nn.Module):
             device,
             position_scale,
             position_shift,
-            t,
         )
+        return rope_table(key, None if t is None else self.flow.rope_time(t))
+
+    @untraced
+    def rotations(
+        self,
+        grids: Sequence[tuple[int, int]],
+        t: Tensor,
+        extrapolations: Extrapolation | Sequence[Extrapolation | None] | None = None,
+        position_scale: Pair = (1.0, 1.0),
+        position_shift: Pair = (0.0, 0.0),
+    ) -> list[Rotation]:
+        """One rotary table (tokens, head_dim / 2) per image, whether it follows time or not.
+
+        ``t`` is (images,), on the device of the tables; one extrapolation is for all images. Raises
+        ``ValueError`` where the numbers differ.
+        """
+        if extrapolations is None or isinstance(extrapolations, Extrapolation):
+            extrapolations = [extrapolations] * len(grids)
+        if not len(extrapolations) == len(grids) == len(t):
+            raise ValueError(
+                f"{len(grids)} images have {len(t)} timesteps and {len(extrapolations)} extrapolations; "
+                "there must be one of each per image."
+            )
+        tables = (
+            self.rotation(grid, t.device, extrapolation, time[None], position_scale, position_shift)
+            for grid, extrapolation, time in zip(grids, extrapolations, t, strict=True)
+        )
+        # A table that follows time has two more axes, of length 1 here.
+        return [(cos.flatten(0, -2), sin.flatten(0, -2)) for cos, sin in tables]
 
     def _grid(self, latents: Tensor) -> tuple[int, int]:
+        """(rows, columns) of tokens of latents (…, C, H, W)."""
         channels, height, width = latents.shape[-3:]
         patch = self.config.patch_size
         if channels != self.config.in_channels or height % patch or width % patch:
             raise ValueError(
-                f"Latents of shape {tuple(latents.shape)} do not fit: expected {self.config.in_channels} channels, height and width multiples of {patch}."
+                f"Latents of shape {tuple(latents.shape)} do not fit: expected "
+                f"{self.config.in_channels} channels, height and width multiples of {patch}."
             )
         return height // patch, width // patch

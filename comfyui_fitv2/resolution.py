@@ -1,4 +1,4 @@
-"""Sizes in pixels, latents and tokens; which of them a ratio and a token budget mean.
+"""Image sizes in pixels, latents and tokens, and the one that a ratio and a token budget give.
 
 A token covers 16 × 16 pixels: patch 2 of an f8 latent.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from math import isqrt
+
+from .labels import split_list
 
 VAE_FACTOR = 8
 TOKEN_PIXELS = 16
@@ -30,20 +32,16 @@ ASPECT_RATIOS: dict[str, tuple[int, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """An image size whose sides, in pixels, are multiples of 16. Raises ``ValueError`` on other sizes."""
+    """An image size whose sides, in pixels, are multiples of 16; else ``ValueError``."""
 
     width: int
     height: int
 
     def __post_init__(self) -> None:
-        if (
-            min(self.width, self.height) < TOKEN_PIXELS
-            or self.width % TOKEN_PIXELS
-            or self.height % TOKEN_PIXELS
-        ):
+        if any(side < 1 or side % TOKEN_PIXELS for side in (self.width, self.height)):
             raise ValueError(
-                f"{self.width} × {self.height} pixels is not a whole number of {TOKEN_PIXELS} × {TOKEN_PIXELS} tokens; "
-                f"{snap(self.width, self.height)} is the nearest."
+                f"{self.width} × {self.height} pixels is not a whole number of tokens of "
+                f"{TOKEN_PIXELS} × {TOKEN_PIXELS}; {snap(self.width, self.height)} is the nearest."
             )
 
     @property
@@ -61,75 +59,94 @@ class Resolution:
         """Latent (height, width)."""
         return self.height // VAE_FACTOR, self.width // VAE_FACTOR
 
-    def extrapolation(self, train_tokens: int) -> float:
+    def length_ratio(self, train_tokens: int) -> float:
         """Tokens as a multiple of the training length; above 1 is beyond it."""
         return self.tokens / train_tokens
 
     def report(self, train_tokens: int) -> str:
         """One line, such as "432 × 144 px · 27 × 9 = 243 tokens · 0.95× training length (256)"."""
         rows, columns = self.grid
-        multiple = self.extrapolation(train_tokens)
-        beyond = ", beyond it" if multiple > 1 else ""
-        return f"{self} · {columns} × {rows} = {self.tokens} tokens · {multiple:.2f}× training length ({train_tokens}){beyond}"
+        ratio = self.length_ratio(train_tokens)
+        beyond = ", beyond it" if ratio > 1 else ""
+        tokens = f"{columns} × {rows} = {self.tokens} tokens"
+        return f"{self} · {tokens} · {ratio:.2f}× training length ({train_tokens}){beyond}"
 
     def __str__(self) -> str:
         return f"{self.width} × {self.height} px"
 
 
 def snap(width: int, height: int) -> Resolution:
-    """The nearest size in whole tokens, at least one a side."""
-    return Resolution(
-        *(max(round(side / TOKEN_PIXELS), 1) * TOKEN_PIXELS for side in (width, height))
-    )
+    """The nearest size in whole tokens, at least one per side."""
+    columns, rows = (max(round(side / TOKEN_PIXELS), 1) for side in (width, height))
+    return Resolution(columns * TOKEN_PIXELS, rows * TOKEN_PIXELS)
+
+
+def describe_size(width: int, height: int) -> str:
+    """One line on an image of any size, such as "432 × 144 px · 243 tokens"."""
+    tokens = (width // TOKEN_PIXELS) * (height // TOKEN_PIXELS)
+    return f"{width} × {height} px · {tokens} tokens"
 
 
 def for_ratio(ratio: str, tokens: int) -> Resolution:
-    """The size of a named ratio within a budget of ``tokens``, by the rule that sized the training images.
+    """The size of a named ratio within a budget of ``tokens``, by the rule that sized training images.
 
-    Raises ``ValueError`` on an unknown ratio or a budget too small to draw it.
+    Raises ``ValueError`` for an unknown ratio or a budget too small for it.
     """
     if ratio not in ASPECT_RATIOS:
-        raise ValueError(
-            f"No aspect ratio is called {ratio!r}. There are: {', '.join(ASPECT_RATIOS)}."
-        )
+        raise ValueError(f"Unknown aspect ratio {ratio!r}. Choose from {', '.join(ASPECT_RATIOS)}.")
     w, h = ASPECT_RATIOS[ratio]
     columns, rows = isqrt(tokens * w // h), isqrt(tokens * h // w)
     if not rows or not columns:
-        raise ValueError(
-            f"{tokens} tokens are too few for {ratio}: it needs {-(-max(w, h) // min(w, h))} or more."
-        )
+        needed = -(-max(w, h) // min(w, h))
+        raise ValueError(f"{tokens} tokens are too few for {ratio}: it needs {needed} or more.")
     return Resolution(columns * TOKEN_PIXELS, rows * TOKEN_PIXELS)
 
 
 def parse_size(text: str, tokens: int) -> Resolution:
-    """A size as people write it: "256x192" in pixels (to the nearest whole tokens), "3:2" within ``tokens``, or "3:2 @ 576" within 576.
+    """A size as people write it.
 
-    Raises ``ValueError`` on anything else.
+    "256x192" is in pixels, taken to the nearest whole tokens; "3:2" is that ratio within ``tokens``,
+    and "3:2 @ 576" within 576. Raises ``ValueError`` for anything else.
     """
     if exact := re.fullmatch(r"\s*(\d+)\s*[x×]\s*(\d+)\s*", text, re.IGNORECASE):
         return snap(int(exact[1]), int(exact[2]))
     if ratio := re.fullmatch(r"\s*(\d+:\d+)\s*(?:@\s*(\d+)\s*)?", text):
         return for_ratio(ratio[1], int(ratio[2] or tokens))
     raise ValueError(
-        f'{text.strip()!r} is not a size. Write pixels as "256x192", a ratio as "3:2", or a ratio and its most tokens as "3:2 @ 576".'
+        f'{text.strip()!r} is not a size. Write pixels as "256x192", a ratio as "3:2", or a ratio and '
+        'its maximum number of tokens as "3:2 @ 576".'
     )
 
 
-def flexible_resize(width: int, height: int, max_side: int) -> Resolution:
-    """The size at which an image is trained on: area at most ``max_side``² pixels, sides floored to whole tokens, never
-    enlarged but to give a side its first token (arXiv 2410.13925, section 3.4)."""
+def parse_sizes(text: str, tokens: int) -> dict[str, Resolution]:
+    """Every size of a list, by the text that it was written as; see ``parse_size``.
+
+    Commas, semicolons and line ends separate. Raises ``ValueError`` for an empty list too.
+    """
+    entries = split_list(text.replace(",", ";"))
+    if not entries:
+        raise ValueError(
+            "No size was given. Write one per line, or several with commas between them."
+        )
+    return {entry: parse_size(entry, tokens) for entry in entries}
+
+
+def flexible_resize(width: int, height: int, image_size: int) -> Resolution:
+    """The size at which an image is trained on (arXiv 2410.13925, section 3.4).
+
+    Its area is at most ``image_size``² pixels and its sides are floored to whole tokens. An image is
+    enlarged only to give a side its first token. Raises ``ValueError`` for an image without pixels.
+    """
     if width < 1 or height < 1:
-        raise ValueError(f"An image must have 1 pixel or more a side, not {width} × {height}.")
+        raise ValueError(f"An image must have 1 pixel or more per side, not {width} × {height}.")
     if min(width, height) < TOKEN_PIXELS:
         shorter = min(width, height)
         width, height = width * TOKEN_PIXELS // shorter, height * TOKEN_PIXELS // shorter
-    budget = max_side**2
+    budget = image_size**2
     if width * height > budget:
         # isqrt, because a side one ulp under a whole token would lose that token.
         width, height = isqrt(budget * width // height), isqrt(budget * height // width)
-    if (
-        min(width, height) < TOKEN_PIXELS
-    ):  # so long an image that the budget leaves its short side under a token
+    if min(width, height) < TOKEN_PIXELS:  # so long that the budget leaves less than a token
         longest = budget // TOKEN_PIXELS
         width, height = (min(max(side, TOKEN_PIXELS), longest) for side in (width, height))
     return Resolution(width // TOKEN_PIXELS * TOKEN_PIXELS, height // TOKEN_PIXELS * TOKEN_PIXELS)

@@ -1,11 +1,12 @@
 """2-D rotary position embedding: half of a head turns with the row, half with the column.
 
-Angles stay in fp32 whatever the model's precision: rounded to bf16, positions beyond 256 collapse onto each other.
+Angles stay in fp32 whatever the model's precision: in bf16, positions beyond 256 become equal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
@@ -16,86 +17,77 @@ from .extrapolation import Extrapolation
 
 Pair = tuple[float, float]
 Rotation = tuple[Tensor, Tensor]
+"""Cosine and sine of every token's angles."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def untraced(function: F) -> F:
-    """Keep ``torch.compile`` out of a function: what it reads is read at every call, and never baked into a graph."""
+    """Keep ``torch.compile`` out of ``function``.
+
+    What it reads is then read at every call and never becomes a constant of a compiled graph.
+    """
     return cast(F, torch.compiler.disable(function))
 
 
-@untraced
-def rope_table(
-    grid: tuple[int, int],
-    head_dim: int,
-    base: float,
-    extrapolation: Extrapolation,
-    device: torch.device,
-    position_scale: Pair = (1.0, 1.0),
-    position_shift: Pair = (0.0, 0.0),
-    t: Tensor | None = None,
-) -> Rotation:
-    """Cosine and sine, (height·width, head_dim / 2) fp32 each, of every token of a (height, width) ``grid``, rows first.
+@dataclass(frozen=True, slots=True)
+class RopeKey:
+    """All that decides a rotary table, except for the time; also the key of the cache of tables."""
 
-    Position i of an axis is ``shift + i·scale`` tokens, (row, column) each. Tables are kept and shared: do not write to them.
-    Where the extrapolation follows time, ``t`` (batch,) is needed and the tables are new ones of (batch, 1, height·width, head_dim / 2).
+    grid: tuple[int, int]
+    """Tokens as (rows, columns)."""
+    head_dim: int
+    base: float
+    extrapolation: Extrapolation
+    """With its ``train_length`` set; see ``Extrapolation.for_model``."""
+    device: torch.device
+    position_scale: Pair = (1.0, 1.0)
+    position_shift: Pair = (0.0, 0.0)
+    """Position i of an axis is shift + i·scale, in tokens; (rows, columns) each."""
+
+
+def rope_table(key: RopeKey, t: Tensor | None = None) -> Rotation:
+    """Cosine and sine, (rows·columns, head_dim / 2) fp32 each, of every token, row by row.
+
+    Tables are cached and shared: treat them as read-only. An extrapolation that follows time needs
+    ``t`` (batch,), 1 = data, and gives new tables of (batch, 1, rows·columns, head_dim / 2).
     """
-    if extrapolation.follows_time:
-        return _table(
-            grid, head_dim, base, extrapolation, device, position_scale, position_shift, t
-        )
-    return _kept_table(grid, head_dim, base, extrapolation, device, position_scale, position_shift)
+    return _table(key, t) if key.extrapolation.follows_time else _cached_table(key)
 
 
 @lru_cache(maxsize=64)
-def _kept_table(
-    grid: tuple[int, int],
-    head_dim: int,
-    base: float,
-    extrapolation: Extrapolation,
-    device: torch.device,
-    scale: Pair,
-    shift: Pair,
-) -> Rotation:
-    # A table first made under inference_mode would break a later training step that saves it for backward.
+def _cached_table(key: RopeKey) -> Rotation:
+    # A table first made in inference mode would break a later training step, which saves it for
+    # the backward pass.
     with torch.inference_mode(False), torch.no_grad():
-        cos, sin = _table(grid, head_dim, base, extrapolation, torch.device("cpu"), scale, shift)
-        return cos.to(device), sin.to(device)
+        cos, sin = _table(key)
+        return cos.to(key.device), sin.to(key.device)
 
 
-def _table(
-    grid: tuple[int, int],
-    head_dim: int,
-    base: float,
-    extrapolation: Extrapolation,
-    device: torch.device,
-    scale: Pair,
-    shift: Pair,
-    t: Tensor | None = None,
-) -> Rotation:
-    frequencies = extrapolation.frequencies(*grid, head_dim // 2, base, t)
+def _table(key: RopeKey, t: Tensor | None = None) -> Rotation:
+    height, width = key.grid
+    device = torch.device("cpu") if t is None else key.device
+    frequencies = key.extrapolation.frequencies(*key.grid, key.head_dim // 2, key.base, t)
 
     def angles(axis: int) -> Tensor:
-        positions = (
-            torch.arange(grid[axis], dtype=torch.float32, device=device) * scale[axis] + shift[axis]
-        )
+        """(length of the axis, head_dim / 4), or (batch, …) with ``t``."""
+        positions = torch.arange(key.grid[axis], dtype=torch.float32, device=device)
+        positions = positions * key.position_scale[axis] + key.position_shift[axis]
         return positions[:, None] * frequencies[axis].unsqueeze(-2)
 
-    height, width = grid
-    whole = torch.cat(
-        [angles(0).repeat_interleave(width, -2), torch.cat([angles(1)] * height, -2)], -1
-    )
-    magnitude = extrapolation.magnitude(*grid)
+    of_rows = angles(0).repeat_interleave(width, -2)
+    of_columns = torch.cat([angles(1)] * height, -2)
+    table = torch.cat([of_rows, of_columns], -1)
     if t is not None:
-        whole = whole.unsqueeze(1)
-    return whole.cos() * magnitude, whole.sin() * magnitude
+        table = table.unsqueeze(1)
+    magnitude = key.extrapolation.magnitude(*key.grid)
+    return table.cos() * magnitude, table.sin() * magnitude
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn the interleaved pairs of ``x`` (batch, heads, tokens, head_dim) by ``rotation``, in fp32; returns x's dtype."""
+    """Turn the interleaved pairs of ``x`` (batch, heads, tokens, head_dim), in fp32; keeps x's dtype."""
     cos, sin = rotation
     pairs = x.float().unflatten(-1, (-1, 2))
-    if torch.compiler.is_compiling():  # fuses real arithmetic, and knows nothing of complex numbers
+    if torch.compiler.is_compiling():  # fuses real arithmetic, but cannot fuse complex numbers
         even, odd = pairs.unbind(-1)
         turned = torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1)
     else:  # one pass over the numbers instead of seven

@@ -3,107 +3,159 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, overload
 
 import torch
 from torch import Tensor
 
 from .extrapolation import Extrapolation
-from .flow import interpolate
-from .guidance import GUIDED_CHANNELS, Guidance, guided_velocity
+from .flow import interpolate, require_rectified_flow
+from .guidance import Guidance, guided_velocity, pack, packed_guided_velocity, unpack
 from .model import FiT
-from .solvers import LAST_STEP_SIZE, STOCHASTIC, Callback, solver_named
+from .solvers import DEFAULT_SOLVER, Callback, Noise, schedule, solver_named
+
+PackedCallback = Callable[[int, list[Tensor], Tensor, list[Tensor]], None]
+"""``Callback`` with a list, one tensor per image, in place of x and of the velocity."""
 
 
-def sampling_times(
-    steps: int, denoise: float = 1.0, shift: float = 1.0, last_step_size: float = 0.0
-) -> Tensor:
-    """``steps + 1`` times from 1 − ``denoise`` to 1 (data), evenly spaced before the ``shift``.
-
-    A shift a > 1 spends more of the steps near the noise: 1 − t becomes a·(1−t) / (1 + (a−1)·(1−t)) (arXiv 2403.03206, eq. 23),
-    between the same ends. With ``last_step_size`` > 0 the last step is of that length. Raises ``ValueError`` on values out of range.
-    """
-    if steps < 1:
-        raise ValueError(f"steps must be 1 or more, not {steps}.")
-    if not 0.0 < denoise <= 1.0:
-        raise ValueError(f"denoise must be above 0 and at most 1, not {denoise}.")
-    if shift <= 0.0:
-        raise ValueError(f"shift must be above 0, not {shift}.")
-    if not 0.0 <= last_step_size < denoise:
-        raise ValueError(
-            f"last_step_size must be 0 or more and below denoise ({denoise}), not {last_step_size}."
-        )
-    start, stop = (_shifted(sigma, 1 / shift) for sigma in (denoise, last_step_size))
-    sigmas = _shifted(torch.linspace(start, stop, steps if last_step_size else steps + 1), shift)
-    return 1 - (torch.cat([sigmas, torch.zeros(1)]) if last_step_size else sigmas)
-
-
-def _shifted(sigma: Any, shift: float) -> Any:
-    return shift * sigma / (1 + (shift - 1) * sigma)
-
-
-def resolution_shift(tokens: int, train_tokens: int) -> float:
-    """√(tokens / train_tokens), at least 1: with it, a larger picture's steps are as noisy as those of the trained size (arXiv 2403.03206, eq. 23)."""
-    return max(1.0, math.sqrt(tokens / train_tokens))
-
-
-@torch.no_grad()
+@overload
 def sample(
     model: FiT,
     noise: Tensor,
     y: Tensor,
-    method: str = "heun",
+    solver: str = DEFAULT_SOLVER,
     steps: int = 20,
-    cfg_scale: float = 1.5,
-    *,
-    guided_channels: int | None = GUIDED_CHANNELS,
-    guidance_power: float = 0.0,
-    guidance_interval: tuple[float, float] = (0.0, 1.0),
+    guidance: float | Guidance = 1.5,
     extrapolation: Extrapolation | None = None,
+    *,
     latents: Tensor | None = None,
     denoise: float = 1.0,
     shift: float = 1.0,
     last_step_size: float | None = None,
     callback: Callback | None = None,
     **solver_options: Any,
-) -> Tensor:
-    """Draw latents (batch, C, H, W), in the model's scale, from ``noise`` of that shape and class ids ``y`` (batch,).
+) -> Tensor: ...
 
-    ``method`` is a key of ``solvers.SOLVERS`` and ``solver_options`` its own, such as ``rtol`` or ``diffusion``. Of ``guidance.Guidance``
-    are the guidance arguments, of ``sampling_times`` ``steps``, ``denoise``, ``shift`` and ``last_step_size`` (0.04 by default where a
-    stochastic solver ends with another step than its own, else 0). With ``latents`` and ``denoise`` < 1 it starts from them at time
-    1 − ``denoise`` (image to image). Raises ``ValueError`` on an unknown method or option, values out of range, labels the
-    model does not have and models that predict noise, and ``SolverError`` where an adaptive solver fails.
+
+@overload
+def sample(
+    model: FiT,
+    noise: Sequence[Tensor],
+    y: Tensor,
+    solver: str = DEFAULT_SOLVER,
+    steps: int = 20,
+    guidance: float | Guidance = 1.5,
+    extrapolation: Extrapolation | Sequence[Extrapolation | None] | None = None,
+    *,
+    latents: Sequence[Tensor] | None = None,
+    denoise: float = 1.0,
+    shift: float = 1.0,
+    last_step_size: float | None = None,
+    callback: PackedCallback | None = None,
+    **solver_options: Any,
+) -> list[Tensor]: ...
+
+
+@torch.no_grad()
+def sample(
+    model: FiT,
+    noise: Tensor | Sequence[Tensor],
+    y: Tensor,
+    solver: str = DEFAULT_SOLVER,
+    steps: int = 20,
+    guidance: float | Guidance = 1.5,
+    extrapolation: Extrapolation | Sequence[Extrapolation | None] | None = None,
+    *,
+    latents: Tensor | Sequence[Tensor] | None = None,
+    denoise: float = 1.0,
+    shift: float = 1.0,
+    last_step_size: float | None = None,
+    callback: Any = None,
+    **solver_options: Any,
+) -> Tensor | list[Tensor]:
+    """Latents, in the model's scale, from ``noise`` and class ids ``y`` (images,).
+
+    ``noise`` (batch, C, H, W) gives latents of that shape. A list of (C, H_i, W_i), of any sizes, goes
+    through the model in one packed pass per evaluation and gives a list; then ``extrapolation`` may be
+    a list too, and ``latents`` must be one.
+
+    ``solver`` is a key of ``solvers.SOLVERS`` and ``solver_options`` are its own, such as ``rtol``,
+    ``diffusion`` or ``noise_source`` (see ``image_noise``). ``guidance`` is a scale or a ``Guidance``.
+    ``steps``, ``denoise``, ``shift`` and ``last_step_size`` are those of ``solvers.schedule``. With
+    ``latents`` and ``denoise`` below 1 it starts from them at time 1 − ``denoise`` (image to image).
+
+    ``callback(step, x, t, velocity)`` runs after each evaluation that starts a step; x and velocity
+    are like the result. An adaptive solver chooses its steps for all images of a call together.
+
+    Raises ``ValueError`` for an unknown solver or option, values out of range, class ids that the
+    model does not have and models that predict noise, and ``SolverError`` where an adaptive solver
+    fails.
     """
-    solver = solver_named(method, **solver_options)
-    if model.config.prediction != "velocity":
-        raise ValueError(
-            "sample() draws with rectified-flow models; this one is a FiT version 1, which predicts noise. Sample it with KSampler in ComfyUI."
-        )
-    y = torch.as_tensor(y, device=noise.device)
-    null_class = model.config.null_class
-    if len(y) != len(noise) or int(y.min()) < 0 or int(y.max()) > null_class:
-        raise ValueError(
-            f"y must hold one class id of 0 to {null_class} ({null_class} = null) for each of {len(noise)} images, not {y.tolist()}."
-        )
+    require_rectified_flow(model.config)
+    integrate = solver_named(solver, **solver_options)
+    guidance = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
+    sigmas = schedule(
+        solver, steps, denoise, shift, last_step_size, solver_options.get("last_step")
+    )
+    times = 1 - sigmas  # on the CPU: solvers read them, and no step waits for the device
     if latents is None and denoise < 1.0:
+        raise ValueError(f"denoise {denoise} starts from an image; pass it as latents.")
+    if not len(noise):
+        return noise if isinstance(noise, Tensor) else []
+    y = _class_ids(y, len(noise), model.config.null_class, noise[0].device)
+    if isinstance(noise, Tensor):
+        if not (extrapolation is None or isinstance(extrapolation, Extrapolation)):
+            raise ValueError("One extrapolation per image needs a list of noise, not one tensor.")
+        velocity = guided_velocity(model, y, guidance, extrapolation)
+        x = noise if latents is None else interpolate(latents, noise, float(times[0]))
+        return integrate(velocity, x, times, callback)
+
+    shapes = [tuple(image.shape) for image in noise]
+    velocity = packed_guided_velocity(model, shapes, y, guidance, extrapolation)
+    x = pack(noise)
+    if latents is not None:
+        if [tuple(image.shape) for image in latents] != shapes:
+            raise ValueError("latents must have the shapes of the noise, image by image.")
+        x = interpolate(pack(latents), x, float(times[0]))
+
+    def report(step: int, x: Tensor, t: Tensor, slope: Tensor) -> None:
+        callback(step, unpack(x, shapes), t, unpack(slope, shapes))
+
+    return unpack(integrate(velocity, x, times, report if callback is not None else None), shapes)
+
+
+def _class_ids(y: Tensor, count: int, null_class: int, device: torch.device) -> Tensor:
+    y = torch.as_tensor(y, device=device)
+    if len(y) != count or int(y.min()) < 0 or int(y.max()) > null_class:
         raise ValueError(
-            f"denoise {denoise} starts part of the way from an image; pass it as latents."
+            f"y must hold one class id of 0 to {null_class} ({null_class} = null) for each of "
+            f"{count} images, not {y.tolist()}."
         )
-    guidance = Guidance(cfg_scale, guidance_power, guidance_interval, guided_channels)
-    if last_step_size is None:
-        last_step_size = published_last_step(
-            method, steps, denoise, solver_options.get("last_step")
-        )
-    # Times stay on the CPU: solvers read them, and no step waits for the device.
-    times = sampling_times(steps, denoise, shift, last_step_size)
-    x = noise if latents is None else interpolate(latents, noise, float(times[0]))
-    return solver(guided_velocity(model, y, guidance, extrapolation), x, times, callback)
+    return y
 
 
-def published_last_step(
-    method: str, steps: int, denoise: float, last_step: str | None = None
-) -> float:
-    """The published length of the last step, 0.04 for stochastic solvers that end with another step than their own, and no longer than a step of the others."""
-    own = method not in STOCHASTIC or last_step == "none"
-    return 0.0 if own or steps == 1 else min(LAST_STEP_SIZE, denoise / steps)
+def image_noise(generators: Sequence[torch.Generator], shapes: Sequence[Sequence[int]]) -> Noise:
+    """A ``noise_source`` for stochastic solvers with a generator of its own for each image.
+
+    ``shapes`` are those of the images, without a batch axis. It serves a batch of one shape as well as
+    a packed vector, and an image gets the same noise in both.
+    """
+
+    def noise(x: Tensor) -> Tensor:
+        images = [
+            torch.randn(tuple(shape), generator=generator, device=generator.device)
+            for generator, shape in zip(generators, shapes, strict=True)
+        ]
+        return pack(images).view(x.shape).to(x)
+
+    return noise
+
+
+def resolution_shift(tokens: int, train_tokens: int) -> float:
+    """The shift √(tokens / train_tokens), at least 1, of an image larger than the trained size.
+
+    With it the steps of the larger image are as noisy as those at the trained size (arXiv 2403.03206,
+    eq. 23).
+    """
+    return max(1.0, math.sqrt(tokens / train_tokens))

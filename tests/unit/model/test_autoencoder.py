@@ -96,7 +96,7 @@ def test_a_file_with_wrong_tensors_is_refused_by_name(tmp_path: Path, change: st
     save_file(tensors, tmp_path / "vae.safetensors")
     with pytest.raises(
         AutoencoderError,
-        match=r"vae\.safetensors: not a whole tiny VAE: 1 tensors .* such as taesd_decoder",
+        match=r"vae\.safetensors: not a complete tiny VAE: 1 tensors .* such as taesd_decoder",
     ):
         load_autoencoder(tmp_path / "vae.safetensors")
 

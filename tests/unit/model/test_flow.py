@@ -7,11 +7,12 @@ from torch import Tensor
 from comfyui_fitv2 import FiT
 from comfyui_fitv2.attention import PackedBatch
 from comfyui_fitv2.flow import (
+    LinearDDPM,
+    RectifiedFlow,
     ddpm_signal,
     sample_timesteps,
     token_errors,
     token_weights,
-    training_point,
 )
 
 GRIDS = ((4, 6), (10, 5))
@@ -33,13 +34,11 @@ def test_the_loss_equals_the_published_code(
         golden[f"loss/{times}/t"],
     )
     points = [
-        training_point("velocity", d, n, time)
+        RectifiedFlow().point(d, n, time)
         for d, n, time in zip(data[0].split(LENGTHS), noise[0].split(LENGTHS), t, strict=True)
     ]
     x, target = (torch.cat(parts)[None] for parts in zip(*points, strict=True))
-    batch = PackedBatch(
-        [golden_model.rotation(grid, x.device) for grid in GRIDS], golden_model.attention
-    )
+    batch = PackedBatch.of(golden_model, GRIDS, t)
     errors = token_errors(golden_model.transform(x, t, golden["padded/y"], batch), target)
     losses = torch.stack([image.mean() for image in errors[0].split(LENGTHS)])
     torch.testing.assert_close(losses, golden[f"loss/{times}/per_sample"], rtol=1e-5, atol=1e-5)
@@ -82,7 +81,7 @@ def test_version_1_is_trained_on_the_noise_of_linear_betas() -> None:
         signal[-1], torch.linspace(1e-4, 0.02, 1000).neg().log1p().sum().exp(), rtol=1e-4, atol=0
     )
     data, noise = torch.randn(2, 6, 4)
-    x, target = training_point("epsilon", data, noise, torch.tensor(500.0))
+    x, target = LinearDDPM().point(data, noise, torch.tensor(500.0))
     assert target is noise
     torch.testing.assert_close(x, signal[500].sqrt() * data + (1 - signal[500]).sqrt() * noise)
 

@@ -1,15 +1,18 @@
 """The model gives the published code's numbers."""
 
+import copy
 from itertools import pairwise
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from comfyui_fitv2 import Extrapolation, FiT, FiTConfig, attention, patchify, unpatchify
+from comfyui_fitv2 import Extrapolation, FiT, FiTConfig, patchify, unpatchify
+from comfyui_fitv2.attention import PackedBatch, TokenBatch
 
 TOLERANCE = 2e-5
+CPU = torch.device("cpu")
 GRIDS = [(4, 6), (10, 5), (20, 20), (8, 24)]
 
 
@@ -62,7 +65,7 @@ def test_packed_forward_equals_the_published_padded_batch(
         )
 
 
-def test_packed_forward_equals_one_call_an_image(golden_model: FiT) -> None:
+def test_packed_forward_equals_one_call_per_image(golden_model: FiT) -> None:
     latents = [torch.randn(4, 2 * h, 2 * w) for h, w in [(3, 5), (7, 2), (3, 5), (1, 1), (2, 9)]]
     t, y = torch.rand(5), torch.tensor([0, 3, 10, 9, 1])
     packed = golden_model.forward_packed(latents, t, y)
@@ -73,10 +76,9 @@ def test_packed_forward_equals_one_call_an_image(golden_model: FiT) -> None:
         )
 
 
-def test_packed_forward_by_variable_length_attention(
-    golden_model: FiT, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The kernel runs on CUDA alone. Here stands one with its interface, to see that it is given the right things.
+def test_packed_forward_with_variable_length_attention(golden_model: FiT) -> None:
+    # The real kernel runs on CUDA alone. This one has its interface, to see that it gets the right
+    # arguments.
     def varlen(
         q: Tensor,
         k: Tensor,
@@ -94,16 +96,13 @@ def test_packed_forward_by_variable_length_attention(
             [F.scaled_dot_product_attention(q[:, i], k[:, i], v[:, i]) for i in images], dim=1
         ).transpose(0, 1)
 
-    latents, t, y = (
-        [torch.randn(4, 6, 10), torch.randn(4, 4, 4)],
-        torch.rand(2),
-        torch.tensor([0, 3]),
+    grids, t, y = [(3, 5), (2, 2)], torch.rand(2), torch.tensor([0, 3])
+    tokens = torch.randn(1, 19, 16)
+    expected, got = (
+        golden_model.transform(tokens, t, y, PackedBatch.of(golden_model, grids, t, **kernel))
+        for kernel in ({}, {"variable_length_attention": varlen})
     )
-    expected = golden_model.forward_packed(latents, t, y)
-    monkeypatch.setattr(attention, "_varlen_takes", lambda query: True)
-    monkeypatch.setattr(attention, "varlen_attn", varlen)
-    for got, want in zip(golden_model.forward_packed(latents, t, y), expected, strict=True):
-        assert distance(got, want) <= TOLERANCE
+    assert distance(got, expected) <= TOLERANCE
 
 
 def test_packed_forward_without_images_is_empty(golden_model: FiT) -> None:
@@ -111,10 +110,11 @@ def test_packed_forward_without_images_is_empty(golden_model: FiT) -> None:
 
 
 def test_packed_forward_refuses_unequal_counts(golden_model: FiT) -> None:
-    with pytest.raises(ValueError, match="2 latents, 1 timesteps, 2 labels and 2 extrapolations"):
-        golden_model.forward_packed(
-            [torch.zeros(4, 2, 2)] * 2, torch.zeros(1), torch.zeros(2, dtype=torch.long)
-        )
+    latents, y = [torch.zeros(4, 2, 2)] * 2, torch.zeros(2, dtype=torch.long)
+    with pytest.raises(ValueError, match="2 latents, 1 timesteps and 2 labels"):
+        golden_model.forward_packed(latents, torch.zeros(1), y)
+    with pytest.raises(ValueError, match="2 images have 2 timesteps and 1 extrapolations"):
+        golden_model.forward_packed(latents, torch.zeros(2), y, [None])
 
 
 def test_every_image_of_a_pack_can_have_its_own_extrapolation(golden_model: FiT) -> None:
@@ -238,24 +238,48 @@ def test_presets_have_the_published_number_of_parameters(preset: str, millions: 
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=6e-4)
 
 
-def test_version_1_has_plain_modulation_and_gives_noise_of_its_timesteps() -> None:
-    config = FiTConfig(
-        hidden_size=64,
-        depth=2,
-        num_heads=2,
-        num_classes=3,
-        adaln_lora_dim=0,
-        mlp_ratio=6.0,
-        qk_norm=False,
-        prediction="epsilon",
+def version_1() -> FiT:
+    return FiT(
+        FiTConfig(
+            hidden_size=96,
+            depth=2,
+            num_heads=4,
+            num_classes=3,
+            adaln_lora_dim=0,
+            mlp_ratio=6.0,
+            qk_norm=False,
+            prediction="epsilon",
+        )
     )
-    model = FiT(config)
-    assert not any("global_adaLN" in key for key in model.state_dict())
-    assert model.blocks[0].adaLN_modulation[1].weight.shape == (6 * 64, 64)  # pyright: ignore[reportAttributeAccessIssue, reportIndexIssue]
-    x, y = torch.randn(1, 4, 40, 8), torch.tensor([1])
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    early, late = (
-        model(x, torch.tensor([t]), y, Extrapolation("time-aware")) for t in (0.0, 999.0)
-    )
-    assert not torch.allclose(early, late)
+
+
+def test_version_1_has_a_full_modulation_in_every_block_and_no_shared_one() -> None:
+    shapes = {key: value.shape for key, value in version_1().state_dict().items()}
+    assert not any("global_adaLN" in key for key in shapes)
+    assert shapes["blocks.0.adaLN_modulation.1.weight"] == (6 * 96, 96)
+
+
+def test_version_1_extrapolates_by_the_part_of_its_timestep(golden_config: FiTConfig) -> None:
+    flow, ddpm = FiT(golden_config), version_1()
+    time_aware = Extrapolation("time-aware")
+    for timestep in (0.0, 250.0, 999.0):
+        expected, _ = flow.rotation((4, 40), CPU, time_aware, torch.tensor([1 - timestep / 1000]))
+        table, _ = ddpm.rotation((4, 40), CPU, time_aware, torch.tensor([timestep]))
+        torch.testing.assert_close(table, expected)
+
+
+def test_others_can_run_and_replace_blocks(golden_model: FiT) -> None:
+    grids, t, y = [(2, 3), (1, 1)], torch.rand(2), torch.tensor([0, 3])
+    tokens, batch, ran = torch.randn(1, 7, 16), PackedBatch.of(golden_model, grids, t), []
+
+    def skip_the_second(
+        index: int, block: nn.Module, x: Tensor, *arguments: Tensor | float | TokenBatch
+    ) -> Tensor:
+        ran.append(index)
+        return x if index == 1 else block(x, *arguments)
+
+    skipped = golden_model.transform(tokens, t, y, batch, run_block=skip_the_second)
+    assert ran == [0, 1, 2]
+    removed = copy.deepcopy(golden_model)
+    del removed.blocks[1]
+    assert torch.equal(skipped, removed.transform(tokens, t, y, batch))

@@ -1,3 +1,5 @@
+"""Colours guessed from latents."""
+
 import math
 
 import pytest

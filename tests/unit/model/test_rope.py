@@ -8,7 +8,7 @@ from torch import Tensor
 
 from comfyui_fitv2 import Extrapolation, FiT, patchify, unpatchify
 from comfyui_fitv2.extrapolation import ALL_METHODS, ATTENTION_SCALES
-from comfyui_fitv2.rope import rope_table
+from comfyui_fitv2.rope import RopeKey, Rotation, rope_table
 
 PUBLISHED = {
     "normal": ("none", "none"),
@@ -21,11 +21,18 @@ PUBLISHED = {
 }
 GRIDS = ["4x6", "10x5", "20x20", "8x24"]
 CPU = torch.device("cpu")
+PLAIN = Extrapolation(train_length=16)
+
+
+def table(
+    grid: tuple[int, int], head_dim: int, extrapolation: Extrapolation, t: Tensor | None = None
+) -> Rotation:
+    return rope_table(RopeKey(grid, head_dim, 10000.0, extrapolation, CPU), t)
 
 
 def extrapolation(published: str, coupling: str) -> Extrapolation:
     method, scale = PUBLISHED[published]
-    return Extrapolation(method, decoupled=coupling == "decoupled", attention_scale=scale)
+    return Extrapolation(method, coupling == "decoupled", scale, train_length=16)
 
 
 def parse(grid: str) -> tuple[int, int]:
@@ -39,7 +46,7 @@ def parse(grid: str) -> tuple[int, int]:
 def test_tables_equal_the_published_code(
     golden: dict[str, Tensor], published: str, coupling: str, grid: str
 ) -> None:
-    cos, sin = rope_table(parse(grid), 24, 10000.0, extrapolation(published, coupling), CPU)
+    cos, sin = table(parse(grid), 24, extrapolation(published, coupling))
     # The published tables name each angle twice, once for each of an interleaved pair.
     torch.testing.assert_close(
         cos.repeat_interleave(2, 1),
@@ -71,17 +78,17 @@ def test_outputs_equal_the_published_code(
 @pytest.mark.parametrize("scale", ["none", "paper"])
 @pytest.mark.parametrize("method", ALL_METHODS)
 def test_within_the_trained_length_nothing_changes(method: str, scale: str) -> None:
-    extrapolation = Extrapolation(method, attention_scale=scale)
-    cos, sin = rope_table((16, 9), 64, 10000.0, extrapolation, CPU, t=torch.tensor([0.4]))
-    plain = rope_table((16, 9), 64, 10000.0, Extrapolation(), CPU)
+    extrapolation = Extrapolation(method, attention_scale=scale, train_length=16)
+    cos, sin = table((16, 9), 64, extrapolation, torch.tensor([0.4]))
+    plain = table((16, 9), 64, PLAIN)
     torch.testing.assert_close((cos.view(144, -1), sin.view(144, -1)), plain)
     assert not extrapolation.changes(16, 9)
 
 
 @pytest.mark.parametrize("method", ALL_METHODS)
 def test_beyond_the_trained_length_every_method_says_that_it_acts(method: str) -> None:
-    assert Extrapolation(method).changes(16, 17) == (method != "none")
-    assert Extrapolation(method, attention_scale="paper").changes(17, 17)
+    assert Extrapolation(method, train_length=16).changes(16, 17) == (method != "none")
+    assert Extrapolation(method, attention_scale="paper", train_length=16).changes(17, 17)
 
 
 @pytest.mark.parametrize("method", ALL_METHODS)
@@ -92,10 +99,7 @@ def test_whether_anything_changes_is_what_the_table_shows(
 ) -> None:
     extrapolation = Extrapolation(method, decoupled, scale, train_length=16)
     for grid in ((4, 4), (8, 8), (9, 5), (16, 16), (12, 14), (17, 3), (20, 20)):
-        plain, stretched = (
-            rope_table(grid, 24, 10000.0, e, CPU, t=torch.tensor([0.5]))
-            for e in (Extrapolation(), extrapolation)
-        )
+        plain, stretched = (table(grid, 24, e, torch.tensor([0.5])) for e in (PLAIN, extrapolation))
         same = all(
             torch.allclose(a, b.view_as(a), rtol=0, atol=1e-6)
             for a, b in zip(plain, stretched, strict=True)
@@ -123,8 +127,8 @@ def test_an_extrapolation_has_a_readable_name(extrapolation: Extrapolation, labe
 @pytest.mark.parametrize("decoupled", [True, False])
 def test_a_name_is_read_back_as_what_it_names(method: str, scale: str, decoupled: bool) -> None:
     # "none" stretches nothing, so that its name says nothing of how the axes go.
-    extrapolation = Extrapolation(method, decoupled or method == "none", scale, train_length=20)
-    assert Extrapolation.parse(extrapolation.label, 20) == extrapolation
+    extrapolation = Extrapolation(method, decoupled or method == "none", scale)
+    assert Extrapolation.parse(extrapolation.label) == extrapolation
 
 
 @pytest.mark.parametrize(
@@ -138,7 +142,7 @@ def test_a_name_is_read_back_as_what_it_names(method: str, scale: str, decoupled
     ],
 )
 def test_a_name_is_read_as_people_write_it(text: str, extrapolation: Extrapolation) -> None:
-    assert Extrapolation.parse(text, 16) == extrapolation
+    assert Extrapolation.parse(text) == extrapolation
 
 
 @pytest.mark.parametrize(
@@ -147,7 +151,7 @@ def test_a_name_is_read_as_people_write_it(text: str, extrapolation: Extrapolati
         ("ntkk", "method 'ntkk' is unknown.*none, linear, ntk"),
         (
             "ntk sideways",
-            "'ntk sideways' is not an extrapolation. Write a method, \"coupled\" behind it",
+            "'ntk sideways' is not an extrapolation. Write a method, then \"coupled\"",
         ),
         ("ntk + pro3", "attention_scale 'pro3' is unknown.*none, pro1, pro2, paper"),
         ("ntk + pro1 + pro2", "attention_scale 'pro1 \\+ pro2' is unknown"),
@@ -155,13 +159,13 @@ def test_a_name_is_read_as_people_write_it(text: str, extrapolation: Extrapolati
 )
 def test_what_is_no_extrapolation_is_explained(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Extrapolation.parse(text, 16)
+        Extrapolation.parse(text)
 
 
 def frequencies(method: str, s: float, t: float | None = None) -> Tensor:
     """Of an axis of 32, ``s`` times the trained 16 tokens."""
     return (
-        Extrapolation(method)
+        Extrapolation(method, train_length=16)
         .frequencies(int(16 * s), 16, 32, 10000.0, None if t is None else torch.tensor([t]))[0]
         .flatten()
     )
@@ -194,32 +198,23 @@ def test_time_aware_goes_from_pi_to_ntk(s: float) -> None:
 
 
 def test_time_aware_needs_time_and_gives_every_image_its_own_table() -> None:
+    time_aware = Extrapolation("time-aware", train_length=16)
     with pytest.raises(ValueError, match=r"'time-aware' follows time and needs t"):
-        rope_table((32, 8), 64, 10000.0, Extrapolation("time-aware"), CPU)
+        table((32, 8), 64, time_aware)
     t = torch.tensor([0.0, 0.7])
-    both, _ = rope_table((32, 8), 64, 10000.0, Extrapolation("time-aware"), CPU, t=t)
+    both, _ = table((32, 8), 64, time_aware, t)
     assert both.shape == (2, 1, 256, 32)
-    torch.testing.assert_close(
-        both[1:], rope_table((32, 8), 64, 10000.0, Extrapolation("time-aware"), CPU, t=t[1:])[0]
-    )
+    torch.testing.assert_close(both[1:], table((32, 8), 64, time_aware, t[1:])[0])
 
 
 def test_the_papers_attention_scale_is_the_ratio_of_log_lengths() -> None:
-    magnitude = Extrapolation(attention_scale="paper").magnitude(32, 32)
+    magnitude = Extrapolation(attention_scale="paper", train_length=16).magnitude(32, 32)
     assert magnitude**2 == pytest.approx(10 / 8)  # ln 1024 / ln 256
 
 
 def test_positions_can_be_scaled_and_shifted() -> None:
-    whole, _ = rope_table((6, 8), 24, 10000.0, Extrapolation(), CPU)
-    part, _ = rope_table(
-        (3, 4),
-        24,
-        10000.0,
-        Extrapolation(),
-        CPU,
-        position_scale=(2.0, 2.0),
-        position_shift=(1.0, 0.0),
-    )
+    whole, _ = table((6, 8), 24, PLAIN)
+    part, _ = rope_table(RopeKey((3, 4), 24, 10000.0, PLAIN, CPU, (2.0, 2.0), (1.0, 0.0)))
     torch.testing.assert_close(part.view(3, 4, -1), whole.view(6, 8, -1)[1::2, ::2])
 
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from comfyui_fitv2 import FiT, FiTConfig, patchify, sample, unpatchify
+from comfyui_fitv2 import FiT, FiTConfig, Guidance, patchify, sample, unpatchify
 from comfyui_fitv2.flow import interpolate, velocity_from_denoised
-from comfyui_fitv2.guidance import Guidance, guided_velocity
-from comfyui_fitv2.sampling import resolution_shift, sampling_times
+from comfyui_fitv2.guidance import guided_velocity
+from comfyui_fitv2.sampling import resolution_shift
+from comfyui_fitv2.solvers import sampling_sigmas
 
 TOLERANCE = 2e-5
 GRID = (4, 6)
@@ -50,7 +51,7 @@ def test_outside_the_guidance_interval_the_class_alone_is_evaluated(golden_model
     model.load_state_dict(golden_model.state_dict())
     noise, y = torch.randn(1, 4, 8, 12), torch.tensor([3])
     times = [0.0, 0.25, 0.5, 0.75]
-    drawn = sample(model, noise, y, "euler", 4, 3.0, guidance_interval=(0.2, 0.5))
+    drawn = sample(model, noise, y, "euler", 4, Guidance(3.0, interval=(0.2, 0.5)))
     assert model.images == 4 + 2
     x = noise
     for t in times:
@@ -109,8 +110,8 @@ def test_data_and_velocity_are_two_views_of_one_prediction() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"method": "rk5"}, "No solver is called 'rk5'.*euler, heun"),
-        ({"rtol": 1.0}, "'heun' has no option 'rtol'"),
+        ({"solver": "rk5"}, "Unknown solver 'rk5'.*euler, heun"),
+        ({"rtol": 1.0}, "'ab2' has no option 'rtol'"),
         ({"shift": 0.0}, "shift must be above 0"),
         ({"last_step_size": 1.0}, "below denoise"),
         ({"steps": 0}, "steps must be 1 or more, not 0"),
@@ -125,25 +126,27 @@ def test_sample_explains_bad_arguments(golden_model: FiT, arguments: dict, messa
 
 
 def test_steps_are_counted_not_points() -> None:
-    torch.testing.assert_close(sampling_times(4, 0.5), torch.tensor([0.5, 0.625, 0.75, 0.875, 1.0]))
+    torch.testing.assert_close(
+        sampling_sigmas(4, 0.5), torch.tensor([0.5, 0.375, 0.25, 0.125, 0.0])
+    )
 
 
 @pytest.mark.parametrize(
     ("denoise", "last_step_size"), [(1.0, 0.0), (0.6, 0.0), (1.0, 0.04), (0.5, 0.1)]
 )
 def test_a_shift_keeps_the_ends(denoise: float, last_step_size: float) -> None:
-    plain, shifted = (sampling_times(6, denoise, shift, last_step_size) for shift in (1.0, 2.0))
+    plain, shifted = (sampling_sigmas(6, denoise, shift, last_step_size) for shift in (1.0, 2.0))
     ends = [0, -2, -1] if last_step_size else [0, -1]
     torch.testing.assert_close(shifted[ends], plain[ends])
     inner = slice(1, -2 if last_step_size else -1)
-    assert (shifted[inner] < plain[inner]).all()
-    assert shifted.diff().min() > 0
+    assert (shifted[inner] > plain[inner]).all()
+    assert shifted.diff().max() < 0
     assert len(shifted) == 7
 
 
 def test_a_shift_moves_the_noise_level_as_published() -> None:
     torch.testing.assert_close(
-        1 - sampling_times(4, shift=3.0)[2], torch.tensor(3 * 0.5 / (1 + 2 * 0.5))
+        sampling_sigmas(4, shift=3.0)[2], torch.tensor(3 * 0.5 / (1 + 2 * 0.5))
     )
     assert resolution_shift(1024, 256) == 2.0
     assert resolution_shift(100, 256) == 1.0

@@ -1,0 +1,109 @@
+"""What a checkpoint says besides its weights: the JSON that our safetensors files carry."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .config import FiTConfig
+
+METADATA_KEY = "fitv2"
+"""Key of the JSON in the metadata of a safetensors file."""
+PREVIEW_KINDS = ("linear", "products")
+
+
+@dataclass(frozen=True, slots=True)
+class LatentFormat:
+    """The scale of a model's latents, and how previews turn them into colours without a VAE.
+
+    Raises ``ValueError`` for an unknown ``preview_kind``.
+    """
+
+    scale_factor: float
+    """The model's latents are those of the VAE times this."""
+    latent_rgb_factors: list[list[float]] | None = None
+    """(features, 3), from features of a scaled latent to RGB in −1..1; None without previews."""
+    latent_rgb_factors_bias: list[float] | None = None
+    """(3,), added to the product; None means 0."""
+    preview_kind: str = "linear"
+    """What the features are: "linear", the latent's channels as they are, or "products", those of
+    ``preview.preview_features``."""
+
+    def __post_init__(self) -> None:
+        if self.preview_kind not in PREVIEW_KINDS:
+            raise ValueError(
+                f"unknown preview_kind {self.preview_kind!r}; there are {', '.join(PREVIEW_KINDS)}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields that are set, for JSON; ``from_dict`` reads them back."""
+        values = {key: value for key, value in asdict(self).items() if value is not None}
+        if self.latent_rgb_factors is None:
+            del values["preview_kind"]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], channels: int) -> LatentFormat:
+        """The format of a model with this many latent ``channels``.
+
+        Files from before ``preview_kind`` was written tell it by the number of factors: it exceeds
+        that of the channels for "products" alone. Raises ``TypeError`` for unknown fields.
+        """
+        products = len(values.get("latent_rgb_factors") or ()) > channels
+        return cls(**{"preview_kind": "products" if products else "linear", **values})
+
+
+SD_LATENT_FORMAT = LatentFormat(0.18215)
+"""Stable Diffusion 1.x latents: what a checkpoint without a latent format was trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """All that a checkpoint says besides its weights.
+
+    Raises ``ValueError`` where the number of class names is not the number of classes.
+    """
+
+    config: FiTConfig
+    class_names: Sequence[str] | None = None
+    """One name per class, in order of class id; None where the checkpoint has no names."""
+    latent_format: LatentFormat | None = None
+    """None means ``SD_LATENT_FORMAT``."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Free-form provenance: data, steps, recipe."""
+
+    def __post_init__(self) -> None:
+        if self.class_names is not None and len(self.class_names) != self.config.num_classes:
+            raise ValueError(
+                f"{len(self.class_names)} class names for {self.config.num_classes} classes"
+            )
+
+    def to_json(self) -> str:
+        parts: dict[str, Any] = {"config": asdict(self.config)}
+        if self.class_names is not None:
+            parts["class_names"] = list(self.class_names)
+        if self.latent_format is not None:
+            parts["latent_format"] = self.latent_format.to_dict()
+        if self.training:
+            parts["training"] = dict(self.training)
+        return json.dumps(parts, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Metadata:
+        """The reverse of ``to_json``. Raises ``ValueError`` for anything that it does not write."""
+        try:
+            parts = json.loads(text)
+            config = FiTConfig.from_dict(parts["config"])
+            latent_format = parts.get("latent_format")
+            return cls(
+                config=config,
+                class_names=parts.get("class_names"),
+                latent_format=None
+                if latent_format is None
+                else LatentFormat.from_dict(latent_format, config.in_channels),
+                training=parts.get("training", {}),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"malformed {METADATA_KEY!r} metadata: {error!r}") from None

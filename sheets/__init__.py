@@ -1,0 +1,1 @@
+"""Sheets of images: the one shared package that needs Pillow. The nodes and the trainer both use it."""

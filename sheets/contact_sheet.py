@@ -1,0 +1,325 @@
+"""Images of different sizes on one sheet: a grid with names of rows and columns, and captions."""
+
+from __future__ import annotations
+
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate, zip_longest
+
+from PIL import Image, ImageDraw, ImageFont
+
+FITTED, TRUE_SCALE = "fitted", "true relative scale"
+SCALES = (FITTED, TRUE_SCALE)
+
+SYSTEM_FONTS = (
+    "NotoSans-Regular.ttf",
+    "DejaVuSans.ttf",
+    "segoeui.ttf",
+    "Arial Unicode.ttf",
+    "arial.ttf",
+    "Arial.ttf",
+)
+"""Fonts of Linux, Windows and macOS that know many scripts; Pillow's own knows little but ASCII."""
+
+# Grey, so that neither a white image nor a black one loses its edges.
+PAPER, INK, FAINT = (224, 226, 228), (30, 30, 34), (88, 88, 94)
+# Sizes in pixels; all follow from that of the type.
+TYPE = 15
+SMALL, LARGE = 0.85 * TYPE, 1.5 * TYPE
+PADDING, GAP, LINE = round(1.6 * TYPE), round(1.1 * TYPE), round(1.35 * TYPE)
+TITLE_LINE = round(1.6 * LINE)
+NAME_WIDTH = 13 * TYPE
+MAX_LINES = 4
+MIN_SIDE = 8
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+@dataclass(frozen=True, slots=True)
+class SheetCell:
+    """An image and the caption under it, which breaks at " · " first."""
+
+    image: Image.Image
+    caption: str = ""
+
+
+Grid = Sequence[Sequence[SheetCell | None]]
+"""Rows of cells, which may differ in length; None is an empty place."""
+
+
+def contact_sheet(
+    grid: Grid,
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    *,
+    title: str = "",
+    scale: str = FITTED,
+    max_side: int = 4096,
+    cell_side: int = 256,
+    fonts: Sequence[str] = SYSTEM_FONTS,
+) -> Image.Image:
+    """One RGB image of a ``grid``; ``rows`` and ``columns`` are their names, where they have any.
+
+    "fitted" gives each image the area of a ``cell_side``² square; "true relative scale" resizes all by
+    the same factor, the largest to that area. No side of the sheet exceeds ``max_side`` pixels: images
+    shrink for it, type does not. The first of ``fonts`` that the system has is used, else Pillow's own.
+    Raises ``ValueError`` for a grid without images, names that are not one per row or column, an
+    unknown scale, and a ``max_side`` that leaves less than 8 pixels for an image.
+    """
+    count = sum(cell is not None for row in grid for cell in row)
+    if not count:
+        raise ValueError("A contact sheet needs at least one image.")
+    if scale not in SCALES:
+        raise ValueError(f"Unknown scale {scale!r}. Choose from {', '.join(SCALES)}.")
+    rows = _names("row", rows, len(grid))
+    columns = _names("column", columns, max(map(len, grid)))
+    side = float(cell_side)
+    while True:
+        layout = _Layout(grid, rows, columns, title, scale, side, tuple(fonts))
+        if max(layout.size) <= max_side:
+            return layout.draw()
+        side *= min(0.97, max_side / max(layout.size))
+        if side < MIN_SIDE:
+            raise ValueError(
+                f"{count} images with their names do not fit on {max_side} pixels: allow a larger "
+                "sheet, or compare fewer."
+            )
+
+
+def by_name(
+    cells: Iterable[tuple[str, str, SheetCell]],
+) -> tuple[list[list[SheetCell | None]], list[str], list[str]]:
+    """The grid, row names and column names of cells that come as (row, column, cell).
+
+    Rows and columns are in order of first appearance. Raises ``ValueError`` for two cells in one place.
+    """
+    places: dict[tuple[str, str], SheetCell] = {}
+    for row, column, cell in cells:
+        if (row, column) in places:
+            raise ValueError(f"Two images for row {row!r} and column {column!r} of a sheet.")
+        places[row, column] = cell
+    rows, columns = (list(dict.fromkeys(names)) for names in zip(*places, strict=True))
+    return [[places.get((row, column)) for column in columns] for row in rows], rows, columns
+
+
+def mosaic(grid: Sequence[Sequence[Image.Image | None]], gap: int = 1) -> Image.Image:
+    """Images of a grid at their own size, ``gap`` pixels apart on black, without names.
+
+    Rows and columns without images take no room. Raises ``ValueError`` where all are without.
+    """
+    grid = [row for row in grid if any(row)]
+    if not grid:
+        raise ValueError("A mosaic needs at least one image.")
+    columns = [column for column in zip_longest(*grid) if any(column)]
+    lefts, right = _positions([max(i.width for i in column if i) for column in columns], 0, gap)
+    tops, bottom = _positions([max(i.height for i in row if i) for row in grid], 0, gap)
+    sheet = Image.new("RGB", (right, bottom))
+    for left, column in zip(lefts, columns, strict=True):
+        for top, image in zip(tops, column, strict=True):
+            if image is not None:
+                sheet.paste(image, (left, top))
+    return sheet
+
+
+def _names(what: str, names: Sequence[str], count: int) -> Sequence[str]:
+    if names and len(names) != count:
+        raise ValueError(f"{len(names)} {what} names for {count} {what}s of a sheet.")
+    return [" ".join(name.split()) for name in names] or [""] * count
+
+
+def _positions(sizes: Sequence[int], start: int = 0, gap: int = GAP) -> tuple[list[int], int]:
+    """Where things of these sizes begin, a ``gap`` apart, and where the last one ends."""
+    starts = list(accumulate(sizes, lambda at, size: at + size + gap, initial=start))
+    return starts[:-1], starts[-1] - gap
+
+
+class _Placed:
+    """A cell at its size on the sheet."""
+
+    def __init__(self, cell: SheetCell, factor: float, font: Font) -> None:
+        self.image = cell.image
+        width, height = (max(round(side * factor), 1) for side in cell.image.size)
+        self.size = width, height
+        # As wide as the image, or as the longest part of the caption that stays together, if not
+        # too long.
+        parts = _writable(cell.caption, font).split(" · ")
+        longest = max(font.getlength(part) for part in parts)
+        self.width = max(width, round(min(longest, NAME_WIDTH)) + 1)
+        self.caption = _wrap(cell.caption, font, self.width, " · ")
+
+    def resized(self) -> Image.Image:
+        image = self.image.convert("RGB")
+        if image.size == self.size:
+            return image
+        # Bicubic keeps an image that was drawn pixel by pixel sharp; Lanczos averages when it reduces.
+        reduces = self.size[0] < image.width
+        how = Image.Resampling.LANCZOS if reduces else Image.Resampling.BICUBIC
+        return image.resize(self.size, how)
+
+
+class _Layout:
+    """Where everything stands on a sheet whose images have the area of a ``side``² square."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        rows: Sequence[str],
+        columns: Sequence[str],
+        title: str,
+        scale: str,
+        side: float,
+        fonts: tuple[str, ...],
+    ) -> None:
+        self.font, self.small, self.large = (_font(size, fonts) for size in (TYPE, SMALL, LARGE))
+        self.grid = self._placed(grid, scale, side)
+        self.widths = [
+            max((cell.width for cell in column if cell), default=0)
+            for column in zip_longest(*self.grid)
+        ]
+        self.name_width = _name_width(rows, self.font)
+        self.row_names = [self._lines(name, self.name_width) for name in rows]
+        self.column_names = [
+            self._lines(name, width) for name, width in zip(columns, self.widths, strict=True)
+        ]
+        left = PADDING + (self.name_width + GAP if self.name_width else 0)
+        self.lefts, right = _positions(self.widths, left)
+        self.title = _wrap(title, self.large, right - PADDING) if title else []
+        self.tops, bottom = _positions(self._heights(), self._top())
+        self.size = right + PADDING, bottom + PADDING
+
+    def _placed(self, grid: Grid, scale: str, side: float) -> list[list[_Placed | None]]:
+        """Every cell at its size."""
+        largest = max(_area(cell) for row in grid for cell in row if cell)
+
+        def placed(cell: SheetCell) -> _Placed:
+            area = largest if scale == TRUE_SCALE else _area(cell)
+            return _Placed(cell, side / area**0.5, self.small)
+
+        return [[cell and placed(cell) for cell in row] for row in grid]
+
+    def _lines(self, name: str, width: float) -> list[str]:
+        return _wrap(name, self.font, width) if name else []
+
+    def _top(self) -> int:
+        """Where the first row begins: below the title and the names of the columns."""
+        top = PADDING + TITLE_LINE * len(self.title)
+        name_lines = max(map(len, self.column_names))
+        return top + (LINE * name_lines + GAP // 2 if name_lines else 0)
+
+    def _heights(self) -> list[int]:
+        heights = []
+        for row, name in zip(self.grid, self.row_names, strict=True):
+            captions = max((len(cell.caption) for cell in row if cell), default=0)
+            heights.append(max(_image_height(row) + LINE * captions, LINE * len(name)))
+        return heights
+
+    def draw(self) -> Image.Image:
+        sheet = Image.new("RGB", self.size, PAPER)
+        pen = ImageDraw.Draw(sheet)
+        for i, line in enumerate(self.title):
+            pen.text((PADDING, PADDING * 0.7 + i * LINE * 1.6), line, INK, self.large)
+        for left, width, name in zip(self.lefts, self.widths, self.column_names, strict=True):
+            top = self._top() - GAP // 2 - LINE * len(name)
+            _write(pen, name, left + width / 2, top, INK, self.font, "ma")
+        for top, row, name in zip(self.tops, self.grid, self.row_names, strict=True):
+            height = _image_height(row)
+            middle = top + max(0, (height - LINE * len(name)) / 2)
+            _write(pen, name, PADDING + self.name_width, middle, INK, self.font, "ra")
+            for left, width, cell in zip(self.lefts, self.widths, row, strict=False):
+                if cell is not None:
+                    self._draw_cell(sheet, pen, cell, left, width, top + height)
+        return sheet
+
+    def _draw_cell(
+        self,
+        sheet: Image.Image,
+        pen: ImageDraw.ImageDraw,
+        cell: _Placed,
+        left: int,
+        width: int,
+        bottom: int,
+    ) -> None:
+        """In the middle of its column, with the image's lower edge at ``bottom``."""
+        left += (width - cell.width) // 2
+        image_left = left + (cell.width - cell.size[0]) // 2
+        sheet.paste(cell.resized(), (image_left, bottom - cell.size[1]))
+        middle = left + cell.width / 2
+        _write(pen, cell.caption, middle, bottom + 0.2 * LINE, FAINT, self.small, "ma")
+
+
+def _area(cell: SheetCell) -> int:
+    return cell.image.width * cell.image.height
+
+
+def _image_height(row: Sequence[_Placed | None]) -> int:
+    """The height of the tallest image; all stand on one line, and their captions below it."""
+    return max((cell.size[1] for cell in row if cell), default=0)
+
+
+def _name_width(names: Sequence[str], font: Font) -> int:
+    """Room for row names: for the longest, or the longest word, within reason."""
+    names = [_writable(name, font) for name in names]
+    longest = max(font.getlength(name) for name in names)
+    longest_word = max(font.getlength(word) for name in names for word in name.split(" "))
+    return round(min(longest, max(NAME_WIDTH, longest_word), 2 * NAME_WIDTH))
+
+
+def _write(
+    pen: ImageDraw.ImageDraw,
+    lines: Sequence[str],
+    x: float,
+    y: float,
+    ink: tuple[int, int, int],
+    font: Font,
+    anchor: str,
+) -> None:
+    for i, line in enumerate(lines):
+        pen.text((x, y + i * LINE), line, ink, font, anchor=anchor)
+
+
+@lru_cache
+def _font(size: float, fonts: tuple[str, ...]) -> Font:
+    for name in fonts:
+        try:
+            return ImageFont.truetype(name, size)
+        except OSError:
+            continue
+    return ImageFont.load_default(size)
+
+
+def _writable(text: str, font: Font) -> str:
+    """``text`` on one line, in letters that the font has: Pillow's own gets × as x and é as e."""
+    text = " ".join(text.split())
+    if not isinstance(font, ImageFont.FreeTypeFont) or font.getname()[0] != "Aileron":
+        return text
+    plain = text.translate({ord("×"): "x", ord("–"): "-", ord("—"): "-", ord("…"): "..."})
+    return "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
+
+
+def _wrap(text: str, font: Font, width: float, separator: str = " ") -> list[str]:
+    """Lines of ``text`` within ``width``, broken at ``separator``; at least one, at most four.
+
+    What is longer is cut, with an ellipsis.
+    """
+    lines: list[str] = []
+    for part in _writable(text, font).split(separator):
+        if lines and font.getlength(lines[-1] + separator + part) <= width:
+            lines[-1] += separator + part
+        else:
+            lines.append(part)
+    if len(lines) > MAX_LINES:
+        lines = [*lines[: MAX_LINES - 1], lines[MAX_LINES - 1] + _writable("…", font)]
+    return [_cut(line, font, width) for line in lines]
+
+
+def _cut(line: str, font: Font, width: float) -> str:
+    """The longest beginning of ``line`` that fits with an ellipsis, or all of it."""
+    if font.getlength(line) <= width + 1:
+        return line
+    dots = _writable("…", font)
+    lengths = range(len(line))
+    fitting = bisect_right(lengths, width, key=lambda n: font.getlength(line[:n] + dots)) - 1
+    return line[: max(fitting, 0)] + dots
