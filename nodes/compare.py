@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..comfyui_fitv2.labels import split_list
 from ..comfyui_fitv2.pixels import from_bytes, to_bytes
-from ..comfyui_fitv2.resolution import TOKEN_PIXELS
-from ..sheets import FITTED, SCALES, TRUE_SCALE, SheetCell, contact_sheet
+from ..comfyui_fitv2.resolution import describe_size
+from ..sheets.contact_sheet import FITTED, SCALES, TRUE_SCALE, SheetCell, contact_sheet
 from .sweep import FIT_SWEEP, Sweep
 
 
@@ -108,10 +108,8 @@ class FiTCompareSheet(io.ComfyNode):
 
 def _cell(image: Tensor) -> SheetCell:
     """An image (H, W, 3 or 4) of the host, with its size as caption."""
-    height, width = image.shape[:2]
-    tokens = (width // TOKEN_PIXELS) * (height // TOKEN_PIXELS)
-    picture = Image.fromarray(to_bytes(image[..., :3].movedim(-1, -3)))
-    return SheetCell(picture, f"{width} × {height} px · {tokens} tokens")
+    pixels = Image.fromarray(to_bytes(image[..., :3].movedim(-1, -3)))
+    return SheetCell(pixels, describe_size(*pixels.size))
 
 
 def _layout(

@@ -76,7 +76,7 @@ class FiTExtrapolation(io.ComfyNode):
                 io.Model.Output(tooltip="The model with this method, for any sampler."),
                 io.String.Output(
                     "report",
-                    tooltip="What the method does to the connected latent, or where it starts to act.",
+                    tooltip="What the method does to the connected latent, or where it acts.",
                 ),
             ],
         )

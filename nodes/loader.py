@@ -18,7 +18,7 @@ class FiTLoader(io.ComfyNode):
             node_id="FiTLoader",
             display_name="FiT Loader",
             category="FiT",
-            description="Loads a FiTv2 checkpoint as a MODEL for stock sampler, LoRA and merge nodes.",
+            description="Loads a FiTv2 checkpoint as a MODEL for stock samplers, LoRAs and merges.",
             search_aliases=[
                 "fitv2",
                 "flexible vision transformer",

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..comfyui_fitv2.solvers import SOLVERS
-from ..sheets import mosaic
+from ..sheets.contact_sheet import mosaic
 from . import host, inputs
 from .sweep import FIT_SWEEP, Sweep, SweepCell
 
