@@ -1,4 +1,4 @@
-"""What the pack uses of ComfyUI is what its list says, is there, and is used by no node directly."""
+"""The list of what the pack uses of ComfyUI is complete, and a ComfyUI has all of it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def test_the_list_names_what_is_used() -> None:
 
 
 def test_no_node_uses_internals_directly() -> None:
-    assert {path.name: used for path in NODES.glob("*.py") if (used := [*internals_used(path)])} == {}
+    assert {
+        path.name: used for path in NODES.glob("*.py") if (used := [*internals_used(path)])
+    } == {}
 
 
 def test_a_comfyui_has_all_that_is_listed() -> None:
