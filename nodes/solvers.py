@@ -91,7 +91,7 @@ class FiTSolver(io.ComfyNode):
     @classmethod
     def execute(cls, solver: str, **options: float | str) -> io.NodeOutput:
         its_own = {k: value for k, value in options.items() if k in SOLVERS[solver].options}
-        return io.NodeOutput(host.sampler(solver, **its_own))
+        return io.NodeOutput(host.sampler(solver, its_own))
 
 
 class FiTScheduler(io.ComfyNode):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -71,16 +71,15 @@ def sample(
     samples = comfy.sample.fix_empty_latent_channels(
         model, latent["samples"], latent.get("downscale_ratio_spacial")
     )
-    noise = comfy.sample.prepare_noise(samples, settings.seed, latent.get("batch_index"))
     sampled = _sample(
         model,
         settings,
-        (positive, negative),
-        noise,
+        positive,
+        negative,
         samples,
-        sampler(settings.solver),
         step_callback(model, settings.steps),
-        latent.get("noise_mask"),
+        noise_mask=latent.get("noise_mask"),
+        batch_index=latent.get("batch_index"),
     )
     kept = {k: value for k, value in latent.items() if not k.startswith("downscale_ratio")}
     return {**kept, "samples": sampled}  # pyright: ignore[reportReturnType]
@@ -102,40 +101,31 @@ def sample_packed(
     """
     channels = model.model.latent_format.latent_channels
     empty = [torch.zeros(1, channels, *size) for size in sizes]
-    noise = [comfy.sample.prepare_noise(x, settings.seed) for x in empty]
-    conditionings = (positive, negative)
-    if len(sizes) == 1:  # not a pack to the host
+    if len(empty) == 1:  # not a pack to the host
         model = with_extrapolation(model, extrapolations[0])
-        solver = sampler(settings.solver)
-        return [_sample(model, settings, conditionings, noise[0], empty[0], solver, callback)]
-    sampled = _sample(
-        with_extrapolation(model, tuple(extrapolations)),
-        settings,
-        conditionings,
-        NestedTensor(noise),
-        NestedTensor(empty),
-        sampler(settings.solver, [x.shape for x in empty]),
-        callback,
-    )
-    return sampled.unbind()
+        return [_sample(model, settings, positive, negative, empty[0], callback)]
+    model = with_extrapolation(model, tuple(extrapolations))
+    return _sample(model, settings, positive, negative, NestedTensor(empty), callback).unbind()
 
 
 def _sample(
     model: ModelPatcher,
     settings: SamplingSettings,
-    conditionings: tuple[Conditioning, Conditioning],
-    noise: Latents,
+    positive: Conditioning,
+    negative: Conditioning,
     latents: Latents,
-    solver: KSAMPLER,
     callback: StepCallback,
     noise_mask: Tensor | None = None,
+    batch_index: list[int] | None = None,
 ) -> Latents:
-    positive, negative = conditionings
+    packed = isinstance(latents, NestedTensor)
+    images = latents.unbind() if packed else [latents]
+    noise = [comfy.sample.prepare_noise(x, settings.seed, batch_index) for x in images]
     return comfy.sample.sample_custom(
         model,
-        noise,
+        NestedTensor(noise) if packed else noise[0],
         settings.guidance_scale,
-        solver,
+        sampler(settings.solver, shapes=[x.shape for x in images] if packed else None),
         schedule(settings.solver, settings.steps, settings.denoise),
         positive,
         negative,
@@ -147,14 +137,18 @@ def _sample(
     )
 
 
-def sampler(solver: str, shapes: Sequence[Sequence[int]] | None = None, **options: Any) -> KSAMPLER:
+def sampler(
+    solver: str,
+    options: Mapping[str, float | str] | None = None,
+    shapes: Sequence[Sequence[int]] | None = None,
+) -> KSAMPLER:
     """A solver, a key of ``SOLVERS``, with its options, as the host's SAMPLER.
 
     The noise of a stochastic one comes from the seed after that of the starting noise. For packed
     latents their ``shapes`` must be given: then every image gets the noise that it would have
     alone."""
     facts = SOLVERS[solver]
-    integrate = solver_named(solver, **options)
+    integrate = solver_named(solver, **(options or {}))
 
     def sample(
         model: Callable[..., Tensor],
