@@ -24,11 +24,11 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file
+from support.live_client import LiveClient
 from torch import Tensor
 from tqdm import tqdm
 
 from comfyui_fitv2 import FiTConfig, LoadedModel, load_checkpoint, sample
-from devkit.client import Client
 from devkit.environment import DEV, ROOT, find_host
 from devkit.server import Server
 
@@ -93,7 +93,7 @@ def _compare(
     rounds: int,
     progress: Callable[[], object],
 ) -> str:
-    client = Client(server.url)
+    client = LiveClient(server.url)
     times: dict[str, list[float]] = {"sample()": [], "KSampler": [], "with previews": []}
     difference = 0.0
     for turn in range(WARM_UP + rounds):
@@ -119,7 +119,7 @@ def _compare(
 
 
 def _draw_in_host(
-    server: Server, client: Client, subject: Subject, seed: int, preview_method: str
+    server: Server, client: LiveClient, subject: Subject, seed: int, preview_method: str
 ) -> tuple[Tensor, float]:
     """Latents in the host's scale, and the seconds that KSampler took."""
     sampler = {

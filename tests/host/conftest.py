@@ -11,10 +11,10 @@ import torch
 from host.graph import Graph, Output
 from host.reference import SCALE
 from safetensors.torch import load_file
+from support.live_client import LiveClient
 from torch import Tensor
 
 from comfyui_fitv2 import FiT, Metadata, load_checkpoint, save_checkpoint
-from devkit.client import Client
 from devkit.environment import Host
 from devkit.server import Server
 
@@ -42,8 +42,8 @@ def server(
 
 
 @pytest.fixture
-def client(server: Server) -> Iterator[Client]:
-    yield Client(server.url)
+def client(server: Server) -> Iterator[LiveClient]:
+    yield LiveClient(server.url)
     assert server.is_running()
 
 
@@ -61,7 +61,7 @@ def graph() -> Graph:
 class Latents:
     """Runs graphs and reads latents of their outputs, in the model's scale."""
 
-    def __init__(self, server: Server, client: Client) -> None:
+    def __init__(self, server: Server, client: LiveClient) -> None:
         self._server = server
         self._client = client
 
@@ -80,5 +80,5 @@ class Latents:
 
 
 @pytest.fixture
-def latents(server: Server, client: Client) -> Latents:
+def latents(server: Server, client: LiveClient) -> Latents:
     return Latents(server, client)
