@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from host.graph import Graph
 from PIL import Image, ImageDraw
+from support.live_client import LiveClient
 
-from devkit.client import Client
 from devkit.server import Server
 
 ROOT = Path(__file__).parent.parent.parent
@@ -65,7 +65,7 @@ def command(folder: Path, line: str, *more: str) -> None:
 
 
 def test_a_folder_of_photos_becomes_classes_in_the_host(
-    server: Server, client: Client, tmp_path: Path
+    server: Server, client: LiveClient, tmp_path: Path
 ) -> None:
     make_photos(tmp_path / "photos")
     command(

@@ -12,9 +12,10 @@ import pytest
 from host.graph import Graph
 from PIL import Image
 from support.broken_checkpoints import BROKEN, Broken
+from support.live_client import LiveClient
 
 from comfyui_fitv2 import DEFAULT_SOLVER, SOLVERS
-from devkit.client import Client, PromptError
+from devkit.client import PromptError
 from devkit.environment import PACK_NAME
 from devkit.workflow import to_prompt
 
@@ -36,7 +37,7 @@ WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 
 
 @pytest.mark.parametrize("name", NODES)
-def test_a_node_is_listed_described_and_searchable(client: Client, name: str) -> None:
+def test_a_node_is_listed_described_and_searchable(client: LiveClient, name: str) -> None:
     info = client.get(f"/object_info/{name}")[name]
     assert info["python_module"] == f"custom_nodes.{PACK_NAME}"
     assert info["category"] == "FiT"
@@ -51,12 +52,12 @@ def test_a_node_is_listed_described_and_searchable(client: Client, name: str) ->
     assert all(info["output_tooltips"])
 
 
-def help_page(client: Client, name: str) -> str:
+def help_page(client: LiveClient, name: str) -> str:
     return client.request(f"/extensions/{PACK_NAME}/docs/{name}.md").decode()
 
 
 @pytest.mark.parametrize("name", NODES)
-def test_a_node_has_a_help_page_with_all_its_inputs(client: Client, name: str) -> None:
+def test_a_node_has_a_help_page_with_all_its_inputs(client: LiveClient, name: str) -> None:
     page = help_page(client, name)
     info = client.get(f"/object_info/{name}")[name]
     for group in ("required", "optional"):
@@ -66,7 +67,7 @@ def test_a_node_has_a_help_page_with_all_its_inputs(client: Client, name: str) -
 
 @pytest.mark.parametrize("name", ["FiTSampler", "FiTSolver"])
 def test_tooltip_and_help_page_describe_each_solver_by_its_summary(
-    client: Client, name: str
+    client: LiveClient, name: str
 ) -> None:
     solver = client.get(f"/object_info/{name}")[name]["input"]["required"]["solver"][1]
     page = " ".join(help_page(client, name).split())
@@ -78,14 +79,16 @@ def test_tooltip_and_help_page_describe_each_solver_by_its_summary(
         assert f"**{key}**: {facts.summary}" in page
 
 
-def test_a_sweep_offers_the_solvers_whose_steps_do_not_depend_on_the_batch(client: Client) -> None:
+def test_a_sweep_offers_the_solvers_whose_steps_do_not_depend_on_the_batch(
+    client: LiveClient,
+) -> None:
     inputs = client.get("/object_info/FiTSweepSampler")["FiTSweepSampler"]["input"]["required"]
     offered = inputs["solver"][1]["options"]
     assert offered == [key for key, facts in SOLVERS.items() if not facts.adaptive]
     assert "dopri5" not in offered
 
 
-def test_the_pack_has_no_other_nodes(client: Client) -> None:
+def test_the_pack_has_no_other_nodes(client: LiveClient) -> None:
     ours = [
         name
         for name, info in client.get("/object_info").items()
@@ -94,7 +97,7 @@ def test_the_pack_has_no_other_nodes(client: Client) -> None:
     assert sorted(ours) == sorted(NODES)
 
 
-def test_the_bundled_models_are_listed(client: Client) -> None:
+def test_the_bundled_models_are_listed(client: LiveClient) -> None:
     assert (
         "fitv2_flags256.safetensors"
         in client.get("/object_info/FiTLoader")["FiTLoader"]["input"]["required"]["checkpoint"][1][
@@ -107,7 +110,7 @@ def test_the_bundled_models_are_listed(client: Client) -> None:
     )
 
 
-def test_the_template_browser_finds_the_workflows_and_their_thumbnails(client: Client) -> None:
+def test_the_template_browser_finds_the_workflows_and_their_thumbnails(client: LiveClient) -> None:
     assert sorted(client.get("/workflow_templates")[PACK_NAME]) == [path.stem for path in WORKFLOWS]
     for path in WORKFLOWS:
         assert client.get(f"/api/workflow_templates/{PACK_NAME}/{path.name}") == json.loads(
@@ -120,7 +123,9 @@ def test_the_template_browser_finds_the_workflows_and_their_thumbnails(client: C
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
-def test_a_shared_workflow_runs_unchanged_except_for_its_length(client: Client, path: Path) -> None:
+def test_a_shared_workflow_runs_unchanged_except_for_its_length(
+    client: LiveClient, path: Path
+) -> None:
     workflow = json.loads(path.read_text(encoding="utf-8"))
     prompt = to_prompt(workflow, client.get("/object_info"))
     for node in prompt.values():
@@ -143,7 +148,7 @@ def test_a_shared_workflow_runs_unchanged_except_for_its_length(client: Client, 
     [("fit_sampler", "Italy"), ("fit_sampler", "Brazil"), ("ksampler", "France")],
 )
 def test_previews_come_at_every_step_in_the_colours_of_the_image(
-    graph: Graph, client: Client, sampler: str, flag: str
+    graph: Graph, client: LiveClient, sampler: str, flag: str
 ) -> None:
     loader = graph.loader()
     node = getattr(graph, sampler)(
@@ -165,7 +170,7 @@ def test_previews_come_at_every_step_in_the_colours_of_the_image(
     assert difference.mean() < 0.1
 
 
-def test_sampling_can_be_interrupted_and_started_again(graph: Graph, client: Client) -> None:
+def test_sampling_can_be_interrupted_and_started_again(graph: Graph, client: LiveClient) -> None:
     loader = graph.loader()
     node = graph.fit_sampler(loader[0], graph.label(loader[0]), graph.size()[0], steps=1000)
     graph.add("PreviewImage", images=graph.decoded(node[0])[0])
@@ -183,7 +188,7 @@ def test_sampling_can_be_interrupted_and_started_again(graph: Graph, client: Cli
     assert not client.run(graph.prompt).interrupted
 
 
-def test_the_label_node_tells_how_it_understood_the_text(graph: Graph, client: Client) -> None:
+def test_the_label_node_tells_how_it_understood_the_text(graph: Graph, client: LiveClient) -> None:
     label = graph.label(graph.loader()[0], "france;  75; MOLDOVA")
     shown = graph.add("PreviewAny", source=label[2])
     assert client.run(graph.prompt).outputs[shown.id]["text"] == [
@@ -213,7 +218,7 @@ def test_the_label_node_tells_how_it_understood_the_text(graph: Graph, client: C
     ],
 )
 def test_the_resolution_node_reports_its_size(
-    graph: Graph, client: Client, latents, inputs: dict, size: tuple[int, int], report: str
+    graph: Graph, client: LiveClient, latents, inputs: dict, size: tuple[int, int], report: str
 ) -> None:
     node = graph.add(
         "FiTResolution",
@@ -232,7 +237,7 @@ def test_the_resolution_node_reports_its_size(
     assert latents(graph, node[0]).shape == (2, 4, size[1] // 8, size[0] // 8)
 
 
-def refuse(graph: Graph, client: Client, node_type: str, message: str) -> None:
+def refuse(graph: Graph, client: LiveClient, node_type: str, message: str) -> None:
     """Check that the node that was added last, of this type, stops the prompt with a message."""
     graph.add("PreviewAny", source=[list(graph.prompt)[-1], 0])
     with pytest.raises(PromptError, match=message) as error:
@@ -242,7 +247,7 @@ def refuse(graph: Graph, client: Client, node_type: str, message: str) -> None:
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda b: b.name)
 def test_a_broken_checkpoint_gets_a_clear_error_and_the_host_stays_up(
-    graph: Graph, client: Client, server, tmp_path: Path, broken: Broken
+    graph: Graph, client: LiveClient, server, tmp_path: Path, broken: Broken
 ) -> None:
     made_by_code = tmp_path / "made_by_code"
     (server.base / "models" / "fit" / broken.name).write_bytes(broken.content(made_by_code))
@@ -251,7 +256,7 @@ def test_a_broken_checkpoint_gets_a_clear_error_and_the_host_stays_up(
     assert not made_by_code.exists()
 
 
-def test_an_unknown_class_is_refused_before_sampling(graph: Graph, client: Client) -> None:
+def test_an_unknown_class_is_refused_before_sampling(graph: Graph, client: LiveClient) -> None:
     loader = graph.loader()
     graph.fit_sampler(loader[0], graph.label(loader[0], "Filland"), graph.size()[0])
     refuse(
@@ -262,7 +267,9 @@ def test_an_unknown_class_is_refused_before_sampling(graph: Graph, client: Clien
     )
 
 
-def test_text_conditioning_is_refused_with_the_node_to_use(graph: Graph, client: Client) -> None:
+def test_text_conditioning_is_refused_with_the_node_to_use(
+    graph: Graph, client: LiveClient
+) -> None:
     loader = graph.loader()
     text = graph.add("LotusConditioning")
     graph.ksampler(loader[0], graph.label(loader[0]), graph.size()[0], positive=text[0])
@@ -274,13 +281,13 @@ def test_text_conditioning_is_refused_with_the_node_to_use(graph: Graph, client:
     )
 
 
-def test_labels_of_another_model_are_refused(graph: Graph, client: Client) -> None:
+def test_labels_of_another_model_are_refused(graph: Graph, client: LiveClient) -> None:
     loader, other = graph.loader(), graph.loader("ten_classes.safetensors")
     graph.ksampler(loader[0], graph.label(other[0], "3"), graph.size()[0])
     refuse(graph, client, "KSampler", "model of 10 classes, and this one has 256")
 
 
-def test_more_labels_than_images_are_refused(graph: Graph, client: Client) -> None:
+def test_more_labels_than_images_are_refused(graph: Graph, client: LiveClient) -> None:
     loader = graph.loader()
     graph.fit_sampler(
         loader[0], graph.label(loader[0], "France; Italy; Japan"), graph.size(batch_size=2)[0]
@@ -289,7 +296,7 @@ def test_more_labels_than_images_are_refused(graph: Graph, client: Client) -> No
 
 
 def test_a_checkpoint_that_is_not_there_is_refused_by_the_host(
-    graph: Graph, client: Client
+    graph: Graph, client: LiveClient
 ) -> None:
     graph.add("PreviewAny", source=graph.loader("nowhere.safetensors")[0])
     with pytest.raises(PromptError, match=r"nowhere.safetensors"):

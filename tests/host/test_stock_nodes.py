@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from host.graph import VAE, Graph, Node
+from support.live_client import LiveClient
 
-from devkit.client import Client, PromptError
+from devkit.client import PromptError
 from devkit.workflow import WIDGET_TYPES
 
 SMALL = 96, 64
@@ -53,7 +54,7 @@ def applied(graph: Graph, loader: Node, name: str, info: dict[str, Any]) -> Node
     return graph.add(name, **inputs)
 
 
-def test_every_stock_model_node_works_on_a_fit(client: Client) -> None:
+def test_every_stock_model_node_works_on_a_fit(client: LiveClient) -> None:
     object_info = client.get("/object_info")
     tried, failed = [], {}
     for name in model_patching_nodes(object_info):
@@ -82,7 +83,7 @@ def test_every_stock_model_node_works_on_a_fit(client: Client) -> None:
     } == {}
 
 
-def test_every_stock_sampler_and_scheduler_works(client: Client, latents) -> None:
+def test_every_stock_sampler_and_scheduler_works(client: LiveClient, latents) -> None:
     choices = client.get("/object_info/KSampler")["KSampler"]["input"]["required"]
     samplers, schedulers = choices["sampler_name"][0], choices["scheduler"][0]
     assert len(samplers) > 30
