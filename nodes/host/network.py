@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -65,30 +65,31 @@ class HostFiT(FiT):
         class ids (batch,). For images of K sizes ``x`` is a list of K tensors (batch, C, H_i, W_i),
         the class ids are (batch, K), and a list comes back.
         """
-        options = transformer_options or {}
-        wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
+        transformer_options = transformer_options or {}
+        wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, transformer_options)
         predict = self._predict if isinstance(x, Tensor) else self._predict_packed
         return WrapperExecutor.new_class_executor(predict, self, wrappers).execute(
-            x, timestep, kwargs[CLASS_IDS], options
+            x, timestep, kwargs[CLASS_IDS], transformer_options
         )
 
     def _predict(
-        self, x: Tensor, timestep: Tensor, y: Tensor, options: TransformerOptions
+        self, x: Tensor, timestep: Tensor, y: Tensor, transformer_options: TransformerOptions
     ) -> Tensor:
         tokens, grid = self._tokens(x)
         t = self._time(timestep)
-        out = self.transform(tokens, t, y, self._batch(grid, t, options), _block_runner(options))
+        batch = self._batch(grid, t, transformer_options)
+        out = self.transform(tokens, t, y, batch, _block_runner(transformer_options))
         return self._image(out, grid, x)
 
     def _predict_packed(
-        self, x: list[Tensor], timestep: Tensor, y: Tensor, options: TransformerOptions
+        self, x: list[Tensor], timestep: Tensor, y: Tensor, transformer_options: TransformerOptions
     ) -> list[Tensor]:
         tokens, grids = zip(*(self._tokens(images) for images in x), strict=True)
         rows = len(y)  # packs in the batch, such as one for the class and one for the null class
         t = self._time(timestep).repeat_interleave(len(x))
-        batch = self._packed_batch(grids * rows, t, options)
+        batch = self._packed_batch(grids * rows, t, transformer_options)
         pack = torch.cat([images[row] for row in range(rows) for images in tokens])[None]
-        out = self.transform(pack, t, y.flatten(), batch, _block_runner(options))
+        out = self.transform(pack, t, y.flatten(), batch, _block_runner(transformer_options))
         lengths = [height * width for height, width in grids]
         parts = out[0].view(rows, sum(lengths), -1).split(lengths, dim=1)
         return [self._image(*image) for image in zip(parts, grids, x, strict=True)]
@@ -109,8 +110,9 @@ class HostFiT(FiT):
         out = unpatchify(tokens, grid, self.config.patch_size)[..., :height, :width]
         return out if self.flow.predicts_noise else -out
 
-    # TorchCompileModel drops all guards on transformer_options, so whatever a graph reads from them
-    # stays in it. They are read in untraced functions only.
+    # TorchCompileModel drops all guards whose names hold "transformer_options": whatever a graph
+    # reads from them stays in it, and so they are read in untraced functions only. Under another
+    # name a traced function would compile again whenever they change, which is at every step.
 
     @untraced
     def _batch(self, grid: tuple[int, int], t: Tensor, options: TransformerOptions) -> UniformBatch:
@@ -140,11 +142,11 @@ def _positions(options: TransformerOptions) -> tuple[Pair, Pair]:
 
 
 def _attention(options: TransformerOptions) -> Attention:
-    return partial(_host_attention, options)
+    return partial(_host_attention, transformer_options=options)
 
 
 def _host_attention(
-    options: TransformerOptions, query: Tensor, key: Tensor, value: Tensor
+    query: Tensor, key: Tensor, value: Tensor, transformer_options: TransformerOptions
 ) -> Tensor:
     return optimized_attention(
         query,
@@ -153,32 +155,34 @@ def _host_attention(
         query.shape[1],
         skip_reshape=True,
         skip_output_reshape=True,
-        transformer_options=options,
+        transformer_options=transformer_options,
     )
 
 
 @untraced
-def _block_runner(options: TransformerOptions) -> RunBlock | None:
-    """Runs the blocks that other nodes have put in the place of ours; None where there are none."""
-    replacements = options.get("patches_replace", {}).get("dit", {})
+def _block_runner(transformer_options: TransformerOptions) -> RunBlock | None:
+    """Runs the blocks that other nodes put in the place of ours; None where there are none."""
+    replacements = transformer_options.get("patches_replace", {}).get("dit", {})
     if not replacements:
         return None
+    return partial(_run_block, replacements=replacements, transformer_options=transformer_options)
 
-    def run_block(
-        index: int,
-        block: nn.Module,
-        x: Tensor,
-        conditioning: Tensor,
-        shared_modulation: Tensor | float,
-        batch: TokenBatch,
-    ) -> Tensor:
-        def original(args: dict[str, Any]) -> dict[str, Any]:
-            return {"img": block(args["img"], args["vec"], shared_modulation, batch)}
 
-        args = {"img": x, "vec": conditioning, "transformer_options": options}
-        replacement = replacements.get(("double_block", index))
-        if replacement is None:
-            return original(args)["img"]
-        return replacement(args, {"original_block": original})["img"]
+def _run_block(
+    index: int,
+    block: nn.Module,
+    x: Tensor,
+    conditioning: Tensor,
+    shared_modulation: Tensor | float,
+    batch: TokenBatch,
+    *,
+    replacements: dict[tuple[str, int], Callable[..., dict[str, Any]]],
+    transformer_options: TransformerOptions,
+) -> Tensor:
+    def original(args: dict[str, Any]) -> dict[str, Any]:
+        return {"img": block(args["img"], args["vec"], shared_modulation, batch)}
 
-    return run_block
+    args = {"img": x, "vec": conditioning, "transformer_options": transformer_options}
+    if ("double_block", index) not in replacements:
+        return original(args)["img"]
+    return replacements["double_block", index](args, {"original_block": original})["img"]
