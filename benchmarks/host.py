@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from host.graph import Graph
 from safetensors.torch import load_file
+from support.graph import Graph
 from support.live_client import LiveClient
 from torch import Tensor
 from tqdm import tqdm

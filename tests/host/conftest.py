@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from host.graph import Graph, Output
 from host.reference import SCALE
 from safetensors.torch import load_file
+from support.graph import Graph, Output
 from support.live_client import LiveClient
 from torch import Tensor
 

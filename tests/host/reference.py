@@ -5,21 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from support.graph import GUIDANCE_SCALE, SEED, STEPS
 from torch import Tensor
 
 from comfyui_fitv2 import FiT, sample
 from comfyui_fitv2.metadata import SD_LATENT_FORMAT
 
 TOLERANCE = 1e-4
-STEPS = 4
-"""Steps of the graphs, unless a test asks for others."""
-GUIDANCE_SCALE = 2.0
-"""Guidance scale of the graphs, unless a test asks for another."""
 SCALE = SD_LATENT_FORMAT.scale_factor
 """Factor from the host's latents to the model's, the same for all models of these tests."""
 FRANCE, ITALY, FINLAND = 76, 110, 75
 HEIGHT, WIDTH = 16, 24
-SEED = 7
 
 
 def noise(batch: int = 1, height: int = HEIGHT, width: int = WIDTH) -> Tensor:

@@ -7,17 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from host.graph import Graph, Node
-from host.reference import (
-    FRANCE,
-    GUIDANCE_SCALE,
-    STEPS,
-    TOLERANCE,
-    distance,
-    noise,
-    sampled,
-    solver_noise,
-)
+from host.reference import FRANCE, TOLERANCE, distance, noise, sampled, solver_noise
+from support.graph import GUIDANCE_SCALE, STEPS, Graph, Node
 from torch import Tensor
 
 from comfyui_fitv2 import Extrapolation, FiT, Guidance, sample

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from host.graph import Graph
 from PIL import Image, ImageDraw
+from support.graph import Graph
 from support.live_client import LiveClient
 
 from devkit.server import Server

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from host.graph import Graph, Node
-from host.reference import FRANCE, STEPS, TOLERANCE, distance, noise, sampled
+from host.reference import FRANCE, TOLERANCE, distance, noise, sampled
 from safetensors.torch import save_file
+from support.graph import STEPS, Graph, Node
 from torch import Tensor
 
 from comfyui_fitv2 import FiT, read_checkpoint, save_checkpoint

@@ -8,14 +8,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from host.graph import Graph
 from host.reference import (
     FINLAND,
     FRANCE,
-    GUIDANCE_SCALE,
     HEIGHT,
     ITALY,
-    STEPS,
     TOLERANCE,
     WIDTH,
     distance,
@@ -25,6 +22,7 @@ from host.reference import (
     solver_noise,
 )
 from PIL import Image
+from support.graph import GUIDANCE_SCALE, STEPS, Graph
 
 from comfyui_fitv2 import FiT, sample
 from comfyui_fitv2.flow import shift_sigma

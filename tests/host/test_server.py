@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from host.graph import Graph
 from PIL import Image
 from support.broken_checkpoints import BROKEN, Broken
+from support.graph import Graph
 from support.live_client import LiveClient
 
 from comfyui_fitv2 import DEFAULT_SOLVER, SOLVERS

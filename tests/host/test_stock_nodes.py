@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from host.graph import VAE, Graph, Node
+from support.graph import VAE, Graph, Node
 from support.live_client import LiveClient
 
 from devkit.client import PromptError

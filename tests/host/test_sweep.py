@@ -7,18 +7,9 @@ import io
 import numpy as np
 import pytest
 import torch
-from host.graph import Graph, Node
-from host.reference import (
-    FRANCE,
-    GUIDANCE_SCALE,
-    ITALY,
-    STEPS,
-    TOLERANCE,
-    distance,
-    noise,
-    solver_noise,
-)
+from host.reference import FRANCE, ITALY, TOLERANCE, distance, noise, solver_noise
 from PIL import Image
+from support.graph import GUIDANCE_SCALE, STEPS, Graph, Node
 
 from comfyui_fitv2 import SOLVERS, Extrapolation, FiT, Guidance, sample
 from comfyui_fitv2.resolution import parse_size

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import torch
-from host.graph import Graph
 from host.reference import TOLERANCE, distance, sampled
+from support.graph import Graph
 from support.latent_sets import make_latent_set
 from support.training_runs import small_config
 

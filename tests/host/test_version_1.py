@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 import torch
-from host.graph import Graph
-from host.reference import GUIDANCE_SCALE, TOLERANCE, distance, noise
+from host.reference import TOLERANCE, distance, noise
+from support.graph import GUIDANCE_SCALE, Graph
 from torch import Tensor
 
 from comfyui_fitv2 import Extrapolation, FiT, FiTConfig, Metadata, save_checkpoint

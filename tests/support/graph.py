@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from host.reference import GUIDANCE_SCALE, SEED, STEPS
-
 BUNDLED = "fitv2_flags256.safetensors"
 VAE = "fit_tiny_vae.safetensors"
+
+# Settings of the samplers, unless others are given.
+SEED = 7
+STEPS = 4
+GUIDANCE_SCALE = 2.0
 
 Output = list[Any]
 """The id of a node and the number of one of its outputs."""
