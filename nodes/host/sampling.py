@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from ...comfyui_fitv2.extrapolation import Extrapolation
 from ...comfyui_fitv2.resolution import VAE_FACTOR, Resolution
 from ...comfyui_fitv2.sampling import image_noise
-from ...comfyui_fitv2.solvers import SOLVERS, schedule, solver_named
+from ...comfyui_fitv2.solvers import SOLVERS, Noise, Velocity, schedule, solver_named
 from .conditioning import Conditioning
 from .model import with_extrapolation
 from .previews import StepCallback, step_callback
@@ -145,8 +145,8 @@ def sampler(
     """A solver, a key of ``SOLVERS``, with its options, as the host's SAMPLER.
 
     The noise of a stochastic one comes from the seed after that of the starting noise. For packed
-    latents their ``shapes`` must be given: then every image gets the noise that it would have
-    alone."""
+    latents their ``shapes`` must be given: then every image gets the noise it would have alone.
+    """
     facts = SOLVERS[solver]
     integrate = solver_named(solver, **(options or {}))
 
@@ -166,14 +166,10 @@ def sampler(
             )
         times = 1 - sigmas.cpu()
         start, end, steps = times[0].item(), times[-1].item(), len(times) - 1
-        per_image = x.new_ones(len(x))
-
-        def velocity(x: Tensor, t: Tensor) -> Tensor:
-            sigma = 1 - t.item()
-            if abs(sigma) < _SMALLEST_SIGMA:
-                sigma = _SMALLEST_SIGMA
-            denoised = model(x, sigma * per_image, **extra_args)
-            return (denoised - x) / sigma
+        noise = {}
+        if facts.stochastic:
+            seed = (extra_args.get("seed") or 0) + 1
+            noise = {"noise_source": _solver_noise(seed, shapes or [x.shape])}
 
         with tqdm(total=steps, disable=disable) as progress:
 
@@ -187,12 +183,25 @@ def sampler(
                 state = {"x": x, "i": step, "sigma": sigma, "sigma_hat": sigma}
                 callback({**state, "denoised": x + (1 - t) * slope})
 
-            noise = {}
-            if facts.stochastic:
-                seed = ((extra_args.get("seed") or 0) + 1) % 2**64
-                each = shapes or [x.shape]
-                generators = [torch.Generator().manual_seed(seed) for _ in each]
-                noise = {"noise_source": image_noise(generators, each)}
-            return integrate(velocity, x, times, report, **noise)
+            return integrate(_velocity_of(model, extra_args), x, times, report, **noise)
 
     return KSAMPLER(sample)
+
+
+def _velocity_of(model: Callable[..., Tensor], extra_args: dict[str, Any]) -> Velocity:
+    """The host's model of x and sigma, which predicts data, as a velocity of x and t."""
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        sigma = 1 - t.item()
+        if abs(sigma) < _SMALLEST_SIGMA:
+            sigma = _SMALLEST_SIGMA
+        denoised = model(x, sigma * x.new_ones(len(x)), **extra_args)
+        return (denoised - x) / sigma
+
+    return velocity
+
+
+def _solver_noise(seed: int, shapes: Sequence[Sequence[int]]) -> Noise:
+    """Noise from this seed, which may be 2**64, for each of the tensors that make up x."""
+    generators = [torch.Generator().manual_seed(seed % 2**64) for _ in shapes]
+    return image_noise(generators, shapes)
