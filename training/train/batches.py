@@ -1,9 +1,9 @@
 """From packs to micro-batches: what the model sees, and what it should answer.
 
 Everything random about an example (mirroring, label drop, time, posterior, noise) comes from a
-generator of (seed, epoch, example). So it depends neither on the other examples of a batch nor on the
-process, or the worker of a process, that prepares it. Nothing uses the global generators: a run that
-resumes needs no state of theirs.
+generator of (seed, epoch, example). So it depends neither on the other examples of a batch nor on
+the process, or the worker of a process, that prepares it. Nothing uses the global generators: a run
+that resumes needs no state of theirs.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from tyro.conf import Suppress
 
@@ -362,7 +362,12 @@ def _ranges(config: Any, prefix: str = "") -> Iterator[tuple[str, float, _Range]
         if is_dataclass(value):
             yield from _ranges(value, f"{name}.")
         elif isinstance(value, dict):
-            (limit,) = hint.__args__[1].__metadata__
-            yield from ((f"{name}: {key!r}", factor, limit) for key, factor in value.items())
+            _, factor = get_args(hint)
+            for key, inner in value.items():
+                yield from ((f"{name}: {key!r}", inner, limit) for limit in _limits(factor))
         else:
-            yield from ((name, value, limit) for limit in getattr(hint, "__metadata__", ()))
+            yield from ((name, value, limit) for limit in _limits(hint))
+
+
+def _limits(hint: Any) -> list[_Range]:
+    return [note for note in getattr(hint, "__metadata__", ()) if isinstance(note, _Range)]

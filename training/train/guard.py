@@ -38,9 +38,9 @@ class StepGuard:
         skipped = sum(n is None for n in self.norms)
         if skipped >= self.config.limit:
             raise TrainingError(
-                f"{skipped} of the last {len(self.norms)} steps had gradients that were not finite, "
-                f"or more than {self.config.gradient_factor:g} times the usual norm (the last: "
-                f"{norm:g}; usual: {usual:g}). Lower optimizer.learning_rate or raise "
+                f"{skipped} of the last {len(self.norms)} steps had gradients that were not "
+                f"finite, or more than {self.config.gradient_factor:g} times the usual norm (the "
+                f"last: {norm:g}; usual: {usual:g}). Lower optimizer.learning_rate or raise "
                 "optimizer.warmup_steps, check the latent set for values out of range, or try "
                 "--precision fp32. Earlier checkpoints are untouched."
             )

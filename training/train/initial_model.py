@@ -152,8 +152,8 @@ class _Classes:
                 "trainable, or, if the set's class ids are the checkpoint's, set --init-classes id."
             )
         note = (
-            f"{len(new)} of {len(names)} classes start from random weights, such as {new[0]!r}; the "
-            "others keep their row of the class table"
+            f"{len(new)} of {len(names)} classes start from random weights, such as {new[0]!r}; "
+            "the others keep their row of the class table"
         )
         return cls(names, same, rows, (note,))
 
@@ -161,7 +161,7 @@ class _Classes:
     def _of_lora(
         cls, names: tuple[str, ...], known: tuple[str, ...], config: TrainingConfig
     ) -> _Classes:
-        """An adapter does not change the class table: each class must be one of the checkpoint's."""
+        """Adapters do not change the class table: each class must be one of the checkpoint's."""
         by_id = config.init_classes == "id"
         ids = list(range(len(names))) if by_id else _rows_by_name(names, known)
         pairs = zip(names, ids, strict=True)

@@ -1,4 +1,4 @@
-"""Low-rank adapters (arXiv 2106.09685) of linear layers, and their file for ComfyUI's LoRA loader."""
+"""Low-rank adapters (arXiv 2106.09685) of linear layers, and ComfyUI's file of them."""
 
 from __future__ import annotations
 

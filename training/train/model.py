@@ -1,7 +1,7 @@
 """The model in training: micro-batches of tokens in, precision and checkpointing from outside.
 
-Weights, gradients and optimizer are fp32; with "bf16", matrix products and activations are bf16 under
-autocast. The keys of its state dict are the published ones.
+Weights, gradients and optimizer are fp32; with "bf16", matrix products and activations are bf16
+under autocast. The keys of its state dict are the published ones.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ class TrainedFiT(FiT):
 def attention_by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Softmax attention in bf16 as two matrix products; see ``attention.Attention`` for shapes.
 
-    On a CPU, its forward and backward passes take half the time of the fused kernel's. It stores the
-    scores, which would fill the memory for long images: those go through the kernel.
+    On a CPU, its forward and backward passes take half the time of the fused kernel's. It stores
+    the scores, which would fill the memory for long images: those go through the kernel.
     """
     if query.shape[-2] > _MAX_SCORE_TOKENS:
         return attention(query, key, value)

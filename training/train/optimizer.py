@@ -36,8 +36,8 @@ def make_optimizers(
         groups.setdefault(key, []).append(parameter)
     if config.kind == "muon" and not (by_muon and by_adamw):
         raise ConfigError(
-            "optimizer.kind: muon is for matrices of blocks, with AdamW for other weights, and only "
-            "one of the two kinds is trained. Set it to adamw."
+            "optimizer.kind: muon is for matrices of blocks, with AdamW for other weights, and "
+            "only one of the two kinds is trained. Set it to adamw."
         )
     rate = config.learning_rate
     adamw = AdamW(_groups(by_adamw), lr=rate, betas=config.betas, eps=config.eps, fused=True)

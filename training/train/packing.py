@@ -137,8 +137,8 @@ def best_fit(
 ) -> Iterator[list[tuple[T, int]]]:
     """Pack (name, length) ``items`` in order: each into the open pack that it fills best.
 
-    An item that fits into none opens a new one. A pack is closed when not even the ``smallest`` item
-    would fit, or when more than ``open_packs`` are open and it is the fullest.
+    An item that fits into none opens a new one. A pack is closed when not even the ``smallest``
+    item would fit, or when more than ``open_packs`` are open and it is the fullest.
     """
     opened: dict[int, list[tuple[T, int]]] = {}
     rooms: list[tuple[int, int]] = []  # (room left, number of the pack), ascending

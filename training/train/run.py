@@ -233,10 +233,9 @@ class TrainingRun:
         monitor = Monitor(
             self.accelerator, self.state, cost, config.steps, len(self.latents), config.logging
         )
-        classes = len(self.latents.info.class_names)
-        monitor.say(
-            f"{len(self.latents):,} images of {classes} classes, {self.packs_per_step} packs per step"
-        )
+        images, classes = len(self.latents), len(self.latents.info.class_names)
+        packs = self.packs_per_step
+        monitor.say(f"{images:,} images of {classes} classes, {packs} packs per step")
         for note in self.initial.notes:
             monitor.say(note)
         if config.samples.every and self.sheet is None:

@@ -19,12 +19,12 @@ def checkpoint_to_resume(config: TrainingConfig) -> Path | None:
     """
     run = Path(config.output)
     before, found = stored_config(run), checkpoints(run)
-    if before is not None and (found or config.resume == "latest"):
-        if changed := differences(before, config):
-            raise ConfigError(
-                f"{run} holds a run with another configuration: {'; '.join(changed)}. Name another "
-                f"--output, or resume with that run's own: --config {run / CONFIG}."
-            )
+    changed = [] if before is None else differences(before, config)
+    if changed and (found or config.resume == "latest"):
+        raise ConfigError(
+            f"{run} holds a run with another configuration: {'; '.join(changed)}. Name another "
+            f"--output, or resume with that run's own: --config {run / CONFIG}."
+        )
     if not found:
         return None
     if config.resume == "no":
@@ -57,7 +57,7 @@ def check_same_data(
         )
     if summary.packs_per_step != packs_per_step:
         raise ConfigError(
-            f"{checkpoint} was trained with {summary.packs_per_step} packs per step; now the number "
-            f"of processes times batch.accumulation is {packs_per_step}. Set batch.accumulation so "
-            "that it is the same again."
+            f"{checkpoint} was trained with {summary.packs_per_step} packs per step; now the "
+            f"number of processes times batch.accumulation is {packs_per_step}. Set "
+            "batch.accumulation so that it is the same again."
         )

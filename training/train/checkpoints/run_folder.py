@@ -68,7 +68,7 @@ def store_config(config: TrainingConfig) -> None:
 def stored_config(run: Path) -> TrainingConfig | None:
     """The configuration in the folder of a run, if there is one.
 
-    Raises ``RunError`` on a damaged file and ``ConfigError`` on one with unknown or unusable values.
+    Raises ``RunError`` on a damaged file, ``ConfigError`` on one with unknown or unusable values.
     """
     file = run / CONFIG
     try:

@@ -1,7 +1,7 @@
 """Everything in a run that changes from step to step, and its way to disk and back, bit for bit.
 
 No generator's state is among it: everything random follows from (seed, epoch, example). Weights may
-be sharded: PyTorch's distributed state dicts gather them on the main process and scatter them again.
+be sharded: PyTorch's distributed state dicts gather them on the main process, and scatter them.
 """
 
 from __future__ import annotations
