@@ -8,18 +8,18 @@ python -m training.scaling --output ... --config my.yaml --data latents --held-o
 The study is about two claims of the FiTv2 paper (arXiv 2410.13925): that larger models use compute
 better, and that FiTv2 converges about twice as fast as FiT. The paper compares FIDs of XL models
 after 400 K steps; the study compares the loss of small models on held-out images
-(``held_out_loss``), with the same noise and times for all. Three families have equal width and about
-equal FLOPs:
+(``held_out_loss``), with the same noise and times for all. Three families have equal width and
+about equal FLOPs:
 
 - FiTv2.
 - FiT: version 1 as published, which learns the noise of a DDPM at uniform timesteps. Its loss is
-  that of the velocity that its noise means. It was not trained with that weighting of times, so part
-  of the difference is due to the objective.
+  that of the velocity that its noise means. It was not trained with that weighting of times, so
+  part of the difference is due to the objective.
 - FiT architecture: the layers of version 1 (an own AdaLN modulation per block, no QK-norm, wide
   SwiGLU) with FiTv2's rectified flow. The rest of the difference is due to the architecture.
 
-Losses are those of the first moving average in ``training.ema_decays``. The same command resumes, and
-trains and measures nothing twice.
+Losses are those of the first moving average in ``training.ema_decays``. The same command resumes,
+and trains and measures nothing twice.
 """
 
 from __future__ import annotations

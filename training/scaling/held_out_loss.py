@@ -2,9 +2,9 @@
 
 It is FiTv2's own loss, the mean squared error of the velocity at logit-normal times, here at the
 middles of equal parts of that distribution, with fixed noise. Version 1 predicts the noise of a
-DDPM; ``flow.LinearDDPM`` says which of its inputs stands for a point of the rectified flow, and which
-velocity its output means. Times are those at which a DDPM has such an input, so that all models see
-the same points.
+DDPM; ``flow.LinearDDPM`` says which of its inputs stands for a point of the rectified flow, and
+which velocity its output means. Times are those at which a DDPM has such an input, so that all
+models see the same points.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a scaling study found: curves of loss over compute and over steps, and the numbers to compare."""
+"""What a scaling study found: the loss over compute and over steps, and what can be compared."""
 
 from __future__ import annotations
 

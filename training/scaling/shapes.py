@@ -1,4 +1,4 @@
-"""Images of coloured shapes, made from a seed: for experiments that everyone can repeat without data."""
+"""Images of coloured shapes, made from a seed, for experiments that need no data."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ SHAPES: dict[str, Shape] = {
 def write_shapes(folder: Path, count: int, image_size: int, seed: int) -> None:
     """Write ``count`` PNGs into ``folder``, in a sub-folder per class.
 
-    They have the aspect ratios ``RATIOS`` and at most ``image_size``² pixels. Files that exist stay.
+    They have the aspect ratios ``RATIOS`` and at most ``image_size``² pixels. Existing files stay.
     """
     names = list(SHAPES)
     for index in tqdm(range(count), desc=folder.name, unit="image", leave=False):

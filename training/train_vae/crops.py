@@ -1,8 +1,8 @@
 """Crops of images in memory, more of them from where a model still has large errors.
 
 Overlapping tiles cover every image, and each stores the error that was last seen there. Most crops
-are sampled in proportion to it: flat colours are learned in a minute, and looking at them again would
-be most of the work.
+are sampled in proportion to it: flat colours are learned in a minute, and looking at them again
+would be most of the work.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ channel of the latents at mean 0 and standard deviation 1, the scale in which a 
 little noise on the latents makes the decoder smooth around them, because the latents of a FiT are
 never exact.
 
-Images, crops and random numbers are on the CPU, so every device gets the same ones. The network, the
-losses and the optimizers are on the run's device. On the CPU a resumed run equals an uninterrupted
-one bit for bit; accelerators may sum in another order.
+Images, crops and random numbers are on the CPU, so every device gets the same ones. The network,
+the losses and the optimizers are on the run's device. On the CPU a resumed run equals an
+uninterrupted one bit for bit; accelerators may sum in another order.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def scale_loss(latents: Tensor) -> Tensor:
 
 
 def reconstructions(network: TinyAutoencoder, images: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Encode and decode each of ``images`` (3, H, W) uint8; yields (3, H, W) in 0..1, on the CPU."""
+    """Encode and decode each of ``images`` (3, H, W) uint8; yields (3, H, W) in 0..1 on the CPU."""
     device = network.vae_scale.device
     for image in images:
         batch = (image[None].float() / 255).to(device, memory_format=torch.channels_last)

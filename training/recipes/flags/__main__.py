@@ -2,9 +2,9 @@
 
     python -m training.recipes.flags --output runs/flags
 
-It fetches the flags, trains the tiny VAE on them and then its decoder alone, encodes the flags, trains
-a FiT first on few tokens and then on 256, and exports it. Each of these steps is one of the trainer's
-own commands, printed as a person would type it.
+It fetches the flags, trains the tiny VAE on them and then its decoder alone, encodes the flags,
+trains a FiT first on few tokens and then on 256, and exports it. Each of these steps is one of the
+trainer's own commands, printed as a person would type it.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def run_recipe(options: RecipeOptions, training_options: Sequence[str] = ()) -> 
 
 
 def in_bf16(source: Path, target: Path) -> Path:
-    """Write the VAE ``source`` with bf16 weights to ``target``, unless it exists; returns ``target``.
+    """Write the VAE ``source`` with bf16 weights to ``target``, unless it exists, and return it.
 
     Its scale and shift, which are compared with those of checkpoints, stay in fp32.
     """

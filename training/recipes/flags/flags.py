@@ -1,8 +1,8 @@
 """The flags: fetched from npm, and written as images at the sizes that the recipe trains on.
 
 The public-domain package svg-country-flags holds 256 flags at their true proportions, from 14:17
-(Nepal) to 28:11 (Qatar). A flag that is flown at other proportions is stretched, not cropped, and so
-are the versions of it at other ratios.
+(Nepal) to 28:11 (Qatar). A flag that is flown at other proportions is stretched, not cropped, and
+so are the versions of it at other ratios.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def fetch(folder: Path) -> None:
             raise ValueError(f"{PACKAGE} could not be fetched: npm says\n{packed.stdout.strip()}")
         if (found := hashlib.sha256(archives[0].read_bytes()).hexdigest()) != _SHA256:
             raise ValueError(
-                f"{PACKAGE}: the archive's SHA-256 is {found}, expected {_SHA256}. It was damaged or "
-                "changed on the way; fetch it again."
+                f"{PACKAGE}: the archive's SHA-256 is {found}, expected {_SHA256}. "
+                "It was damaged or changed on the way; fetch it again."
             )
         with tarfile.open(archives[0]) as tar:
             # The first releases of Python 3.10 and 3.11 have no filters.

@@ -5,9 +5,10 @@
     python -m training.recipes.flags.report --classes 64 --beyond 16
         every fourth flag, and every sixteenth at 1.5 and 2 times the size
 
-A generated flag counts as right if its own is the nearest of all 256 flags stretched to its size, by
-L2 over RGB, both at a height of 48 pixels. Some flags are the same image under several names; each of
-those names counts as right. Generated images are stored in ``--output``, and the same command resumes.
+A generated flag counts as right if its own is the nearest of all 256 flags stretched to its size,
+by L2 over RGB, both at a height of 48 pixels. Some flags are the same image under several names;
+each of those names counts as right. Generated images are stored in ``--output``, and the same
+command resumes.
 """
 
 from __future__ import annotations
@@ -351,14 +352,12 @@ def _write_sheets(output: Path, generated: Sequence[Generated]) -> None:
         contact_sheet(rows, cell_side=96).save(temporary, "PNG")
 
 
-def _write_table_sheet(
-    path: Path, title: str, columns: Sequence[tuple[str, Generated]], cell_side: int = 160
-) -> None:
+def _write_table_sheet(path: Path, title: str, columns: Sequence[tuple[str, Generated]]) -> None:
     """A sheet with a row per flag, from pairs of column name and image."""
     if columns:
         cells = [(image.name, column, SheetCell(_read(image.file))) for column, image in columns]
         with write_whole(path) as temporary:
-            sheet = contact_sheet(*by_name(cells), title=title, cell_side=cell_side)
+            sheet = contact_sheet(*by_name(cells), title=title, cell_side=160)
             sheet.save(temporary, "PNG")
 
 
