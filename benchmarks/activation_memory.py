@@ -1,9 +1,13 @@
-"""Peak activation memory of a forward pass, as the ``memory_usage_factor`` that the host plans with.
+"""Peak activation memory of a forward pass, as the ``memory_usage_factor`` that ComfyUI plans with.
 
     python -m benchmarks.activation_memory
 
-The host reserves ``latent pixels × dtype size × 0.01 MiB × factor`` where attention is fused. Live tensors are counted by
-storage as PyTorch makes and frees them, weights excluded, so the figure holds for any device with fused attention.
+With fused attention ComfyUI reserves ``latent pixels × bytes per value × 0.01 MiB × factor``. Live
+tensors are counted by storage as PyTorch creates and frees them, without the weights, so the factor
+holds for any device with fused attention.
+
+PyTorch has no public way to follow tensors on the meta device: this uses ``_python_dispatch`` and
+``_cdata`` of torch 2.9 to 2.14, which may change.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ MIB = 1024 * 1024
 
 
 class PeakMemory(TorchDispatchMode):
-    """Bytes of the storages made under it that are alive at once, at most; those of ``weights`` do not count."""
+    """The peak of bytes in live storages that were made under it, without those of ``weights``."""
 
     def __init__(self, weights: torch.nn.Module) -> None:
         super().__init__()
@@ -50,33 +54,34 @@ class PeakMemory(TorchDispatchMode):
 
 
 def _fused(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Attention that keeps no (tokens, tokens) matrix; on the meta device PyTorch's own would count one."""
+    """Attention without a (tokens, tokens) matrix, which PyTorch's has on the meta device."""
     return torch.empty_like(query)
 
 
 def main() -> None:
     print(
-        f"{'model':10} {'dtype':6} {'batch':>5} {'tokens':>6} {'peak MiB':>9} {'factor':>7} {'factor / width':>15}"
+        f"{'model':10} {'dtype':6} {'batch':>5} {'tokens':>6} {'peak MiB':>9} {'factor':>7}"
+        f" {'factor / width':>15}"
     )
     for preset in ("fitv2-b", "fitv2-xl", "fitv2-3b"):
-        config = FiTConfig.preset(preset)
         for dtype in (torch.bfloat16, torch.float32):
-            model = FiT(config, device="meta", dtype=dtype, attention=_fused).requires_grad_(False)
             for batch, side in ((2, 32), (8, 32), (2, 64), (2, 128)):
-                # On the meta device: sizes are real, arithmetic is not done.
-                x = torch.empty(batch, config.in_channels, side, side, device="meta", dtype=dtype)
-                with PeakMemory(model) as memory:
-                    model(
-                        x,
-                        torch.empty(batch, device="meta"),
-                        torch.empty(batch, device="meta", dtype=torch.long),
-                    )
-                pixels = batch * side * side
-                factor = memory.peak / MIB / (pixels * dtype.itemsize * 0.01)
-                name = str(dtype).removeprefix("torch.")[:6]
-                print(
-                    f"{preset:10} {name:6} {batch:5} {side * side // 4:6} {memory.peak / MIB:9.1f} {factor:7.3f} {factor / config.hidden_size:15.6f}"
-                )
+                _measure(preset, dtype, batch, side)
+
+
+def _measure(preset: str, dtype: torch.dtype, batch: int, side: int) -> None:
+    config = FiTConfig.preset(preset)
+    # On the meta device sizes are real, and no arithmetic is done.
+    model = FiT(config, device="meta", dtype=dtype, attention=_fused).requires_grad_(False)
+    x = torch.empty(batch, config.in_channels, side, side, device="meta", dtype=dtype)
+    t, y = torch.empty(batch, device="meta"), torch.empty(batch, device="meta", dtype=torch.long)
+    with PeakMemory(model) as memory:
+        model(x, t, y)
+    peak = memory.peak / MIB
+    factor = peak / (batch * side * side * dtype.itemsize * 0.01)
+    name = str(dtype).removeprefix("torch.")[:6]
+    what = f"{preset:10} {name:6} {batch:5} {side * side // 4:6}"
+    print(f"{what} {peak:9.1f} {factor:7.3f} {factor / config.hidden_size:15.6f}")
 
 
 if __name__ == "__main__":

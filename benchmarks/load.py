@@ -2,10 +2,12 @@
 
     python -m benchmarks.load
 
-Both ``load_checkpoint``, in a fresh process, and the FiT Loader node, in a fresh ComfyUI, are compared with reading the file in
-pieces of 16 MiB into one buffer, in turn. Loading looks at every weight, so that what is timed ends with all of them in memory:
-the column "resident" shows it. A cold file is one that the system's page cache was made to forget. Peak memory is that of the process above what it
-had before, mapped pages of the file included. Each process has loaded a small checkpoint first: what PyTorch does once is not counted.
+``load_checkpoint`` in a fresh process and the FiT Loader node in a fresh ComfyUI take turns with
+reading the file in pieces of 16 MiB into one buffer. Loading looks at every weight, so all of them
+are in memory at the end, as the column "resident" shows. A cold file is one that was removed from
+the system's page cache. Peak memory is the process's above what it had before, mapped pages of the
+file included. Each process has loaded a small checkpoint first, so what PyTorch does once is not
+counted.
 
 Goals: peak ≤ 1.1 × file, time ≤ 1.3 × read.
 """
@@ -23,10 +25,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from support.live_client import LiveClient
 from tqdm import tqdm
 
 from comfyui_fitv2 import FiTConfig, load_checkpoint
-from devkit.client import Client
 from devkit.environment import DEV, Host, find_host
 from devkit.server import Server
 
@@ -43,7 +45,7 @@ FORGETS_FILES = hasattr(os, "posix_fadvise")
 class Loading(NamedTuple):
     seconds: float
     peak: int
-    """Bytes above those before, at most."""
+    """Peak bytes above those before."""
     resident: int
     """Bytes above those before, at the end."""
 
@@ -54,9 +56,7 @@ def main() -> None:
     )
     parser.add_argument("--preset", default="fitv2-xl", help="a name of FiTConfig.preset")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument(
-        "--comfyui", type=Path, help="your own ComfyUI, in place of the one in .dev"
-    )
+    parser.add_argument("--comfyui", type=Path, help="your own ComfyUI instead of the one in .dev")
     arguments = parser.parse_args()
     host = find_host(arguments.comfyui, None)
     caches = ["warm", "cold"] if FORGETS_FILES else ["warm"]
@@ -89,27 +89,21 @@ def _report(found: dict[str, dict[str, list[Loading]]], size: int, preset: str) 
     print(
         f"{preset}, fp32, a file of {size / 1e9:.2f} GB; medians. Goals: ÷ read ≤ 1.3, peak ≤ 1.1"
     )
-    print(
-        f"{'':5} {'':16} {'seconds':>8} {'÷ read':>7} {'peak ÷ file':>12} {'resident ÷ file':>16}"
-    )
+    print(f"{'':22} {'seconds':>8} {'÷ read':>7} {'peak ÷ file':>12} {'resident ÷ file':>16}")
     for cache, loadings in found.items():
-        seconds = {
-            name: [loading.seconds for loading in measured] for name, measured in loadings.items()
-        }
+        seconds = {name: [loading.seconds for loading in loadings[name]] for name in loadings}
         for name, measured in loadings.items():
-            peak, resident = (
-                statistics.median(values) / size for values in list(zip(*measured, strict=True))[1:]
+            time_cells = (
+                f"{statistics.median(seconds[name]):8.2f} {ratio(seconds, name, 'read'):7.2f}"
             )
+            peak = statistics.median(loading.peak for loading in measured) / size
+            resident = statistics.median(loading.resident for loading in measured) / size
             memory = f"{peak:12.2f} {resident:16.2f}" if COUNTS_MEMORY else f"{'-':>12} {'-':>16}"
-            print(
-                f"{cache:5} {name:16} {statistics.median(seconds[name]):8.2f} {ratio(seconds, name, 'read'):7.2f} {memory}"
-            )
+            print(f"{cache:5} {name:16} {time_cells} {memory}")
     if not FORGETS_FILES:
-        print(
-            "This system has no way to make its page cache forget a file: nothing was measured cold."
-        )
+        print("Nothing was measured cold: this system cannot drop a file from its page cache.")
     if not COUNTS_MEMORY:
-        print("This system has no /proc/PID/clear_refs: memory was not measured.")
+        print("Memory was not measured: this system has no /proc/PID/clear_refs.")
 
 
 def _load_in_process(name: str, small: Path, file: Path, cache: str) -> Loading:
@@ -120,7 +114,7 @@ def _load_in_process(name: str, small: Path, file: Path, cache: str) -> Loading:
 def _load_here(name: str, small: Path, file: Path, cache: str) -> Loading:
     load_checkpoint(small)
     _settle(file, cache)
-    kept = []  # until memory is looked at
+    kept = []  # until memory is measured
 
     def load() -> float:
         started = time.perf_counter()
@@ -139,14 +133,14 @@ def _load_in_host(host: Host, base: Path, small: Path, file: Path, cache: str) -
         return {"1": loader, "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}}
 
     with Server(host, base) as server:
-        client = Client(server.url)
+        client = LiveClient(server.url)
         client.run(prompt(small.name))
         _settle(file, cache)
         return _measured(server.pid, lambda: run_timed(client, prompt(file.name), "1")[1])
 
 
 def _settle(file: Path, cache: str) -> None:
-    """Bring the file into the page cache the same way every time; then, for a cold one, out of it."""
+    """Bring the file into the page cache the same way every time, and out again if it is cold."""
     _forget(file)
     _read(file)
     if cache == "cold":
@@ -156,7 +150,7 @@ def _settle(file: Path, cache: str) -> None:
 def _forget(file: Path) -> None:
     if FORGETS_FILES:
         with file.open("rb") as opened:
-            os.fsync(opened.fileno())  # only what is on the disk can be forgotten
+            os.fsync(opened.fileno())  # only what is on the disk can be dropped
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
@@ -171,7 +165,7 @@ def _measured(pid: int, seconds: Callable[[], float]) -> Loading:
     if not COUNTS_MEMORY:
         return Loading(seconds(), 0, 0)
     process = Path(f"/proc/{pid}")
-    (process / "clear_refs").write_text("5")  # the peak starts over
+    (process / "clear_refs").write_text("5")  # resets the peak
     before = _memory(process, "VmRSS")
     took = seconds()
     return Loading(took, _memory(process, "VmHWM") - before, _memory(process, "VmRSS") - before)

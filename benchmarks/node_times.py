@@ -6,15 +6,15 @@ import time
 from itertools import pairwise
 from typing import Any
 
-from devkit.client import Client, Run
+from support.live_client import LiveClient, LiveRun
 
 
 def run_timed(
-    client: Client, prompt: dict[str, Any], node: str, preview_method: str = "none"
-) -> tuple[Run, float]:
-    """Run a prompt; also gives the seconds from the start of ``node`` to that of the next, as the websocket tells.
+    client: LiveClient, prompt: dict[str, Any], node: str, preview_method: str = "none"
+) -> tuple[LiveRun, float]:
+    """Run a prompt; also returns the seconds from the start of ``node`` to that of the next node.
 
-    Raises ``PromptError``, and ``ValueError`` where the host had the node's result from an earlier prompt.
+    Raises ``PromptError``, and ``ValueError`` if ComfyUI has cached the node's result.
     """
     starts: list[tuple[str | None, float]] = []
 
@@ -26,6 +26,4 @@ def run_timed(
     for (name, started), (_, ended) in pairwise(starts):
         if name == node:
             return run, ended - started
-    raise ValueError(
-        f"Node {node} did not run: the host kept its result from an earlier prompt. Change one of its inputs."
-    )
+    raise ValueError(f"ComfyUI has cached the result of node {node}. Change one of its inputs.")

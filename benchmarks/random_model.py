@@ -12,8 +12,5 @@ from comfyui_fitv2 import FiT, FiTConfig, Metadata, save_checkpoint
 def save_random(path: Path, config: FiTConfig) -> None:
     """Write an fp32 checkpoint of ``config`` whose weights are small normal numbers."""
     shapes = FiT(config, device="meta").state_dict()
-    save_checkpoint(
-        path,
-        {key: torch.empty(value.shape).normal_(std=0.02) for key, value in shapes.items()},
-        Metadata(config),
-    )
+    weights = {key: torch.empty(value.shape).normal_(std=0.02) for key, value in shapes.items()}
+    save_checkpoint(path, weights, Metadata(config))

@@ -1,228 +1,202 @@
-"""Error of each solver against model evaluations, on the model that comes with the pack, with guidance: a table and a plot.
+"""Error of each solver against model evaluations, with guidance: a table and a plot.
 
     python -m benchmarks.solvers
 
-Solvers of the ODE: the error is the RMS distance of a picture's latents from the solution that starts from the same noise (dopri5 with rtol and atol
-of 1e-6). Its median over the pictures is what to compare: a single picture at a parting of two ways can outweigh all others in
-the mean of squares, which the table has beside it. An evaluation is one call of the guided model. Fixed steps are evenly spaced; dopri5 is
-run at several rtol.
+The error of a deterministic solver is the RMS distance of an image's latents from the exact
+solution from the same noise (dopri5 with rtol and atol of 1e-6). Compare its median over the
+images: in the mean of squares, which the table has too, one image near a fork of the flow can
+outweigh all others. An evaluation is one call of the guided model. Fixed steps are evenly spaced;
+dopri5 runs at several rtol.
 
-The stochastic solvers draw other pictures from the same noise, so that no error in that sense exists: what they should keep is the
-distribution. "spread" is the mean RMS distance of a solver's draws from exact draws of the same class from other noise, ÷ that of the exact
-draws from one another. 1 is right; a solver of the ODE also comes close to it while its draws are still off.
+Stochastic solvers give other images from the same noise, so there is no such error. What they
+should keep is the distribution. "spread" is the mean RMS distance of a solver's latents from exact
+ones of the same class from other noise, ÷ the same distance among the exact ones. 1 is right, but a
+deterministic solver comes close to it while its latents are still off.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import matplotlib as mpl
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-from comfyui_fitv2 import FiT, load_checkpoint
-from comfyui_fitv2.guidance import Guidance, guided_velocity
+from comfyui_fitv2 import SOLVERS, FiT, load_checkpoint, sample
 from comfyui_fitv2.resolution import for_ratio
-from comfyui_fitv2.sampling import published_last_step, sampling_times
-from comfyui_fitv2.solvers import SOLVERS, STOCHASTIC, Velocity, solver_named
+from comfyui_fitv2.whole_file import write_whole
+from training.data.bundled import BUNDLED_CHECKPOINT
 
-mpl.use("Agg")
-import matplotlib.pyplot as plt
+from .timing import DEVICE
 
-ROOT = Path(__file__).resolve().parent.parent
-BUNDLED = next((ROOT / "models" / "fit").glob("*.safetensors"))
-PLOT = ROOT / "docs" / "solvers.png"
+PLOT = Path(__file__).parents[1] / "docs" / "solvers.png"
 RATIOS = ("1:1", "2:1", "1:2")
 CLASSES, SEEDS = 2, 2
-"""Pictures of each ratio: so many classes, so many of each."""
+"""Images of each ratio: this many classes, and this many of each class."""
 GUIDANCE = 2.0
 EVALUATIONS = (4, 8, 12, 20, 32, 48, 96)
-EVALUATIONS_A_STEP = {"heun": 2, "midpoint": 2, "rk4": 4, "sde-heun": 2}
 TOLERANCES = (1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4)
 EXACT = {"rtol": 1e-6, "atol": 1e-6, "max_evaluations": 100000}
 BUDGETS = (20, 50)
 
 
-class Result(NamedTuple):
+@dataclass(frozen=True)
+class Setting:
+    """One row of the table."""
+
     solver: str
-    setting: str
+    label: str
+    steps: int
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    setting: Setting
     evaluations: float
-    """Of the model, a picture."""
+    """Model evaluations per image."""
     error: float
-    """Median over the pictures."""
+    """Median over the images."""
     rms: float
     spread: float
 
+    @property
+    def stochastic(self) -> bool:
+        return SOLVERS[self.setting.solver].stochastic
 
-class Pictures:
-    """The noise and classes that every solver draws from, a batch a ratio, and the exact drawings."""
+
+class Comparison:
+    """The noise and classes that every solver gets, one batch per ratio, and the exact latents."""
 
     def __init__(self, model: FiT) -> None:
+        self.model = model
+        self.evaluations = 0
+        model.register_forward_pre_hook(self._count)
         generator = torch.Generator().manual_seed(0)
-        device = model.x_embedder.proj.weight.device
-        count = len(RATIOS) * CLASSES
-        ids = [round((i + 0.5) * model.config.num_classes / count) for i in range(count)]
-        self.noise, self.velocities = [], []
-        for i, ratio in enumerate(RATIOS):
-            size = for_ratio(ratio, model.config.train_tokens).latent_size
-            y = torch.tensor(ids[i * CLASSES : (i + 1) * CLASSES], device=device).repeat_interleave(
-                SEEDS
-            )
-            self.noise.append(
-                torch.randn(len(y), model.config.in_channels, *size, generator=generator).to(device)
-            )
-            self.velocities.append(guided_velocity(model, y, Guidance(GUIDANCE)))
-        self.exact, _ = self._draw("dopri5", 1, EXACT)
+        config, count = model.config, len(RATIOS) * CLASSES
+        ids = [round((i + 0.5) * config.num_classes / count) for i in range(count)]
+        y = torch.tensor(ids, device=DEVICE).repeat_interleave(SEEDS)
+        self.y = y.split(CLASSES * SEEDS)
+        sizes = [for_ratio(ratio, config.train_tokens).latent_size for ratio in RATIOS]
+        shapes = [(CLASSES * SEEDS, config.in_channels, *size) for size in sizes]
+        self.noise = [torch.randn(shape, generator=generator).to(DEVICE) for shape in shapes]
+        self.exact, _ = self._solutions(Setting("dopri5", "exact", 1, EXACT))
 
-    def result(self, solver: str, setting: str, steps: int, options: dict[str, Any]) -> Result:
-        drawn, evaluations = self._draw(solver, steps, options)
-        pairs = list(zip(drawn, self.exact, strict=True))
-        errors = torch.cat(
-            [(one - exact).flatten(1).square().mean(1).sqrt() for one, exact in pairs]
-        )
-        spread = sum(_to_others(one, exact) for one, exact in pairs) / sum(
-            _to_others(exact, exact) for exact in self.exact
-        )
-        return Result(
-            solver,
-            setting,
-            evaluations,
-            errors.median().item(),
-            errors.square().mean().sqrt().item(),
-            spread,
-        )
+    def result(self, setting: Setting) -> Result:
+        solutions, evaluations = self._solutions(setting)
+        pairs = list(zip(solutions, self.exact, strict=True))
+        errors = torch.cat([(x - exact).flatten(1).square().mean(1).sqrt() for x, exact in pairs])
+        spread = sum(_to_others(x, exact) for x, exact in pairs)
+        exact_spread = sum(_to_others(exact, exact) for exact in self.exact)
+        median, rms = errors.median().item(), errors.square().mean().sqrt().item()
+        return Result(setting, evaluations, median, rms, spread / exact_spread)
 
-    def _draw(self, solver: str, steps: int, options: dict[str, Any]) -> tuple[list[Tensor], float]:
-        evaluations = 0
-
-        def counted(velocity: Velocity) -> Velocity:
-            def evaluate(x: Tensor, t: Tensor) -> Tensor:
-                nonlocal evaluations
-                evaluations += 1
-                return velocity(x, t)
-
-            return evaluate
-
-        torch.manual_seed(1)  # of the stochastic ones
-        times = sampling_times(steps, last_step_size=published_last_step(solver, steps, 1.0))
-        integrate = solver_named(solver, **options)
-        drawn = [
-            integrate(counted(velocity), noise, times)
-            for velocity, noise in zip(self.velocities, self.noise, strict=True)
+    def _solutions(self, setting: Setting) -> tuple[list[Tensor], float]:
+        """The latents of each ratio, and the evaluations of each."""
+        torch.manual_seed(1)  # for the stochastic solvers
+        before = self.evaluations
+        solutions = [
+            sample(self.model, noise, y, setting.solver, setting.steps, GUIDANCE, **setting.options)
+            for noise, y in zip(self.noise, self.y, strict=True)
         ]
-        return drawn, evaluations / len(drawn)
+        return solutions, (self.evaluations - before) / len(solutions)
+
+    def _count(self, *_: Any) -> None:
+        self.evaluations += 1
 
 
-def _to_others(drawn: Tensor, exact: Tensor) -> float:
-    """Mean RMS distance of each draw from the exact ones of its class from other noise."""
-    ours, others = (x.view(CLASSES, SEEDS, -1) for x in (drawn, exact))
-    distances = torch.cdist(ours, others) / drawn[0].numel() ** 0.5
+def _to_others(x: Tensor, exact: Tensor) -> float:
+    """Mean RMS distance of latents from the exact ones of their class from other noise."""
+    ours, others = (batch.view(CLASSES, SEEDS, -1) for batch in (x, exact))
+    distances = torch.cdist(ours, others) / x[0].numel() ** 0.5
     return distances[:, ~torch.eye(SEEDS, dtype=torch.bool)].mean().item()
 
 
-@torch.no_grad()
+def settings() -> list[Setting]:
+    found = []
+    for name, solver in SOLVERS.items():
+        if solver.adaptive:
+            found += [Setting(name, f"rtol {rtol:g}", 1, {"rtol": rtol}) for rtol in TOLERANCES]
+        else:
+            counts = [evaluations // solver.evaluations for evaluations in EVALUATIONS]
+            found += [Setting(name, f"{steps} steps", steps, {}) for steps in counts]
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoint", type=Path, default=BUNDLED)
+    parser.add_argument("--checkpoint", type=Path, default=BUNDLED_CHECKPOINT)
     parser.add_argument("--plot", type=Path, default=PLOT)
     arguments = parser.parse_args()
-    model = load_checkpoint(arguments.checkpoint, dtype=torch.float32).model.requires_grad_(False)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    runs: list[tuple[str, str, int, dict[str, Any]]] = []
-    for solver in SOLVERS:
-        if solver == "dopri5":
-            runs += [(solver, f"rtol {rtol:g}", 1, {"rtol": rtol}) for rtol in TOLERANCES]
-        else:
-            counts = [
-                evaluations // EVALUATIONS_A_STEP.get(solver, 1) for evaluations in EVALUATIONS
-            ]
-            runs += [(solver, f"{steps} steps", steps, {}) for steps in counts]
-    with tqdm(total=1 + len(runs), leave=False) as progress:
-        progress.set_description("exact")
-        pictures = Pictures(model)
-        results = []
-        for run in runs:
+    model = load_checkpoint(arguments.checkpoint, dtype=torch.float32).model.to(DEVICE)
+    results = []
+    with tqdm(total=1 + len(settings()), desc="exact", leave=False) as progress:
+        comparison = Comparison(model.requires_grad_(False))
+        for setting in settings():
             progress.update()
-            progress.set_description(f"{run[0]}, {run[1]}")
-            results.append(pictures.result(*run))
+            progress.set_description(f"{setting.solver}, {setting.label}")
+            results.append(comparison.result(setting))
     _table(results, arguments.checkpoint)
     _plot(results, arguments.plot)
 
 
 def _table(results: list[Result], checkpoint: Path) -> None:
     count = len(RATIOS) * CLASSES * SEEDS
+    ratios = ", ".join(RATIOS)
+    print(f"{checkpoint.stem}, guidance {GUIDANCE:g}, {count} images of ratios {ratios}")
     print(
-        f"{checkpoint.stem}, guidance {GUIDANCE:g}, {count} pictures of ratios {', '.join(RATIOS)}"
-    )
-    print(
-        f"{'solver':10} {'setting':12} {'evaluations':>11} {'error (median)':>15} {'error (RMS)':>12} {'spread':>7}"
+        f"{'solver':10} {'setting':12} {'evaluations':>11} {'error (median)':>15}"
+        f" {'error (RMS)':>12} {'spread':>7}"
     )
     for result in results:
-        error = (
-            f"{'-':>15} {'-':>12}"
-            if result.solver in STOCHASTIC
-            else f"{result.error:15.5f} {result.rms:12.5f}"
-        )
-        print(
-            f"{result.solver:10} {result.setting:12} {result.evaluations:11.0f} {error} {result.spread:7.3f}"
-        )
+        name = f"{result.setting.solver:10} {result.setting.label:12} {result.evaluations:11.0f}"
+        error = f"{result.error:15.5f} {result.rms:12.5f}"
+        if result.stochastic:
+            error = f"{'-':>15} {'-':>12}"
+        print(f"{name} {error} {result.spread:7.3f}")
     for budget in BUDGETS:
-        within = [
-            result
-            for result in results
-            if result.solver not in STOCHASTIC and result.evaluations <= budget
-        ]
+        within = [r for r in results if not r.stochastic and r.evaluations <= budget]
         best = min(within, key=lambda result: result.error)
-        print(
-            f"Least error with at most {budget} evaluations: {best.solver}, {best.setting} ({best.error:.5f})"
-        )
+        setting = f"{best.setting.solver}, {best.setting.label}"
+        print(f"Smallest error with at most {budget} evaluations: {setting} ({best.error:.5f})")
 
 
 def _plot(results: list[Result], path: Path) -> None:
-    figure, (errors, spreads) = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
-    for solver in SOLVERS:
-        mine = sorted(
-            (result for result in results if result.solver == solver),
-            key=lambda result: result.evaluations,
-        )
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    errors, spreads = figure.subplots(1, 2)
+    for solver, facts in SOLVERS.items():
+        mine = [result for result in results if result.setting.solver == solver]
+        mine.sort(key=lambda result: result.evaluations)
         x = [result.evaluations for result in mine]
-        stochastic = solver in STOCHASTIC
-        style = {
+        marker, line = ("s", "--") if facts.stochastic else ("o", "-")
+        style: dict[str, Any] = {
             "label": solver,
-            "marker": "s" if stochastic else "o",
+            "marker": marker,
             "markersize": 4,
-            "linestyle": "--" if stochastic else "-",
+            "linestyle": line,
         }
-        (line,) = spreads.plot(x, [result.spread for result in mine], **style)
-        if not stochastic:
-            errors.plot(x, [result.error for result in mine], color=line.get_color(), **style)
-    errors.set(
-        yscale="log",
-        ylabel="RMS error of the latents, median",
-        title="Distance from the exact solution",
-    )
-    spreads.set(
-        ylabel="spread ÷ that of exact draws", title="Distribution of the draws: 1 is right"
-    )
+        (curve,) = spreads.plot(x, [result.spread for result in mine], **style)
+        if not facts.stochastic:
+            errors.plot(x, [result.error for result in mine], color=curve.get_color(), **style)
+    errors.set_title("Distance from the exact solution")
+    errors.set(yscale="log", ylabel="RMS error of the latents, median")
+    spreads.set_title("Distribution of the latents: 1 is right")
+    spreads.set(ylabel="spread ÷ that of the exact latents")
     spreads.axhline(1, color="0.6", linewidth=1)
     for axes in (errors, spreads):
-        axes.set(xscale="log", xlabel="model evaluations a picture")
+        axes.set(xscale="log", xlabel="model evaluations per image")
         axes.set_xticks(EVALUATIONS, [str(n) for n in EVALUATIONS])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
         axes.legend()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with write_whole(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     print(f"plot: {path}")
 
 

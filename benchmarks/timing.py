@@ -1,12 +1,14 @@
-"""Times of several functions, measured in turn so that a noisy machine is as noisy for each."""
+"""Times of several functions, measured in turn so that noise of the machine hits each alike."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def interleaved(
@@ -25,6 +27,6 @@ def interleaved(
     return times
 
 
-def ratio(times: Mapping[str, list[float]], above: str, below: str) -> float:
+def ratio(times: Mapping[str, Sequence[float]], above: str, below: str) -> float:
     """The median over rounds of one function's time ÷ another's in the same round."""
     return statistics.median(a / b for a, b in zip(times[above], times[below], strict=True))

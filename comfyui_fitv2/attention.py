@@ -166,7 +166,7 @@ class PackedBatch(TokenBatch):
             self._images_by_group(1 + scale),
             strict=True,
         )
-        return self._joined([torch.addcmul(shift, x, scale) for x, shift, scale in groups])
+        return _joined([torch.addcmul(shift, x, scale) for x, shift, scale in groups])
 
     def gate(self, x: Tensor, branch: Tensor, gate: Tensor) -> Tensor:
         if _per_token_is_faster(x):
@@ -177,7 +177,7 @@ class PackedBatch(TokenBatch):
             self._images_by_group(gate),
             strict=True,
         )
-        return self._joined([torch.addcmul(x, gate, branch) for x, branch, gate in groups])
+        return _joined([torch.addcmul(x, gate, branch) for x, branch, gate in groups])
 
     def _heads_by_group(self, x: Tensor) -> Iterator[Tensor]:
         """(1, heads, tokens, head_dim) to each group's (images, heads, tokens, head_dim)."""
@@ -195,9 +195,10 @@ class PackedBatch(TokenBatch):
         """(images, width) to each group's (images, 1, width)."""
         return per_image[:, None].split([count for _, count in self.groups])
 
-    def _joined(self, groups: list[Tensor]) -> Tensor:
-        """The reverse of ``_tokens_by_group``."""
-        return torch.cat([group.flatten(0, 1) for group in groups]).unsqueeze(0)
+
+def _joined(groups: list[Tensor]) -> Tensor:
+    """(images, tokens, width) of each group to (1, tokens, width) of all."""
+    return torch.cat([group.flatten(0, 1) for group in groups]).unsqueeze(0)
 
 
 def _per_token_is_faster(x: Tensor) -> bool:

@@ -14,7 +14,7 @@ from .model import FiT
 from .solvers import Velocity
 
 GUIDED_CHANNELS = 3
-"""The published sampler, and so every published figure, guides three of the four channels."""
+"""The published sampler, and so every published figure, guides the first three of four."""
 
 
 @dataclass(frozen=True, slots=True)

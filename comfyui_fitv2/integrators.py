@@ -1,12 +1,8 @@
-"""Integrators from noise to data, one pure function each: ``solver(velocity, x, times, callback)``.
+"""Integrators of the flow, one pure function each: ``solver(velocity, x, times, callback)``.
 
 ``times`` rise to 1 = data. ``velocity`` takes x and a scalar tensor t; ``callback(step, x, t,
 velocity)`` runs after each evaluation that starts a step. Options are keyword arguments.
-``solvers`` lists them all.
-
-The stochastic ones follow dx = (v + w·score)·dt + √(2w)·dW, which has the marginals of the flow for
-every diffusion w ≥ 0 (SiT, arXiv 2401.08740, section 2.3). For x_t = t·data + (1−t)·noise the score
-is (t·v − x) / (1−t).
+``solvers`` lists these and the stochastic ones of ``stochastic``.
 """
 
 from __future__ import annotations
@@ -21,8 +17,6 @@ from torch import Tensor
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 Callback = Callable[[int, Tensor, Tensor, Tensor], None]
-Noise = Callable[[Tensor], Tensor]
-"""Standard normal numbers of the shape, dtype and device of a tensor."""
 
 
 class SolverError(RuntimeError):
@@ -46,8 +40,7 @@ MIDPOINT = Tableau((0, 1 / 2), ((), (1 / 2,)), (0, 1))
 THREE_EIGHTHS = Tableau(
     (0, 1 / 3, 2 / 3, 1), ((), (1 / 3,), (-1 / 3, 1), (1, -1, 1)), (1 / 8, 3 / 8, 3 / 8, 1 / 8)
 )
-# Dormand and Prince 1980. Its last stage is the new point: the next step has its first slope
-# already.
+# Dormand and Prince 1980. The last stage is the new point, and so the next step's first slope.
 DOPRI5 = Tableau(
     (0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1),
     (
@@ -82,7 +75,7 @@ def _combine(slopes: Sequence[Tensor], parts: Sequence[float]) -> Tensor:
     return sum(terms[1:], terms[0])
 
 
-def _first_slope(
+def first_slope(
     velocity: Velocity, callback: Callback | None, step: int, x: Tensor, t: Tensor
 ) -> Tensor:
     """The velocity at the start of a step, which the callback is told of."""
@@ -98,7 +91,7 @@ def runge_kutta(
     """An explicit Runge–Kutta method over fixed steps."""
     for step, (t, t_next) in enumerate(pairwise(times)):
         dt = t_next - t
-        slopes = [_first_slope(velocity, callback, step, x, t)]
+        slopes = [first_slope(velocity, callback, step, x, t)]
         for node, parts in zip(tableau.nodes[1:], tableau.stages[1:], strict=True):
             t_node = t_next if node == 1 else t + node * dt
             slopes.append(velocity(x + dt * _combine(slopes, parts), t_node))
@@ -111,7 +104,7 @@ def ab2(velocity: Velocity, x: Tensor, times: Tensor, callback: Callback | None 
     previous: tuple[Tensor, Tensor] | None = None
     for step, (t, t_next) in enumerate(pairwise(times)):
         dt = t_next - t
-        slope = mean = _first_slope(velocity, callback, step, x, t)
+        slope = mean = first_slope(velocity, callback, step, x, t)
         if previous is not None:
             previous_dt, previous_slope = previous
             mean = slope + (slope - previous_slope) * (dt / (2 * previous_dt))
@@ -198,125 +191,3 @@ def _interpolate(
     b = 5 * start_slope - 3 * end_slope + 18 * start + 14 * end - 32 * middle
     c = end_slope - 4 * start_slope - 11 * start - 5 * end + 16 * middle
     return (((a * part + b) * part + c) * part + start_slope) * part + start
-
-
-SBDM_START = 0.04
-"""Before this time SBDM's w(t) = (1−t)/t, infinite at t = 0, keeps its value there."""
-
-DIFFUSIONS: dict[str, Callable[[float], float]] = {
-    "constant": lambda t: 1.0,
-    "sbdm": lambda t: (1 - t) / max(t, SBDM_START),
-    "sigma": lambda t: 1 - t,
-    "linear": lambda t: 1 - t,
-    "decreasing": lambda t: 0.25 * (math.cos(math.pi * t) + 1) ** 2,
-    "increasing-decreasing": lambda t: math.sin(math.pi * t) ** 2,
-}
-"""Forms of w(t) in SiT, arXiv 2401.08740; sigma and linear are equal on this path."""
-
-LastStep = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-LAST_STEPS: dict[str, LastStep | None] = {
-    "none": None,
-    "mean": lambda x, velocity, drift, t, dt: x + dt * drift,
-    # E[data | x_t] = (x + (1−t)²·score) / t, which on this path is x + (1−t)·v.
-    "tweedie": lambda x, velocity, drift, t, dt: x + (1 - t) * velocity,
-    "euler": lambda x, velocity, drift, t, dt: x + dt * velocity,
-}
-"""Last steps without noise: the drift alone, the expected data, or the velocity alone."""
-
-
-def sde_euler(
-    velocity: Velocity,
-    x: Tensor,
-    times: Tensor,
-    callback: Callback | None = None,
-    *,
-    diffusion: str = "sigma",
-    diffusion_norm: float = 1.0,
-    last_step: str = "mean",
-    noise_source: Noise = torch.randn_like,
-) -> Tensor:
-    """Euler–Maruyama.
-
-    ``diffusion`` is a key of ``DIFFUSIONS``, multiplied by ``diffusion_norm``. The last interval of
-    ``times`` takes ``last_step``, a key of ``LAST_STEPS``; "none" makes it a step like the others.
-    ``noise_source`` is called once per noisy step. Raises ``ValueError`` for other values.
-    """
-    weight = _weight(diffusion, diffusion_norm)
-    for step, (t, t_next) in enumerate(pairwise(_noisy(times, last_step))):
-        dt = t_next - t
-        kick = noise_source(x) * (2 * weight(t) * dt).sqrt()
-        slope = _first_slope(velocity, callback, step, x, t)
-        x = x + dt * _drift(slope, x, t, weight) + kick
-    return _finish(velocity, x, times, callback, weight, last_step)
-
-
-def sde_heun(
-    velocity: Velocity,
-    x: Tensor,
-    times: Tensor,
-    callback: Callback | None = None,
-    *,
-    diffusion: str = "sigma",
-    diffusion_norm: float = 1.0,
-    last_step: str = "mean",
-    noise_source: Noise = torch.randn_like,
-) -> Tensor:
-    """Heun's method from the noised point; the options are those of ``sde_euler``.
-
-    A step that ends at t = 1, where the score is infinite, is one of Euler–Maruyama.
-    """
-    weight = _weight(diffusion, diffusion_norm)
-    for step, (t, t_next) in enumerate(pairwise(_noisy(times, last_step))):
-        dt = t_next - t
-        kick = noise_source(x) * (2 * weight(t) * dt).sqrt()
-        if t_next >= 1:
-            slope = _first_slope(velocity, callback, step, x, t)
-            return x + dt * _drift(slope, x, t, weight) + kick
-        x = x + kick
-        drift = _drift(_first_slope(velocity, callback, step, x, t), x, t, weight)
-        ahead = x + dt * drift
-        drift_ahead = _drift(velocity(ahead, t_next), ahead, t_next, weight)
-        x = x + dt * ((drift + drift_ahead) / 2)
-    return _finish(velocity, x, times, callback, weight, last_step)
-
-
-def _weight(diffusion: str, norm: float) -> Callable[[Tensor], float]:
-    """w of the scalar t."""
-    if diffusion not in DIFFUSIONS:
-        raise ValueError(f"Unknown diffusion {diffusion!r}. Choose from {', '.join(DIFFUSIONS)}.")
-    if norm < 0:
-        raise ValueError(f"diffusion_norm must be 0 or more, not {norm}.")
-    return lambda t: norm * DIFFUSIONS[diffusion](t.item())
-
-
-def _noisy(times: Tensor, last_step: str) -> Tensor:
-    """The times between which noise is added."""
-    if last_step not in LAST_STEPS:
-        raise ValueError(f"Unknown last_step {last_step!r}. Choose from {', '.join(LAST_STEPS)}.")
-    return times if LAST_STEPS[last_step] is None else times[:-1]
-
-
-def _drift(velocity: Tensor, x: Tensor, t: Tensor, weight: Callable[[Tensor], float]) -> Tensor:
-    return velocity + weight(t) * score_from_velocity(velocity, x, t)
-
-
-def _finish(
-    velocity: Velocity,
-    x: Tensor,
-    times: Tensor,
-    callback: Callback | None,
-    weight: Callable[[Tensor], float],
-    last_step: str,
-) -> Tensor:
-    """The last interval without noise, unless it was a step like the others."""
-    finish = LAST_STEPS[last_step]
-    if finish is None:
-        return x
-    t, t_next = times[-2:]
-    slope = _first_slope(velocity, callback, len(times) - 2, x, t)
-    return finish(x, slope, _drift(slope, x, t, weight), t, t_next - t)
-
-
-def score_from_velocity(velocity: Tensor, x: Tensor, t: Tensor) -> Tensor:
-    """∇ log p_t(x) = (t·v − x) / (1−t); undefined at t = 1."""
-    return (t * velocity - x) / (1 - t)

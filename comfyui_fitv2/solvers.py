@@ -13,22 +13,18 @@ from torch import Tensor
 
 from .flow import shift_sigma
 from .integrators import (
-    DIFFUSIONS,
     EULER,
     HEUN,
-    LAST_STEPS,
     MIDPOINT,
     THREE_EIGHTHS,
     Callback,
-    Noise,
     SolverError,
     Velocity,
     ab2,
     dopri5,
     runge_kutta,
-    sde_euler,
-    sde_heun,
 )
+from .stochastic import DIFFUSIONS, LAST_STEPS, Noise, sde_euler, sde_heun
 
 __all__ = [
     "DEFAULT_SOLVER",
@@ -51,7 +47,7 @@ class Solver:
     """A solver and its facts; tooltips, help pages and lists are made from these."""
 
     integrate: Callable[..., Tensor]
-    """See ``integrators``."""
+    """See ``integrators`` and ``stochastic``."""
     evaluations: int = 1
     """Model evaluations per step; of an adaptive solver, per attempted step."""
     stochastic: bool = False

@@ -1,1 +1,1 @@
-"""Development without a set-up of one's own: an environment, a real ComfyUI, and a client that runs workflows on it. Stdlib only."""
+"""Set-up, server and client for development. Standard library only."""

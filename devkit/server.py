@@ -20,7 +20,10 @@ FOLDERS = ("models", "input", "output", "temp", "user")
 
 
 class Server:
-    """Starts ComfyUI on a free port with ``base`` as its data folder, and stops it at the end of the ``with`` block."""
+    """ComfyUI on a free port with ``base`` as its data folder, for a ``with`` block.
+
+    ``arguments`` are passed to ComfyUI. Raises ``SetupError`` if it does not start.
+    """
 
     def __init__(self, host: Host, base: Path, *arguments: str) -> None:
         self.base = base
@@ -31,9 +34,16 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         database = (base / "user" / "comfyui.db").as_posix()
         self._command = [
-            str(host.python), "main.py", "--port", str(self.port), "--base-directory", str(base), "--database-url", f"sqlite:///{database}",
-            "--disable-api-nodes", "--disable-auto-launch", "--preview-method", "auto", *([] if _has_accelerator(host) else ["--cpu"]), *arguments,
-        ]  # fmt: skip
+            *(str(host.python), "main.py"),
+            *("--port", str(self.port)),
+            *("--base-directory", str(base)),
+            *("--database-url", f"sqlite:///{database}"),
+            "--disable-api-nodes",
+            "--disable-auto-launch",
+            *("--preview-method", "auto"),
+            *([] if _has_accelerator(host) else ["--cpu"]),
+            *arguments,
+        ]
         self._folder = host.folder
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -70,15 +80,19 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """Of the process, which must have been started."""
+        """The process id of the started ComfyUI."""
         assert self._process is not None
         return self._process.pid
 
     def log(self) -> str:
         return self.log_path.read_text(encoding="utf-8", errors="replace")
 
+    def last_line(self) -> str:
+        """The end of the log: while an image is sampled, its progress bar."""
+        return self.log().replace("\r", "\n").rstrip().rpartition("\n")[2]
+
     def wait(self) -> None:
-        """Until the process ends by itself."""
+        """Wait until the process ends by itself."""
         if self._process is not None:
             self._process.wait()
 
@@ -108,8 +122,9 @@ class Server:
 
 
 def _has_accelerator(host: Host) -> bool:
-    code = "import torch; a = getattr(torch, 'accelerator', None); print(bool(a and a.is_available()) or torch.cuda.is_available())"
-    return (
-        subprocess.run([host.python, "-c", code], capture_output=True, text=True).stdout.strip()
-        == "True"
+    code = (
+        "import torch; accelerator = getattr(torch, 'accelerator', None);"
+        " print(bool(accelerator and accelerator.is_available()) or torch.cuda.is_available())"
     )
+    answer = subprocess.run([host.python, "-c", code], capture_output=True, text=True).stdout
+    return answer.strip() == "True"

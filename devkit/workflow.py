@@ -1,6 +1,7 @@
-"""Shared workflow JSONs (the format that the editor saves) to prompts (the format that the server runs).
+"""Workflow JSONs, as the editor saves them, to prompts, as the server runs them.
 
-It does for the nodes that our workflows use what the editor does on "Queue": walk the links, name the widgets' values.
+The editor does the same on "Queue": it follows the links and names the widgets' values. This
+covers the nodes that our shared workflows use.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ class WorkflowError(ValueError):
 
 
 def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str, Any]:
-    """A prompt in API format. ``object_info`` is the server's. Raises ``WorkflowError`` on a node it does not know."""
+    """The prompt, in API format, of a workflow. ``object_info`` is the server's.
+
+    Raises ``WorkflowError`` for an unknown node, and for widgets that do not fit the node.
+    """
     links = {link[0]: (str(link[1]), link[2]) for link in workflow["links"]}
     prompt = {}
     for node in workflow["nodes"]:
@@ -30,16 +34,13 @@ def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str
             )
         if node.get("mode") in (_MUTED, _BYPASSED):
             raise WorkflowError(
-                f"Node {node['id']} ({node['type']}) is muted or bypassed; shared workflows must not be."
+                f"Node {node['id']} ({node['type']}) is muted or bypassed;"
+                " nodes of shared workflows must not be."
             )
         inputs = dict(_widget_values(node, object_info[node["type"]]))
-        inputs.update(
-            {
-                i["name"]: list(links[i["link"]])
-                for i in node.get("inputs", [])
-                if i.get("link") is not None
-            }
-        )
+        for linked in node.get("inputs", []):
+            if linked.get("link") is not None:
+                inputs[linked["name"]] = list(links[linked["link"]])
         title = node.get("title", object_info[node["type"]]["display_name"])
         prompt[str(node["id"])] = {
             "class_type": node["type"],
@@ -50,8 +51,9 @@ def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str
 
 
 def _widget_values(node: dict[str, Any], info: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Names and values of a node's widgets. The file has the values alone, in the order of the node's inputs."""
+    """Names and values of a node's widgets; the file has only the values, in input order."""
     values = list(node.get("widgets_values", []))
+    what = f"Node {node['id']} ({node['type']}) has {len(values)} widget values"
     position = 0
     for group in ("required", "optional"):
         for name in info["input_order"].get(group, []):
@@ -60,18 +62,10 @@ def _widget_values(node: dict[str, Any], info: dict[str, Any]) -> Iterator[tuple
             if not (isinstance(kind, list) or kind in WIDGET_TYPES) or options.get("forceInput"):
                 continue
             if position >= len(values):
-                raise WorkflowError(
-                    f"Node {node['id']} ({node['type']}) has {len(values)} widget values and none for {name}."
-                )
+                raise WorkflowError(f"{what} and none for {name}.")
             yield name, values[position]
-            # The editor puts a "randomize after each run" choice behind such a widget.
-            position += (
-                2
-                if options.get("control_after_generate")
-                or (name in ("seed", "noise_seed") and kind == "INT")
-                else 1
-            )
+            is_seed = name in ("seed", "noise_seed") and kind == "INT"
+            # The editor stores a "control after generate" choice after such a widget.
+            position += 2 if is_seed or options.get("control_after_generate") else 1
     if position != len(values):
-        raise WorkflowError(
-            f"Node {node['id']} ({node['type']}) has {len(values)} widget values for {position} widgets."
-        )
+        raise WorkflowError(f"{what} for {position} widgets.")

@@ -1,4 +1,4 @@
-"""The ComfyUI side of the pack: which nodes there are, and where the host finds our models."""
+"""ComfyUI's side of the pack: the list of nodes, and the folders of models."""
 
 from comfy_api.latest import ComfyExtension, io
 
@@ -6,11 +6,13 @@ from .compare import FiTCompareSheet
 from .conditioning import FiTClassLabel
 from .extrapolation import FiTExtrapolation
 from .guidance import FiTGuidance
-from .loader import FiTLoader, register_model_folders
+from .host import register_model_folders
+from .loader import FiTLoader
 from .resolution import FiTResolution
 from .sampling import FiTSampler
 from .solvers import FiTScheduler, FiTSolver
-from .sweep import FiTResolutionSweep, FiTSweepSampler
+from .sweep import FiTResolutionSweep
+from .sweep_sampler import FiTSweepSampler
 
 
 class FiTExtension(ComfyExtension):

@@ -1,28 +1,40 @@
-"""FiT Compare Sheet: pictures of different sizes, side by side and labelled."""
+"""FiT Compare Sheet: images of different sizes, side by side and labelled."""
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from comfy_api.latest import io, ui
 from PIL import Image
 from torch import Tensor
 
-from ..comfyui_fitv2.contact_sheet import FITTED, SCALES, SheetCell, contact_sheet
+from ..comfyui_fitv2.labels import split_list
+from ..comfyui_fitv2.pixels import from_bytes, to_bytes
+from ..comfyui_fitv2.resolution import describe_size
+from ..sheets.contact_sheet import FITTED, SCALES, TRUE_SCALE, SheetCell, contact_sheet
 from .sweep import FIT_SWEEP, Sweep
 
 
 class FiTCompareSheet(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        def names(name: str) -> io.String.Input:
+            return io.String.Input(
+                name,
+                default="",
+                multiline=True,
+                tooltip="Names, one per line or separated by semicolons. Empty: those of the "
+                "sweep, or none.",
+            )
+
         return io.Schema(
             node_id="FiTCompareSheet",
             display_name="FiT Compare Sheet",
             category="FiT",
-            description="Pictures of different sizes on one labelled sheet: rows and columns named, size and token count under each.",
+            description="Images of different sizes on one sheet, with names for rows and columns, "
+            "and size and token count under each image.",
             search_aliases=[
                 "contact sheet",
                 "side by side",
@@ -36,35 +48,27 @@ class FiTCompareSheet(io.ComfyNode):
             inputs=[
                 io.Image.Input(
                     "images",
-                    tooltip="Pictures of any sizes, row by row; batches count as their pictures.",
+                    tooltip="Images of any sizes, row by row; a batch counts as its images.",
                 ),
                 io.Combo.Input(
                     "scale",
                     options=list(SCALES),
                     default=FITTED,
-                    tooltip=f"{FITTED}: every picture gets the same area. {SCALES[1]}: all are enlarged alike, so a picture of twice the size looks it.",
+                    tooltip=f"{FITTED}: every image gets the same area. {TRUE_SCALE}: one scale "
+                    "for all, so an image twice as large looks twice as large.",
                 ),
-                io.String.Input("title", default="", tooltip="Above the sheet."),
+                io.String.Input("title", default="", tooltip="Title above the sheet."),
                 io.Int.Input(
                     "picture_size",
                     default=256,
                     min=32,
                     max=2048,
                     step=16,
-                    tooltip="Pixels a side of a square picture on the sheet; others get its area.",
+                    tooltip="Side of a square image on the sheet, in pixels; other images get the "
+                    "same area.",
                 ),
-                io.String.Input(
-                    "rows",
-                    default="",
-                    multiline=True,
-                    tooltip="Names, one a line or semicolons between. Empty: those of the sweep, or none.",
-                ),
-                io.String.Input(
-                    "columns",
-                    default="",
-                    multiline=True,
-                    tooltip="Names, one a line or semicolons between. Empty: those of the sweep, or none.",
-                ),
+                names("rows"),
+                names("columns"),
                 FIT_SWEEP.Input(
                     "sweep",
                     optional=True,
@@ -86,56 +90,50 @@ class FiTCompareSheet(io.ComfyNode):
         columns: list[str],
         sweep: list[Sweep] | None = None,
     ) -> io.NodeOutput:
-        pictures = [picture for batch in images for picture in batch]
-        places = _places(
-            len(pictures), _names(rows[0]), _names(columns[0]), sweep[0] if sweep else None
+        cells = [_cell(image) for batch in images for image in batch]
+        row_names, column_names, per_row = _layout(
+            len(cells), split_list(rows[0]), split_list(columns[0]), sweep[0] if sweep else None
         )
-        cells = [
-            SheetCell(_to_pillow(picture), row, column)
-            for picture, (row, column) in zip(pictures, places, strict=True)
-        ]
-        sheet = contact_sheet(cells, title[0], scale[0], cell_side=picture_size[0])
-        image = torch.from_numpy(np.asarray(sheet).astype(np.float32) / 255)[None]
+        sheet = contact_sheet(
+            [cells[i : i + per_row] for i in range(0, len(cells), per_row)],
+            row_names,
+            column_names,
+            title=title[0],
+            scale=scale[0],
+            cell_side=picture_size[0],
+        )
+        image = from_bytes(np.asarray(sheet)).movedim(-3, -1)[None]
         return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in re.split(r"[;\n]", text) if name.strip()]
+def _cell(image: Tensor) -> SheetCell:
+    """An image (H, W, 3 or 4) of the host, with its size as caption."""
+    pixels = Image.fromarray(to_bytes(image[..., :3].movedim(-1, -3)))
+    return SheetCell(pixels, describe_size(*pixels.size))
 
 
-def _places(
+def _layout(
     count: int, rows: Sequence[str], columns: Sequence[str], sweep: Sweep | None
-) -> list[tuple[str, str]]:
-    """A row and a column for each of ``count`` pictures. Raises ``ValueError`` where the names are not for so many."""
-    if sweep is not None and not rows and not columns:
-        if len(sweep.cells) != count:
+) -> tuple[Sequence[str], Sequence[str], int]:
+    """Row names, column names and images per row of ``count`` images.
+
+    Names given here replace those of the sweep. Raises ``ValueError`` where the images do not fill
+    the rows.
+    """
+    if sweep is not None:
+        if not rows and not columns and len(sweep.cells) != count:
             raise ValueError(
-                f"{count} pictures, but the sweep has {len(sweep.cells)}. Connect the pictures of FiT Sweep Sampler, or disconnect the sweep."
+                f"{count} images, but the sweep has {len(sweep.cells)}. Connect the images of FiT "
+                "Sweep Sampler, or disconnect the sweep."
             )
-        return [(cell.row, cell.column) for cell in sweep.cells]
-    if sweep is not None:  # names given here take the place of the sweep's
-        rows = rows or list(dict.fromkeys(cell.row for cell in sweep.cells))
-        columns = columns or list(dict.fromkeys(cell.column for cell in sweep.cells))
-    # One list alone says how many there are of the other.
-    rows = rows or [""] * (-(-count // len(columns)) if columns else 1)
-    unnamed = not columns
-    columns = columns or [""] * -(-count // len(rows))
-    if len(rows) * len(columns) != count:
+        rows, columns = rows or sweep.rows, columns or sweep.columns
+    # Names of one of them alone tell how many there are of the other.
+    per_row = len(columns) or math.ceil(count / max(len(rows), 1))
+    number_of_rows = len(rows) or math.ceil(count / per_row)
+    if number_of_rows * per_row != count:
         raise ValueError(
-            f"{count} pictures do not fill {len(rows)} rows × {len(columns)} columns = {len(rows) * len(columns)}. "
-            "Name as many rows and columns as there are; pictures go row by row."
+            f"{count} images do not fill {number_of_rows} rows × {per_row} columns = "
+            f"{number_of_rows * per_row}. Name as many rows and columns as there are; images go "
+            "row by row."
         )
-    if unnamed and len(rows) == 1:
-        return [(rows[0], "")] * count
-    # Unnamed rows and columns are still apart from each other: by spaces, which nobody sees.
-    return [
-        (row or " " * i, column or " " * j)
-        for i, row in enumerate(rows)
-        for j, column in enumerate(columns)
-    ]
-
-
-def _to_pillow(picture: Tensor) -> Image.Image:
-    return Image.fromarray(
-        (picture[..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-    )
+    return rows, columns, per_row

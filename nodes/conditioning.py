@@ -1,8 +1,7 @@
-"""FiT Class Label: a class by name or id to conditioning."""
+"""FiT Class Label: class names or ids to conditioning."""
 
 from __future__ import annotations
 
-from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ..comfyui_fitv2.labels import resolve_labels
@@ -16,7 +15,8 @@ class FiTClassLabel(io.ComfyNode):
             node_id="FiTClassLabel",
             display_name="FiT Class Label",
             category="FiT",
-            description="Turns class names or ids into the conditioning of a FiT, and the null class into the negative.",
+            description="Turns class names or ids into the conditioning of a FiT, with the null "
+            "class as the negative.",
             search_aliases=[
                 "fit prompt",
                 "class name",
@@ -29,35 +29,37 @@ class FiTClassLabel(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="The FiT whose classes these are: it knows their names, their number and the null class.",
+                    tooltip="The FiT with these classes: it knows their names and number.",
                 ),
                 io.String.Input(
                     "text",
                     default="Finland",
-                    tooltip='A class name or id: "golden retriever", "207", "207 · golden retriever". Several with semicolons between, one an image of '
-                    'the batch: "Finland; France".',
+                    tooltip='A class name or id: "golden retriever", "207", "207 · golden '
+                    'retriever". Separate several with semicolons, one per image of the '
+                    'batch: "Finland; France".',
                 ),
             ],
             outputs=[
                 io.Conditioning.Output(
                     "positive",
-                    tooltip="The classes asked for. A batch larger than their number starts over with the first.",
+                    tooltip="The classes. In a larger batch they repeat from the first.",
                 ),
                 io.Conditioning.Output(
                     "negative", tooltip="The null class, for classifier-free guidance."
                 ),
                 io.String.Output(
-                    "label", tooltip='What the text was read as, such as "207 · golden retriever".'
+                    "label",
+                    tooltip='How the text was understood, such as "207 · golden retriever".',
                 ),
                 io.Int.Output(
                     "count",
-                    tooltip="Number of classes asked for: connect it to a batch size to draw each once.",
+                    tooltip="Number of classes: connect it to a batch size to generate each once.",
                 ),
             ],
         )
 
     @classmethod
-    def execute(cls, model: ModelPatcher, text: str) -> io.NodeOutput:
+    def execute(cls, model: host.ModelPatcher, text: str) -> io.NodeOutput:
         metadata = host.require_fit(model).metadata
         config = metadata.config
         labels = resolve_labels(text, metadata.class_names, config.num_classes)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ..comfyui_fitv2.config import FiTConfig
@@ -20,7 +17,8 @@ class FiTExtrapolation(io.ComfyNode):
             node_id="FiTExtrapolation",
             display_name="FiT Extrapolation",
             category="FiT",
-            description="Lets a FiT draw larger pictures than it was trained on, without training, by a RoPE extrapolation method.",
+            description="Lets a FiT generate larger images than it was trained on, without "
+            "training, with a RoPE extrapolation method.",
             search_aliases=[
                 "rope scaling",
                 "ntk",
@@ -35,44 +33,50 @@ class FiTExtrapolation(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="The FiT. It is not changed itself: other branches of the graph keep their own method.",
+                    tooltip="The FiT. It is not changed: other branches of the graph keep their "
+                    "own method.",
                 ),
                 io.Combo.Input(
                     "method",
                     options=list(ALL_METHODS),
                     default="ntk",
-                    tooltip="none: positions go on as they are. linear: squeezed into the trained length. ntk, ntk-by-parts, yarn, frequency-aware: slow waves "
-                    "squeezed, fast ones kept. time-aware: from linear at noise to ntk at the picture.",
+                    tooltip="none: positions as they are. linear: compressed into the trained "
+                    "length. ntk, ntk-by-parts, yarn, frequency-aware: slow waves compressed, fast "
+                    "ones kept. time-aware: from linear at noise to ntk at the image.",
                 ),
                 io.Boolean.Input(
                     "decoupled",
                     default=True,
-                    tooltip="On: height and width are stretched each by its own factor (VisionNTK, VisionYaRN). Off: both by the longer side's.",
+                    tooltip="On: height and width are stretched by a factor of their own "
+                    "(VisionNTK, VisionYaRN). Off: both by that of the longer side.",
                 ),
                 io.Combo.Input(
                     "attention_scale",
                     options=list(ATTENTION_SCALES),
                     default="none",
-                    tooltip="Sharpens attention over more tokens than trained. pro1, pro2: as the published code, by side and by area. paper: as printed.",
+                    tooltip="Sharpens attention over more tokens than trained. pro1, pro2: as in "
+                    "the published code, by side and by area. paper: as printed in the paper.",
                 ),
                 io.Int.Input(
                     "train_length",
                     default=0,
                     min=0,
                     max=4096,
-                    tooltip="Tokens on a side, 16 pixels each, beyond which a picture is longer than trained. 0: the model's own.",
+                    tooltip="Tokens per side, 16 pixels each, beyond which positions are "
+                    "stretched. 0: the model's own.",
                 ),
                 io.Latent.Input(
                     "latent",
                     optional=True,
-                    tooltip="Optional: the latent that will be drawn; the report then says what the method does to it.",
+                    tooltip="Optional: the latent to sample. The report then says what the method "
+                    "does to it.",
                 ),
             ],
             outputs=[
-                io.Model.Output(tooltip="The FiT with this method, for any sampler."),
+                io.Model.Output(tooltip="The model with this method, for any sampler."),
                 io.String.Output(
                     "report",
-                    tooltip="What the method does to the connected latent, or from what size on it acts.",
+                    tooltip="What the method does to the connected latent, or where it acts.",
                 ),
             ],
         )
@@ -80,49 +84,48 @@ class FiTExtrapolation(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: ModelPatcher,
+        model: host.ModelPatcher,
         method: str,
         decoupled: bool,
         attention_scale: str,
         train_length: int,
-        latent: dict[str, Any] | None = None,
+        latent: io.Latent.LatentDict | None = None,
     ) -> io.NodeOutput:
         config = host.require_fit(model).metadata.config
-        extrapolation = Extrapolation(
-            method, decoupled, attention_scale, train_length or config.train_length
-        )
-        text = report(
-            extrapolation,
-            None if latent is None else host.grid_of(latent["samples"], config),
-            config,
-        )
+        extrapolation = Extrapolation(method, decoupled, attention_scale, train_length or None)
+        grid = None if latent is None else host.grid_of(latent["samples"], config)
+        text = report(extrapolation, grid, config)
         return io.NodeOutput(host.with_extrapolation(model, extrapolation), text)
 
 
 def report(extrapolation: Extrapolation, grid: tuple[int, int] | None, config: FiTConfig) -> str:
-    """What ``extrapolation`` does to a (rows, columns) ``grid``, or, without one, from what size on it does anything."""
-    length = extrapolation.train_length
+    """One line on what ``extrapolation`` does to a (rows, columns) ``grid`` of this model's tokens.
+
+    Without a grid it says from which size the method acts.
+    """
+    extrapolation = extrapolation.for_model(config)
+    label, length = extrapolation.label, extrapolation.train_length or config.train_length
     pixels = length * TOKEN_PIXELS
     if grid is None:
-        return f"{extrapolation.label}: acts on sides of more than {length} tokens ({pixels} px)."
+        return f"{label}: acts on sides of more than {length} tokens ({pixels} px)."
     rows, columns = grid
     size = f"{columns} × {rows} tokens"
     if not extrapolation.changes(rows, columns):
         if extrapolation.method != "none":
             because = f"no side is longer than the trained {length} tokens ({pixels} px)"
+        elif extrapolation.attention_scale != "none":
+            because = "the image is too small for the attention scale"
         else:
-            because = (
-                "no method is chosen"
-                if extrapolation.attention_scale == "none"
-                else "the picture is too small for the attention scale"
-            )
-        return f"{extrapolation.label}: INACTIVE on {size}, {because}. The picture is the same as without this node."
-    height, width = extrapolation.factors(rows, columns)
-    parts = (
-        [f"height ×{height:.3g}, width ×{width:.3g} of the trained {length} tokens"]
-        if extrapolation.method != "none"
-        else []
-    )
-    if (magnitude := extrapolation.magnitude(rows, columns)) != 1:
+            because = "no method is chosen"
+        return (
+            f"{label}: INACTIVE on {size}, {because}. The image is the same as without this node."
+        )
+    parts = []
+    if extrapolation.method != "none":
+        height, width = extrapolation.factors(rows, columns)
+        factors = f"height ×{height:.3g}, width ×{width:.3g}"
+        parts.append(f"{factors} of the trained {length} tokens")
+    magnitude = extrapolation.magnitude(rows, columns)
+    if magnitude != 1:
         parts.append(f"attention logits ×{magnitude**2:.3g}")
-    return f"{extrapolation.label} on {size}: {'; '.join(parts)}."
+    return f"{label} on {size}: {'; '.join(parts)}."

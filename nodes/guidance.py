@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ..comfyui_fitv2.guidance import GUIDED_CHANNELS, Guidance
 from . import host
 
-CHANNELS = {"first three": GUIDED_CHANNELS, "all": None}
+FIRST_THREE = "first three"
+CHANNELS = {FIRST_THREE: GUIDED_CHANNELS, "all": None}
 
 
 class FiTGuidance(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        def time(name: str, default: float, tooltip: str) -> io.Float.Input:
+            return io.Float.Input(
+                name, default=default, min=0.0, max=1.0, step=0.01, tooltip=tooltip
+            )
+
         return io.Schema(
             node_id="FiTGuidance",
             display_name="FiT Guidance",
             category="FiT",
-            description="How any sampler guides this FiT towards its classes: on which latent channels, how strongly over time, and between which times.",
+            description="Sets how samplers guide this FiT towards its classes: on which latent "
+            "channels, how strongly over time, and between which times.",
             search_aliases=[
                 "cfg",
                 "classifier-free guidance",
@@ -28,12 +34,13 @@ class FiTGuidance(io.ComfyNode):
                 "guidance scale",
             ],
             inputs=[
-                io.Model.Input("model", tooltip="The FiT. The scale itself stays the sampler's."),
+                io.Model.Input("model", tooltip="The FiT. The sampler still sets the scale."),
                 io.Combo.Input(
                     "channels",
                     options=list(CHANNELS),
-                    default="first three",
-                    tooltip="Guided latent channels. first three: as the published sampler does. all: the whole latent; colours get stronger.",
+                    default=FIRST_THREE,
+                    tooltip="Latent channels to guide. first three: as the published sampler does. "
+                    "all: the whole latent, which makes colours stronger.",
                 ),
                 io.Float.Input(
                     "power",
@@ -41,35 +48,24 @@ class FiTGuidance(io.ComfyNode):
                     min=0.0,
                     max=10.0,
                     step=0.1,
-                    tooltip="0: the same scale throughout. Above 0 it falls from the sampler's at noise to 1 at the picture, the sooner the greater the power.",
+                    tooltip="0: a constant scale. Above 0: the scale falls from the sampler's at "
+                    "noise to 1 at the image, earlier for a greater power.",
                 ),
-                io.Float.Input(
-                    "start",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Time at which guidance begins: 0 is noise, 1 the picture.",
-                ),
-                io.Float.Input(
+                time("start", 0.0, "Time at which guidance starts: 0 is noise, 1 is the image."),
+                time(
                     "end",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Time at which guidance ends. Outside start to end the null class is not evaluated, so steps there are twice as fast.",
+                    1.0,
+                    "Time at which guidance ends. Steps outside of start to end take half the "
+                    "time, because the null class is not evaluated.",
                 ),
             ],
-            outputs=[io.Model.Output(tooltip="The FiT, guided so by every sampler.")],
+            outputs=[io.Model.Output(tooltip="The model with this guidance, for any sampler.")],
         )
 
     @classmethod
     def execute(
-        cls, model: ModelPatcher, channels: str, power: float, start: float, end: float
+        cls, model: host.ModelPatcher, channels: str, power: float, start: float, end: float
     ) -> io.NodeOutput:
         host.require_fit(model)
-        return io.NodeOutput(
-            host.with_guidance(
-                model, Guidance(power=power, interval=(start, end), channels=CHANNELS[channels])
-            )
-        )
+        guidance = Guidance(power=power, interval=(start, end), channels=CHANNELS[channels])
+        return io.NodeOutput(host.with_guidance(model, guidance))

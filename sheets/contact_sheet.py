@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import unicodedata
-from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import accumulate, zip_longest
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from .text import SYSTEM_FONTS, Font, find_font, wrap, writable
 
 FITTED, TRUE_SCALE = "fitted", "true relative scale"
 SCALES = (FITTED, TRUE_SCALE)
-
-SYSTEM_FONTS = (
-    "NotoSans-Regular.ttf",
-    "DejaVuSans.ttf",
-    "segoeui.ttf",
-    "Arial Unicode.ttf",
-    "arial.ttf",
-    "Arial.ttf",
-)
-"""Fonts of Linux, Windows and macOS that know many scripts; Pillow's own knows little but ASCII."""
 
 # Grey, so that neither a white image nor a black one loses its edges.
 PAPER, INK, FAINT = (224, 226, 228), (30, 30, 34), (88, 88, 94)
@@ -32,10 +21,7 @@ SMALL, LARGE = 0.85 * TYPE, 1.5 * TYPE
 PADDING, GAP, LINE = round(1.6 * TYPE), round(1.1 * TYPE), round(1.35 * TYPE)
 TITLE_LINE = round(1.6 * LINE)
 NAME_WIDTH = 13 * TYPE
-MAX_LINES = 4
 MIN_SIDE = 8
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +88,8 @@ def by_name(
         if (row, column) in places:
             raise ValueError(f"Two images for row {row!r} and column {column!r} of a sheet.")
         places[row, column] = cell
-    rows, columns = (list(dict.fromkeys(names)) for names in zip(*places, strict=True))
+    rows = list(dict.fromkeys(row for row, _ in places))
+    columns = list(dict.fromkeys(column for _, column in places))
     return [[places.get((row, column)) for column in columns] for row in rows], rows, columns
 
 
@@ -146,19 +133,17 @@ class _Placed:
         self.size = width, height
         # As wide as the image, or as the longest part of the caption that stays together, if not
         # too long.
-        parts = _writable(cell.caption, font).split(" · ")
+        parts = writable(cell.caption, font).split(" · ")
         longest = max(font.getlength(part) for part in parts)
         self.width = max(width, round(min(longest, NAME_WIDTH)) + 1)
-        self.caption = _wrap(cell.caption, font, self.width, " · ")
+        self.caption = wrap(cell.caption, font, self.width, " · ")
 
     def resized(self) -> Image.Image:
         image = self.image.convert("RGB")
         if image.size == self.size:
             return image
-        # Bicubic keeps an image that was drawn pixel by pixel sharp; Lanczos averages when it
-        # reduces.
-        reduces = self.size[0] < image.width
-        how = Image.Resampling.LANCZOS if reduces else Image.Resampling.BICUBIC
+        smaller = self.size[0] < image.width
+        how = Image.Resampling.LANCZOS if smaller else Image.Resampling.BICUBIC
         return image.resize(self.size, how)
 
 
@@ -175,7 +160,9 @@ class _Layout:
         side: float,
         fonts: tuple[str, ...],
     ) -> None:
-        self.font, self.small, self.large = (_font(size, fonts) for size in (TYPE, SMALL, LARGE))
+        self.font, self.small, self.large = (
+            find_font(size, fonts) for size in (TYPE, SMALL, LARGE)
+        )
         self.grid = self._placed(grid, scale, side)
         self.widths = [
             max((cell.width for cell in column if cell), default=0)
@@ -188,7 +175,7 @@ class _Layout:
         ]
         left = PADDING + (self.name_width + GAP if self.name_width else 0)
         self.lefts, right = _positions(self.widths, left)
-        self.title = _wrap(title, self.large, right - PADDING) if title else []
+        self.title = wrap(title, self.large, right - PADDING) if title else []
         self.tops, bottom = _positions(self._heights(), self._top())
         self.size = right + PADDING, bottom + PADDING
 
@@ -203,7 +190,8 @@ class _Layout:
         return [[cell and placed(cell) for cell in row] for row in grid]
 
     def _lines(self, name: str, width: float) -> list[str]:
-        return _wrap(name, self.font, width) if name else []
+        """The lines of a row's or column's name; none without a name."""
+        return wrap(name, self.font, width) if name else []
 
     def _top(self) -> int:
         """Where the first row begins: below the title and the names of the columns."""
@@ -212,6 +200,7 @@ class _Layout:
         return top + (LINE * name_lines + GAP // 2 if name_lines else 0)
 
     def _heights(self) -> list[int]:
+        """Of each row: room for its images with their captions, and for its name."""
         heights = []
         for row, name in zip(self.grid, self.row_names, strict=True):
             captions = max((len(cell.caption) for cell in row if cell), default=0)
@@ -228,8 +217,8 @@ class _Layout:
             _write(pen, name, left + width / 2, top, INK, self.font, "ma")
         for top, row, name in zip(self.tops, self.grid, self.row_names, strict=True):
             height = _image_height(row)
-            middle = top + max(0, (height - LINE * len(name)) / 2)
-            _write(pen, name, PADDING + self.name_width, middle, INK, self.font, "ra")
+            name_top = top + max(0, (height - LINE * len(name)) / 2)
+            _write(pen, name, PADDING + self.name_width, name_top, INK, self.font, "ra")
             for left, width, cell in zip(self.lefts, self.widths, row, strict=False):
                 if cell is not None:
                     self._draw_cell(sheet, pen, cell, left, width, top + height)
@@ -263,7 +252,7 @@ def _image_height(row: Sequence[_Placed | None]) -> int:
 
 def _name_width(names: Sequence[str], font: Font) -> int:
     """Room for row names: for the longest, or the longest word, within reason."""
-    names = [_writable(name, font) for name in names]
+    names = [writable(name, font) for name in names]
     longest = max(font.getlength(name) for name in names)
     longest_word = max(font.getlength(word) for name in names for word in name.split(" "))
     return round(min(longest, max(NAME_WIDTH, longest_word), 2 * NAME_WIDTH))
@@ -280,48 +269,3 @@ def _write(
 ) -> None:
     for i, line in enumerate(lines):
         pen.text((x, y + i * LINE), line, ink, font, anchor=anchor)
-
-
-@lru_cache
-def _font(size: float, fonts: tuple[str, ...]) -> Font:
-    for name in fonts:
-        try:
-            return ImageFont.truetype(name, size)
-        except OSError:
-            continue
-    return ImageFont.load_default(size)
-
-
-def _writable(text: str, font: Font) -> str:
-    """``text`` on one line, in letters that the font has: Pillow's own gets × as x and é as e."""
-    text = " ".join(text.split())
-    if not isinstance(font, ImageFont.FreeTypeFont) or font.getname()[0] != "Aileron":
-        return text
-    plain = text.translate({ord("×"): "x", ord("–"): "-", ord("—"): "-", ord("…"): "..."})
-    return "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
-
-
-def _wrap(text: str, font: Font, width: float, separator: str = " ") -> list[str]:
-    """Lines of ``text`` within ``width``, broken at ``separator``; at least one, at most four.
-
-    What is longer is cut, with an ellipsis.
-    """
-    lines: list[str] = []
-    for part in _writable(text, font).split(separator):
-        if lines and font.getlength(lines[-1] + separator + part) <= width:
-            lines[-1] += separator + part
-        else:
-            lines.append(part)
-    if len(lines) > MAX_LINES:
-        lines = [*lines[: MAX_LINES - 1], lines[MAX_LINES - 1] + _writable("…", font)]
-    return [_cut(line, font, width) for line in lines]
-
-
-def _cut(line: str, font: Font, width: float) -> str:
-    """The longest beginning of ``line`` that fits with an ellipsis, or all of it."""
-    if font.getlength(line) <= width + 1:
-        return line
-    dots = _writable("…", font)
-    lengths = range(len(line))
-    fitting = bisect_right(lengths, width, key=lambda n: font.getlength(line[:n] + dots)) - 1
-    return line[: max(fitting, 0)] + dots

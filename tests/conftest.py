@@ -1,4 +1,4 @@
-"""Golden numbers, made by running the published code; see tests/golden/README.md."""
+"""What all tests share: golden numbers of the published code (tests/golden/README.md), seeds."""
 
 from __future__ import annotations
 
@@ -13,6 +13,13 @@ from comfyui_fitv2 import FiT, FiTConfig
 
 GOLDEN = Path(__file__).parent / "golden"
 MODELS = Path(__file__).parent.parent / "models"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a ComfyUI, so that no test has to remember it."""
+    for item in items:
+        if "server" in getattr(item, "fixturenames", ()):
+            item.add_marker("host")
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,10 @@
-"""Shared entry point: options from a dataclass, user errors in one line, Ctrl-C without a traceback."""
+"""Shared entry point: options from a dataclass, one line per user error, a clean exit on Ctrl-C."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -21,27 +21,28 @@ def parse_options(
     description: str = "",
     default: Options | None = None,
 ) -> Options:
-    """Read ``options``, a dataclass, from a command line. Without ``argv``, that of this process.
+    """Fill the dataclass ``options`` from the command line ``argv``, by default this process's own.
 
-    A field is an option, ``--kebab-case``, with its docstring as help; underscores are accepted
-    too. ``default`` replaces the defaults of the fields. Raises ``SystemExit`` after ``--help`` (0)
-    and, with the closest matches, on a command line that cannot be read (2).
+    Each field becomes an option in ``--kebab-case``, or with underscores, whose help text is the
+    docstring under the field. ``default`` replaces the defaults of the fields. Raises
+    ``SystemExit`` with status 0 after ``--help``, and with 2 on a command line that is not valid.
     """
-    defaults = {} if default is None else {"default": default}
+    defaults: dict[str, Any] = {} if default is None else {"default": default}
     return tyro.cli(
-        tyro.conf.AvoidSubcommands[options],
+        options,
         prog=prog,
         description=description,
         args=argv,
+        config=(tyro.conf.AvoidSubcommands,),
         **defaults,
     )
 
 
 def run_command(command: Callable[[], int | None], stopped: str = "") -> int:
-    """The exit status of ``command``: what it returns (None is 0), 1 on an error, 130 on Ctrl-C.
+    """Run ``command`` and return the exit status: its own or 0, 1 on an error, 130 on Ctrl-C.
 
-    An error of the user's is printed as one ``error:`` line, and Ctrl-C as one line that ends with
-    ``stopped``.
+    A ``ValueError``, ``OSError`` or ``SolverError`` is printed as one ``error:`` line. After Ctrl-C
+    one line is printed that ends with ``stopped``, which says what to do next.
     """
     try:
         return command() or 0

@@ -1,125 +1,143 @@
-"""From a run to a file that FiT Loader lists, that the published code reads, or, of adapters, that ComfyUI's LoRA loader takes.
+"""Export a run's weights as one safetensors file.
 
 python -m training.export --run runs/mine --output mine.safetensors
-python -m training.export --run runs/mine --output ~/ComfyUI             into its models/fit, under the run's name
+python -m training.export --run runs/mine --output ~/ComfyUI       models/fit/mine.safetensors there
+
+FiT Loader reads the file; with --layout official the published code does, and with --weights lora
+ComfyUI's LoRA loader.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from comfyui_fitv2.checkpoint import read_checkpoint, save_checkpoint
-from comfyui_fitv2.config import PRESETS, FiTConfig, LatentFormat, Metadata
+from comfyui_fitv2.config import PRECISIONS, PRESETS, FiTConfig
+from comfyui_fitv2.metadata import Metadata
 
-from .command_line import run_command
+from .command_line import parse_options, run_command
 from .train.checkpoints.reader import (
-    LORA,
-    MODEL,
-    CheckpointError,
     checkpoints,
     latest,
+    read_metadata,
     read_summary,
     read_tensors,
-    step_of,
 )
-from .whole_files import TEMPORARY_SUFFIX
+from .train.checkpoints.run_folder import LORA, MODEL, RunError, step_of
+from .train.checkpoints.summary import CheckpointSummary
+from .whole_files import write_whole
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-WEIGHTS = ("ema", "raw", "lora")
-OWN, OFFICIAL = "fitv2", "official"
 SUFFIX = ".safetensors"
-
 _HOST_FOLDERS = ("checkpoints", "diffusion_models", "vae", "fit")
-"""Of these a ComfyUI's ``models`` folder has some."""
+"""A ComfyUI's ``models`` folder has at least two of these."""
 _EMA_FILE = re.compile(r"ema-([\d.e-]+)\.safetensors")
 
 
-def export(
-    run: Path,
-    output: Path,
-    *,
-    weights: str = "ema",
-    decay: float | None = None,
-    step: int | None = None,
-    dtype: str = "float32",
-    layout: str = OWN,
-    overwrite: bool = False,
-) -> tuple[Path, Metadata]:
-    """Write a run's weights as one safetensors file; what was written, and what it says of itself.
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """Options of the command."""
 
-    ``weights`` is "ema", of the largest ``decay`` where none is named, "raw", or "lora", the adapters of a run that trained some; ``step`` the
-    newest checkpoint's where None; ``output`` as in ``target``. The official layout has the same keys and no metadata. A model is read
-    back before its file gets its name. Raises ``CheckpointError`` on a run without such weights, ``FileExistsError``, and ``ValueError``
-    on a name that no loader lists.
+    run: Path
+    """Folder that training wrote, such as runs/mine."""
+    output: Path
+    """A .safetensors file, a ComfyUI folder, its models folder, or any other existing folder."""
+    weights: Literal["ema", "raw", "lora"] = "ema"
+    """The moving average, the weights themselves, or the adapters of a LoRA run."""
+    ema: float | None = None
+    """Decay of the moving average; by default the largest."""
+    step: int | None = None
+    """Step of the checkpoint; by default the newest."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Precision of the weights in the file; bf16 is half as large."""
+    layout: Literal["fitv2", "official"] = "fitv2"
+    """The official layout has the same tensors as model_ema.safetensors and no metadata."""
+    overwrite: bool = False
+    """Replace an existing file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written."""
+
+    path: Path
+    metadata: Metadata
+    """As in the file, or as it would be in layouts without metadata."""
+    parameters: int
+
+
+def export(options: ExportOptions) -> Exported:
+    """Write one file of a run's weights, atomically, and only if it reads back as it should.
+
+    Raises ``RunError`` where the run has no such weights, ``CheckpointError`` where they cannot be
+    used, ``FileExistsError``, and ``ValueError`` on a file name that no loader lists.
     """
-    checkpoint = _at_step(run, step)
-    summary = read_summary(checkpoint)
-    source, origin = _weights_file(checkpoint, weights, decay)
-    path = target(output, run, "loras" if weights == "lora" else "fit")
-    if path.exists() and not overwrite:
+    folder = _checkpoint(options.run, options.step)
+    source, origin = _weights_file(folder, options.weights, options.ema)
+    is_lora = options.weights == "lora"
+    path = target(options.output.expanduser(), options.run, "loras" if is_lora else "fit")
+    if path.exists() and not options.overwrite:
         raise FileExistsError(
-            f"{path} exists already. Name another --output, or replace it by --overwrite."
+            f"{path} exists already. Name another --output, or add --overwrite to replace it."
         )
-    metadata = Metadata(
-        FiTConfig.from_dict(summary["fit"]),
-        summary.get("class_names"),
-        LatentFormat(**summary["latent_format"]) if summary.get("latent_format") else None,
-        _training_summary(run, summary, origin),
-    )
-    state_dict = {
-        key: value.to(DTYPES[dtype])
-        for key, value in read_tensors(source.parent, source.name).items()
-    }
+    if is_lora:
+        weights, metadata = read_tensors(folder, LORA), read_metadata(folder)
+    else:
+        checkpoint = read_checkpoint(source)
+        weights, metadata = checkpoint.state_dict, checkpoint.metadata
+    training = _training_summary(options.run, read_summary(folder), origin)
+    metadata = replace(metadata, training=training)
+    precision = PRECISIONS[options.precision]
+    state_dict = {key: value.to(precision) for key, value in weights.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    unchecked = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-    try:
-        if weights != "lora":
-            save_checkpoint(unchecked, state_dict, metadata)
-            read_checkpoint(unchecked)
-        if weights == "lora" or layout == OFFICIAL:
-            save_file(state_dict, unchecked, {"format": "pt"})
-        unchecked.replace(path)
-    finally:
-        unchecked.unlink(missing_ok=True)
-    return path, metadata
+    has_metadata = not is_lora and options.layout == "fitv2"
+    with write_whole(path) as temporary:
+        if has_metadata:
+            save_checkpoint(temporary, state_dict, metadata)
+        else:
+            save_file(state_dict, temporary, {"format": "pt"})
+        _check_written(temporary, state_dict, has_metadata)
+    return Exported(path, metadata, sum(value.numel() for value in state_dict.values()))
 
 
 def target(output: Path, run: Path, kind: str = "fit") -> Path:
-    """The file that ``output`` means: itself, or one of the run's name in a folder: in ``kind`` of a ComfyUI's ``models``, in ``models`` of a ComfyUI."""
-    name = run.resolve().name + SUFFIX
+    """The file that ``output`` names: itself, or a file with the run's name in that folder.
+
+    If the folder is a ComfyUI or its ``models``, the file goes to ``models/<kind>``. Raises
+    ``ValueError`` on a file name that ComfyUI does not list.
+    """
     if not output.is_dir():
         if output.suffix != SUFFIX:
             raise ValueError(
-                f"{output} is neither a folder that exists nor a file name that ends in {SUFFIX}, which ComfyUI lists."
+                f"{output} is neither an existing folder nor a file name that ends in {SUFFIX}, "
+                "which ComfyUI lists."
             )
         return output
-    if (output / "models").is_dir() and any(
-        (output / folder).is_dir() for folder in ("comfy", "custom_nodes")
-    ):
+    is_host = any((output / folder).is_dir() for folder in ("comfy", "custom_nodes"))
+    if is_host and (output / "models").is_dir():
         output = output / "models"
-    is_models = (
-        output.name == "models" or sum((output / folder).is_dir() for folder in _HOST_FOLDERS) > 1
-    )
-    return (output / kind if is_models else output) / name
+    known = sum((output / folder).is_dir() for folder in _HOST_FOLDERS)
+    if output.name == "models" or known > 1:
+        output = output / kind
+    return output / (run.resolve().name + SUFFIX)
 
 
-def _at_step(run: Path, step: int | None) -> Path:
+def _checkpoint(run: Path, step: int | None) -> Path:
     newest = latest(run)
     if step is None:
         return newest
     found = {step_of(checkpoint): checkpoint for checkpoint in checkpoints(run)}
     if step not in found:
-        raise CheckpointError(
-            f"{run} has no checkpoint of step {step}. It has: {', '.join(map(str, sorted(found)))}."
-        )
+        steps = ", ".join(map(str, sorted(found)))
+        raise RunError(f"{run} has no checkpoint of step {step}. It has: {steps}.")
     return found[step]
 
 
@@ -129,8 +147,9 @@ def _weights_file(checkpoint: Path, weights: str, decay: float | None) -> tuple[
         return checkpoint / MODEL, "raw"
     if weights == "lora":
         if not (checkpoint / LORA).is_file():
-            raise CheckpointError(
-                f"{checkpoint} holds no adapters: its run trained the weights themselves. Export them without --weights lora."
+            raise RunError(
+                f"{checkpoint} has no adapters: its run trained the weights themselves. Export "
+                "them without --weights lora."
             )
         return checkpoint / LORA, "LoRA"
     averages = {
@@ -140,26 +159,43 @@ def _weights_file(checkpoint: Path, weights: str, decay: float | None) -> tuple[
     }
     decay = max(averages, default=None) if decay is None else decay
     if decay not in averages:
-        raise CheckpointError(
-            f"{checkpoint} holds no moving average of decay {decay}. It holds: {', '.join(map(str, sorted(averages)))}."
-        )
+        decays = ", ".join(map(str, sorted(averages)))
+        raise RunError(f"{checkpoint} has no moving average with decay {decay}. It has: {decays}.")
     return averages[decay], f"ema {decay}"
 
 
-def _training_summary(run: Path, summary: dict[str, Any], origin: str) -> dict[str, Any]:
-    counts = {
-        key: summary[key] for key in ("step", "images", "tokens", "epoch", "loss") if key in summary
-    }
+def _check_written(file: Path, expected: Mapping[str, Tensor], has_metadata: bool) -> None:
+    """Raise ``RunError`` unless the file reads back as exactly the ``expected`` tensors."""
+    try:
+        written = read_checkpoint(file).state_dict if has_metadata else load_file(file)
+        intact = written.keys() == expected.keys() and all(
+            torch.equal(written[key], value) for key, value in expected.items()
+        )
+    except (ValueError, SafetensorError):
+        intact = False
+    if not intact:
+        raise RunError(
+            f"Nothing was exported: the file in {file.parent} did not read back as it was written. "
+            "Check that disk and the run's weights, then export again."
+        )
+
+
+def _training_summary(run: Path, summary: CheckpointSummary, origin: str) -> dict[str, Any]:
+    """What the file says about its training."""
     return {
         "run": run.resolve().name,
         "weights": origin,
-        **counts,
-        "config": _without_folders(summary.get("config", {})),
+        "step": summary.step,
+        "images": summary.images,
+        "tokens": summary.tokens,
+        "epoch": summary.epoch,
+        "loss": summary.loss,
+        "config": _without_folders(summary.config),
     }
 
 
 def _without_folders(value: Any) -> Any:
-    """Absolute paths cut to their last part: the file is made to be shared, the folders of its maker's machine are not."""
+    """Replace absolute paths with their last part: the file may be shared, the paths may not."""
     if isinstance(value, dict):
         return {key: _without_folders(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -170,76 +206,34 @@ def _without_folders(value: Any) -> Any:
 
 
 def _is_published_size(config: FiTConfig) -> bool:
-    return any(
-        (config.hidden_size, config.depth, config.adaln_lora_dim)
-        == (p.hidden_size, p.depth, p.adaln_lora_dim)
-        for p in PRESETS.values()
-    )
+    def shape(config: FiTConfig) -> tuple[int, int, int]:
+        return config.hidden_size, config.depth, config.adaln_lora_dim
 
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.export",
-        description="Write a run's weights as one safetensors file.",
-    )
-    parser.add_argument(
-        "--run", type=Path, required=True, help="folder that training wrote, such as runs/mine"
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        required=True,
-        help="a .safetensors file, a ComfyUI, its models folder, or any other folder",
-    )
-    parser.add_argument(
-        "--weights",
-        choices=WEIGHTS,
-        default="ema",
-        help="moving average (default), the weights themselves, or a LoRA run's adapters",
-    )
-    parser.add_argument(
-        "--ema",
-        type=float,
-        metavar="DECAY",
-        help="which moving average; default: the largest decay",
-    )
-    parser.add_argument("--step", type=int, help="which checkpoint; default: the newest")
-    parser.add_argument(
-        "--dtype", choices=DTYPES, default="float32", help="bfloat16 is half as large"
-    )
-    parser.add_argument(
-        "--layout",
-        choices=(OWN, OFFICIAL),
-        default=OWN,
-        help="official: as model_ema.safetensors, without metadata",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
-    return parser
+    return shape(config) in map(shape, PRESETS.values())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(argv)
+    """Run the command ``python -m training.export``; returns the exit status."""
 
     def command() -> None:
-        path, metadata = export(
-            options.run,
-            options.output.expanduser(),
-            weights=options.weights,
-            decay=options.ema,
-            step=options.step,
-            dtype=options.dtype,
-            layout=options.layout,
-            overwrite=options.overwrite,
+        options = parse_options(
+            ExportOptions,
+            argv,
+            prog="python -m training.export",
+            description="Export a run's weights as one safetensors file.",
         )
-        parameters = sum(value.numel() for value in load_file(path).values())
-        training = metadata.training
+        exported = export(options)
+        training, config = exported.metadata.training, exported.metadata.config
         print(
-            f"{path}: {path.stat().st_size / 1e6:.1f} MB, {parameters / 1e6:.2f} M parameters in {options.dtype}, "
-            f"{metadata.config.num_classes} classes, {training['weights']} weights of step {training.get('step', '?')}"
+            f"{exported.path}: {exported.path.stat().st_size / 1e6:.1f} MB, "
+            f"{exported.parameters / 1e6:.2f} M parameters in {options.precision}, "
+            f"{config.num_classes} classes, {training['weights']} weights of step "
+            f"{training['step']}"
         )
-        if options.layout == OFFICIAL and not _is_published_size(metadata.config):
+        if options.layout == "official" and not _is_published_size(config):
             print(
-                "note: without metadata the published sizes alone are recognised, and this model has another: FiT Loader needs the other layout"
+                "note: without metadata only the published sizes are recognised, and this model "
+                "has another. FiT Loader needs the layout fitv2."
             )
 
     return run_command(command)

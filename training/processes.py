@@ -1,6 +1,7 @@
-"""The processes that share a command's work: who they are, and how they stop.
+"""The processes that share a command's work: how they find each other and how they stop.
 
-One process, or as many as ``accelerate launch`` or ``torchrun`` started, with the worker processes that each of them starts.
+A command runs in one process, or in as many as ``accelerate launch`` or ``torchrun`` started. Each
+of them may start data workers.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from accelerate.utils import broadcast_object_list
 EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 0}
 """Exit status after saving: 130 for Ctrl-C (shell convention), 0 for SIGTERM."""
 _TIMEOUT = timedelta(days=7)
-"""Longer than any process works while others wait for it."""
+"""Longer than the other processes ever wait for one that works alone."""
 
 
 def join_processes(device: str | None) -> PartialState:
-    """This process among the others. ``device`` is what the user chose, or None.
+    """Connect to the other processes. ``device`` is the user's choice; None chooses one.
 
-    Raises ``ValueError`` where other processes were started but cannot be reached: each would do
-    all of the work.
+    Raises ``ValueError`` where other processes were started but cannot be reached, because each
+    would then do all of the work.
     """
     # Without cpu=True, processes on machines without a GPU would not know of each other.
     on_cpu = device == "cpu" or not torch.accelerator.is_available()
@@ -58,9 +59,9 @@ def on_main(state: PartialState, action: Callable[[], None]) -> None:
 
 
 class StopSignals:
-    """Remembers Ctrl-C and SIGTERM until the step is complete.
+    """A context in which Ctrl-C and SIGTERM are remembered until the step is complete.
 
-    A second Ctrl-C stops at once, without saving.
+    A second Ctrl-C raises ``KeyboardInterrupt`` at once.
     """
 
     def __init__(self) -> None:
@@ -77,7 +78,7 @@ class StopSignals:
             signal.signal(number, handler)
 
     def agreed(self, accelerator: Accelerator) -> signal.Signals | None:
-        """The signal that any process received. Every process must ask after the same step."""
+        """The signal that any process received, or None. All processes must call this together."""
         if accelerator.num_processes == 1:
             return self.received
         own = torch.tensor([int(self.received or 0)], device=accelerator.device)
@@ -92,13 +93,16 @@ class StopSignals:
 
 
 def leave_signals_to_the_run(_worker: int = 0) -> None:
-    """Let a data worker ignore Ctrl-C and SIGTERM: without it the run could not finish its step and save."""
+    """Make a data worker ignore Ctrl-C and SIGTERM.
+
+    If the workers stopped, the run could not finish its step and save.
+    """
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)
 
 
 def exit_with_parent(_worker: int = 0) -> None:
-    """Let a data worker exit with its parent: an orphaned one would block forever on its queue."""
+    """Make a data worker exit with its parent: an orphaned one would block forever on its queue."""
 
     def watch() -> None:
         parent = parent_process()

@@ -1,7 +1,7 @@
-"""Random streams, each named by what decides it: nothing uses a global generator.
+"""Random generators, each seeded by the numbers that identify what it is for.
 
-A run that resumes, or that is spread over other processes, needs no generator's state: every stream follows from numbers
-that are known anyway. Streams of one (seed, epoch) are told apart by their ``Purpose``.
+No global generator is used, so resuming a run or spreading it over other processes needs no
+generator state. Generators of the same (seed, epoch) differ by their ``Purpose``.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ import torch
 
 
 class Purpose(IntEnum):
-    """What a stream of (seed, epoch) decides. The numbers are part of a run's identity: never change one."""
+    """What a generator of (seed, epoch) decides. Changing a number changes every run."""
 
     ORDER = 0
     """The order of the examples of an epoch."""
     CROP = 1
     """Which examples are seen cropped."""
     EXAMPLE = 2
-    """Everything random about one example: mirroring, label drop, time, posterior and noise."""
+    """All random numbers of one example: mirroring, label drop, time, posterior and noise."""
 
 
 def epoch_generator(seed: int, epoch: int, purpose: Purpose) -> np.random.Generator:
-    """The stream for all examples of an epoch."""
+    """The generator for a decision over all examples of an epoch."""
     return np.random.default_rng([seed, epoch, purpose])
 
 
 def example_generator(seed: int, epoch: int, index: int) -> torch.Generator:
-    """The CPU stream of one example of a latent set in one epoch."""
+    """The CPU generator of one example of a latent set in one epoch."""
     return _generator(seed, epoch, Purpose.EXAMPLE, index)
 
 
 def image_generator(seed: int, index: int) -> torch.Generator:
-    """The CPU stream of one image to generate. Neighbouring seeds and indices share nothing."""
+    """The CPU generator of one image to generate. Neighbouring seeds and indices share nothing."""
     return _generator(seed, index)
 
 

@@ -1,54 +1,49 @@
-"""Files that are complete or absent, and folders that belong to one command's settings."""
+"""Atomic writes, file digests, and output folders that belong to one command's settings.
+
+``write_whole`` and ``sync_to_disk`` are the library's.
+"""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-TEMPORARY_SUFFIX = ".tmp"
+from comfyui_fitv2.whole_file import TEMPORARY_SUFFIX, sync_to_disk, write_whole
+
+__all__ = [
+    "TEMPORARY_SUFFIX",
+    "OutputFolderError",
+    "check_output_folder",
+    "differences",
+    "file_digest",
+    "sync_to_disk",
+    "temporary_file",
+    "write_json",
+    "write_text",
+    "write_whole",
+]
+
+Settings = Mapping[str, Any]
+"""Values that JSON can hold, by name."""
 
 
 class OutputFolderError(ValueError):
-    """An output folder that holds something else; the message says what differs and what to do."""
+    """An output folder that is used for something else; the message says what differs."""
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file atomically."""
-    text = json.dumps(content, indent=1, ensure_ascii=False)
+    """Write ``content`` as a JSON file, atomically."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file, atomically."""
     with write_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def write_whole(path: Path) -> Iterator[Path]:
-    """A temporary path to write, which becomes ``path`` when the file is complete and on the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-    try:
-        yield temporary
-        sync_to_disk(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sync_to_disk(path: Path) -> None:
-    """Have the system write a file, or the names in a folder, before anything after it."""
-    if path.is_dir() and os.name == "nt":  # Windows opens no folders
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network drives cannot
-            raise
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -58,7 +53,7 @@ def temporary_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def file_digest(*paths: Path) -> str:
-    """16 hex digits of the SHA-256 of the files' contents, one after the other."""
+    """The first 16 hex digits of the SHA-256 of the files' concatenated contents."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
@@ -67,44 +62,46 @@ def file_digest(*paths: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_output_folder(
-    output: Path,
-    settings: Mapping[str, Any],
-    *,
-    name: str,
-    holds: str,
-    compare: Callable[[Mapping[str, Any], Mapping[str, Any]], Iterable[str]] | None = None,
-) -> None:
-    """Let ``output`` belong to ``settings``, written to its file ``name`` on first use.
-
-    ``holds`` says what the folder is for, such as "generated images"; ``compare`` names what
-    differs between the settings before and now, by default ``differences``. Raises
-    ``OutputFolderError`` where the folder belongs to other settings, holds other files, or is a file.
-    """
-    file = output / name
-    if output.exists() and not output.is_dir():
-        raise OutputFolderError(f"{output} is a file. Name a folder.")
-    if file.is_file():
-        before = json.loads(file.read_text(encoding="utf-8"))
-        if changed := list((compare or differences)(before, settings)):
-            raise OutputFolderError(
-                f"{output} holds {holds} made with different settings "
-                f"({'; '.join(changed)}). Name another --output, or remove that folder to start over."
-            )
-        return
-    if output.is_dir() and any(not path.name.startswith(".") for path in output.iterdir()):
-        raise OutputFolderError(
-            f"{output} is not empty, and holds no {holds}. Name another --output."
-        )
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(file, settings)
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What changed, one "key: before → now" per key."""
+def differences(before: Settings, now: Settings) -> list[str]:
+    """The keys whose values differ, each as "key: before → now"."""
     keys = dict.fromkeys([*before, *now])
     return [
         f"{key}: {before.get(key)} → {now.get(key)}"
         for key in keys
         if before.get(key) != now.get(key)
     ]
+
+
+def check_output_folder(
+    output: Path,
+    settings: Settings,
+    *,
+    name: str,
+    holds: str,
+    compare: Callable[[Settings, Settings], Sequence[str]] = differences,
+) -> None:
+    """Check that the folder ``output`` belongs to ``settings``; create it on first use.
+
+    The settings are stored in the folder's file ``name``. ``holds`` describes the folder's content
+    in messages, such as "generated images"; ``compare`` lists how the settings before and now
+    differ. Raises ``OutputFolderError`` where the folder was made with different settings or
+    contains files of something else, and where ``output`` is a file.
+    """
+    file = output / name
+    if output.exists() and not output.is_dir():
+        raise OutputFolderError(f"{output} is a file. Name a folder.")
+    if file.is_file():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        if changed := compare(before, settings):
+            raise OutputFolderError(
+                f"{output} contains {holds} made with different settings "
+                f"({'; '.join(changed)}). Name another --output, or remove that folder to start "
+                "over."
+            )
+        return
+    if output.is_dir() and any(not path.name.startswith(".") for path in output.iterdir()):
+        raise OutputFolderError(
+            f"{output} is not empty and contains no {holds}. Name another --output."
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(file, settings)

@@ -1,4 +1,4 @@
-"""One real ComfyUI for all host tests, in a data folder of its own."""
+"""One ComfyUI server for all host tests, with a data folder of its own."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from host.graph import Graph, Output
 from host.reference import SCALE
 from safetensors.torch import load_file
+from support.graph import Graph, Output
+from support.live_client import LiveClient
 from torch import Tensor
 
 from comfyui_fitv2 import FiT, Metadata, load_checkpoint, save_checkpoint
-from devkit.client import Client
 from devkit.environment import Host
 from devkit.server import Server
 
@@ -27,7 +27,7 @@ def server(
         pytest.skip("needs a ComfyUI: run `python dev.py test`, which fetches one")
     host = Host(Path(os.environ["FITV2_HOST"]), Path(os.environ["FITV2_HOST_PYTHON"]), ours=False)
     base = tmp_path_factory.mktemp("comfyui")
-    # A model of other classes than the bundled one's.
+    # A model with other classes than the bundled one.
     save_checkpoint(
         base / "models" / "fit" / "ten_classes.safetensors",
         golden_state,
@@ -36,17 +36,20 @@ def server(
     (base / "models" / "loras").mkdir(parents=True)
     with Server(host, base) as running:
         yield running
+        log = running.log()
+    assert "Cannot import" not in log, log
+    assert "you accessed" not in log, log  # the host's warning of an attribute our config lacks
 
 
 @pytest.fixture
-def client(server: Server) -> Iterator[Client]:
-    yield Client(server.url)
+def client(server: Server) -> Iterator[LiveClient]:
+    yield LiveClient(server.url)
     assert server.is_running()
 
 
 @pytest.fixture(scope="session")
 def model(bundled_checkpoint: Path) -> FiT:
-    """The bundled model outside the host, fp32."""
+    """The bundled model outside the host, in fp32."""
     return load_checkpoint(bundled_checkpoint, dtype=torch.float32).model.requires_grad_(False)
 
 
@@ -56,25 +59,26 @@ def graph() -> Graph:
 
 
 class Latents:
-    """Runs a graph and reads the latents of one of its outputs, in the model's scale."""
+    """Runs graphs and reads latents of their outputs, in the model's scale."""
 
-    def __init__(self, server: Server, client: Client) -> None:
+    def __init__(self, server: Server, client: LiveClient) -> None:
         self._server = server
         self._client = client
 
     def __call__(self, graph: Graph, output: Output) -> Tensor:
+        """The latents of an output that is not a list."""
+        (latents,) = self.each(graph, output)
+        return latents
+
+    def each(self, graph: Graph, output: Output) -> list[Tensor]:
+        """All latents of an output that may be a list."""
         saved = graph.add("SaveLatent", samples=output, filename_prefix="latents/test")
-        run = self._client.run(graph.prompt)
-        (file,) = run.outputs[saved.id]["latents"]
+        files = self._client.run(graph.prompt).outputs[saved.id]["latents"]
         del graph.prompt[saved.id]
-        return (
-            load_file(self._server.base / "output" / file["subfolder"] / file["filename"])[
-                "latent_tensor"
-            ]
-            * SCALE
-        )
+        paths = (self._server.base / "output" / f["subfolder"] / f["filename"] for f in files)
+        return [load_file(path)["latent_tensor"] * SCALE for path in paths]
 
 
 @pytest.fixture
-def latents(server: Server, client: Client) -> Latents:
+def latents(server: Server, client: LiveClient) -> Latents:
     return Latents(server, client)

@@ -1,34 +1,39 @@
-"""What the bundled model draws outside the host, to compare with."""
+"""What the bundled model generates outside the host, to compare with."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from support.graph import GUIDANCE_SCALE, SEED, STEPS
 from torch import Tensor
 
 from comfyui_fitv2 import FiT, sample
+from comfyui_fitv2.metadata import SD_LATENT_FORMAT
 
 TOLERANCE = 1e-4
-STEPS = 4
-"""Of the graphs, where a test asks for no others."""
-SCALE = 0.18215
-"""From the bundled VAE's latents to the model's."""
+SCALE = SD_LATENT_FORMAT.scale_factor
+"""Factor from the host's latents to the model's, the same for all models of these tests."""
 FRANCE, ITALY, FINLAND = 76, 110, 75
 HEIGHT, WIDTH = 16, 24
 
 
 def noise(batch: int = 1, height: int = HEIGHT, width: int = WIDTH) -> Tensor:
-    """That of the graphs' seed, 7."""
-    return torch.randn(batch, 4, height, width, generator=torch.manual_seed(7))
+    """Starting noise of the graphs."""
+    return torch.randn(batch, 4, height, width, generator=torch.manual_seed(SEED))
 
 
-def drawn(model: FiT, *ids: int, **settings: Any) -> Tensor:
-    """With the graphs' settings, and France where no class is asked for."""
-    y = torch.tensor(ids or [FRANCE])
-    return sample(
-        model, noise(len(y)), y, **{"method": "euler", "steps": STEPS, "cfg_scale": 2.0, **settings}
-    )
+def solver_noise() -> dict[str, Any]:
+    """Options that give a stochastic solver the noise that it gets in the graphs."""
+    generator = torch.Generator().manual_seed(SEED + 1)
+    return {"noise_source": lambda x: torch.randn(x.shape, generator=generator)}
+
+
+def sampled(model: FiT, *class_ids: int, **settings: Any) -> Tensor:
+    """Latents for these classes, or France, with the settings of the graphs."""
+    y = torch.tensor(class_ids or [FRANCE])
+    defaults = {"solver": "euler", "steps": STEPS, "guidance": GUIDANCE_SCALE}
+    return sample(model, noise(len(y)), y, **{**defaults, **settings})
 
 
 def distance(a: Tensor, b: Tensor) -> float:

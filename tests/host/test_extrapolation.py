@@ -1,16 +1,17 @@
-"""Extrapolation, guidance and schedules on the host's sampling equal those of ``sample``."""
+"""Extrapolation, guidance, solvers and schedules in the host equal those of ``sample``."""
 
 from __future__ import annotations
 
 import shutil
+from typing import Any
 
 import pytest
 import torch
-from host.graph import Graph, Node
-from host.reference import FRANCE, STEPS, TOLERANCE, distance, drawn, noise
+from host.reference import FRANCE, TOLERANCE, distance, noise, sampled, solver_noise
+from support.graph import GUIDANCE_SCALE, STEPS, Graph, Node
 from torch import Tensor
 
-from comfyui_fitv2 import Extrapolation, FiT, sample
+from comfyui_fitv2 import Extrapolation, FiT, Guidance, sample
 from comfyui_fitv2.extrapolation import ALL_METHODS
 from comfyui_fitv2.sampling import resolution_shift
 from devkit.client import PromptError
@@ -22,10 +23,8 @@ WIDTH, HEIGHT = 384, 64
 def expected(
     model: FiT, extrapolation: Extrapolation, steps: int = STEPS, class_id: int = FRANCE
 ) -> Tensor:
-    start = noise(height=HEIGHT // 8, width=WIDTH // 8)
-    return sample(
-        model, start, torch.tensor([class_id]), "euler", steps, 2.0, extrapolation=extrapolation
-    )
+    start, y = noise(height=HEIGHT // 8, width=WIDTH // 8), torch.tensor([class_id])
+    return sample(model, start, y, "euler", steps, GUIDANCE_SCALE, extrapolation)
 
 
 def ksampler(
@@ -63,11 +62,8 @@ def test_branches_with_different_methods_never_see_each_others_tables(
     }
     plain = expected(golden_model, Extrapolation(), class_id=3)
     tolerance = 5e-4 if compiled else TOLERANCE
-    for method, steps in (
-        ("yarn", 4),
-        ("ntk", 4),
-        ("yarn", 5),
-    ):  # the server would remember the same steps
+    # The third with other steps, because the server caches results.
+    for method, steps in (("yarn", 4), ("ntk", 4), ("yarn", 5)):
         got = latents(graph, ksampler(graph, loader, branches[method][0], steps, class_id=3))
         assert (
             distance(
@@ -107,7 +103,8 @@ def report(graph: Graph, client, output: list) -> str:
             (512, 512),
             "yarn",
             "paper",
-            "yarn + paper on 32 × 32 tokens: height ×2, width ×2 of the trained 16 tokens; attention logits ×1.43",
+            "yarn + paper on 32 × 32 tokens: height ×2, width ×2 of the trained 16 tokens; "
+            "attention logits ×1.43",
         ),
         (None, "linear", "none", "linear: acts on sides of more than 16 tokens (256 px)."),
     ],
@@ -120,13 +117,13 @@ def test_the_report_says_what_a_method_does(
     assert text in report(graph, client, node[1])
 
 
-def test_an_inactive_method_draws_the_same_picture(graph: Graph, latents, model: FiT) -> None:
+def test_an_inactive_method_changes_nothing(graph: Graph, latents, model: FiT) -> None:
     loader = graph.loader()
     node = graph.extrapolation(loader[0], "yarn")
     assert (
         distance(
             latents(graph, graph.ksampler(node[0], graph.label(loader[0]), graph.size()[0])[0]),
-            drawn(model),
+            sampled(model),
         )
         <= TOLERANCE
     )
@@ -135,25 +132,31 @@ def test_an_inactive_method_draws_the_same_picture(graph: Graph, latents, model:
 @pytest.mark.parametrize(
     ("settings", "arguments"),
     [
-        ({"power": 1.5}, {"guidance_power": 1.5}),
-        ({"start": 0.2, "end": 0.7}, {"guidance_interval": (0.2, 0.7)}),
-        ({"channels": "all"}, {"guided_channels": None}),
+        ({"power": 1.5}, {"power": 1.5}),
+        ({"start": 0.2, "end": 0.7}, {"interval": (0.2, 0.7)}),
+        ({"channels": "all"}, {"channels": None}),
         (
             {"channels": "all", "power": 2.0, "start": 0.1, "end": 0.9},
-            {"guided_channels": None, "guidance_power": 2.0, "guidance_interval": (0.1, 0.9)},
+            {"channels": None, "power": 2.0, "interval": (0.1, 0.9)},
         ),
     ],
 )
 @pytest.mark.parametrize("sampler", ["ksampler", "fit_sampler"])
 def test_guidance_equals_sample(
-    graph: Graph, latents, model: FiT, sampler: str, settings: dict, arguments: dict
+    graph: Graph,
+    latents,
+    model: FiT,
+    sampler: str,
+    settings: dict[str, Any],
+    arguments: dict[str, Any],
 ) -> None:
     loader = graph.loader()
     node = graph.guided(loader[0], **settings)
     got = latents(
         graph, getattr(graph, sampler)(node[0], graph.label(loader[0]), graph.size()[0])[0]
     )
-    assert distance(got, drawn(model, **arguments)) <= TOLERANCE
+    guidance = Guidance(GUIDANCE_SCALE, **arguments)
+    assert distance(got, sampled(model, guidance=guidance)) <= TOLERANCE
 
 
 def test_of_two_guidance_nodes_the_last_counts(graph: Graph, latents, model: FiT) -> None:
@@ -162,7 +165,7 @@ def test_of_two_guidance_nodes_the_last_counts(graph: Graph, latents, model: FiT
     got = latents(
         graph, graph.ksampler(graph.guided(first[0])[0], graph.label(loader[0]), graph.size()[0])[0]
     )
-    assert distance(got, drawn(model)) <= TOLERANCE
+    assert distance(got, sampled(model)) <= TOLERANCE
 
 
 def scheduler(graph: Graph, model: list, steps: int, **changes) -> Node:
@@ -184,10 +187,8 @@ def test_solver_and_scheduler_nodes_equal_sample(graph: Graph, latents, model: F
     )
     shift = resolution_shift(384, 256)
     start = noise(height=32, width=48)
-    assert (
-        distance(got, sample(model, start, torch.tensor([FRANCE]), "ab2", 5, 2.0, shift=shift))
-        <= TOLERANCE
-    )
+    same = sample(model, start, torch.tensor([FRANCE]), "ab2", 5, GUIDANCE_SCALE, shift=shift)
+    assert distance(got, same) <= TOLERANCE
 
 
 def test_sde_options_reach_the_solver(graph: Graph, latents, model: FiT) -> None:
@@ -199,17 +200,10 @@ def test_sde_options_reach_the_solver(graph: Graph, latents, model: FiT) -> None
     got = latents(
         graph, graph.custom(loader[0], graph.label(loader[0]), size[0], solver[0], sigmas[0])[0]
     )
-    generator = torch.Generator().manual_seed(8)
-    options = {
-        "diffusion": "decreasing",
-        "diffusion_norm": 0.5,
-        "last_step": "tweedie",
-        "noise_source": lambda x: torch.randn(x.shape, generator=generator),
-    }
-    assert (
-        distance(got, drawn(model, method="sde-heun", steps=6, last_step_size=0.1, **options))
-        <= TOLERANCE
-    )
+    options = {"diffusion": "decreasing", "diffusion_norm": 0.5, "last_step": "tweedie"}
+    schedule = {"steps": 6, "last_step_size": 0.1}
+    same = sampled(model, solver="sde-heun", **schedule, **options, **solver_noise())
+    assert distance(got, same) <= TOLERANCE
 
 
 def test_dopri5_says_in_the_host_how_far_it_came(graph: Graph, client) -> None:
@@ -225,7 +219,7 @@ def test_dopri5_says_in_the_host_how_far_it_came(graph: Graph, client) -> None:
 
 def test_a_shift_without_a_latent_is_refused(graph: Graph, client) -> None:
     sigmas = scheduler(graph, graph.loader()[0], 5, schedule="resolution-shifted")
-    with pytest.raises(PromptError, match="connect the latent that is drawn"):
+    with pytest.raises(PromptError, match="connect the latent to sample"):
         report(graph, client, sigmas[1])
 
 
@@ -246,5 +240,5 @@ def test_stock_schedulers_give_the_same_steps(graph: Graph, latents, model: FiT)
         )[0],
     )
     assert (
-        distance(got, drawn(model, method="midpoint", steps=6)) <= 2e-3
+        distance(got, sampled(model, solver="midpoint", steps=6)) <= 2e-3
     )  # the stock steps are thousandths

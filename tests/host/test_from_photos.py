@@ -1,4 +1,4 @@
-"""From a folder of pictures to a picture out of the host, by the README's commands."""
+"""From a folder of photos to an image made in the host, with the README's commands."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from host.graph import Graph
 from PIL import Image, ImageDraw
+from support.graph import Graph
+from support.live_client import LiveClient
 
-from devkit.client import Client
 from devkit.server import Server
 
 ROOT = Path(__file__).parent.parent.parent
@@ -34,19 +34,19 @@ SHORT = [
 ]
 
 
-def draw_photos(folder: Path) -> None:
-    """A sun of white on the colour of each class, in pictures of several shapes."""
+def make_photos(folder: Path) -> None:
+    """A white disc on the colour of each class, in images of several shapes."""
     for name, colour in COLOURS.items():
         (folder / name).mkdir(parents=True)
         for i, size in enumerate(SHAPES):
-            picture = Image.new("RGB", size, colour)
+            image = Image.new("RGB", size, colour)
             x, y = size[0] * (i + 2) // 8, size[1] // 3
-            ImageDraw.Draw(picture).ellipse((x - 10, y - 10, x + 10, y + 10), "white")
-            picture.save(folder / name / f"{i}.jpg", quality=95)
+            ImageDraw.Draw(image).ellipse((x - 10, y - 10, x + 10, y + 10), "white")
+            image.save(folder / name / f"{i}.jpg", quality=95)
 
 
 def command(folder: Path, line: str, *more: str) -> None:
-    """Run in ``folder``, with relative paths, as a person would."""
+    """Run a command in ``folder``, with relative paths, as a person would."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -64,15 +64,15 @@ def command(folder: Path, line: str, *more: str) -> None:
     assert ran.returncode == 0, ran.stdout
 
 
-def test_a_folder_of_pictures_becomes_a_class_in_the_host(
-    server: Server, client: Client, tmp_path: Path
+def test_a_folder_of_photos_becomes_classes_in_the_host(
+    server: Server, client: LiveClient, tmp_path: Path
 ) -> None:
-    draw_photos(tmp_path / "photos")
+    make_photos(tmp_path / "photos")
     command(
         tmp_path, "training.prepare --images photos --output latents --resolution 96 --vae tiny"
     )
-    train = "accelerate.commands.launch -m training.train --config tiny --data latents --output runs/mine --steps 200"
-    command(tmp_path, train, *SMALL, *SHORT)
+    launch = "accelerate.commands.launch -m training.train --config tiny"
+    command(tmp_path, f"{launch} --data latents --output runs/mine --steps 200", *SMALL, *SHORT)
     command(
         tmp_path,
         "training.export --run runs/mine --output",
@@ -82,17 +82,17 @@ def test_a_folder_of_pictures_becomes_a_class_in_the_host(
     for name, colour in COLOURS.items():
         graph = Graph()
         loader = graph.loader("mine.safetensors")
-        drawn = graph.ksampler(
+        sampled = graph.ksampler(
             loader[0], graph.label(loader[0], name), graph.size(112, 80)[0], steps=10
         )
         saved = graph.add(
-            "SaveImage", images=graph.picture(drawn[0])[0], filename_prefix="from_photos"
+            "SaveImage", images=graph.decoded(sampled[0])[0], filename_prefix="from_photos"
         )
-        picture = Image.open(
+        image = Image.open(
             io.BytesIO(client.fetch(client.run(graph.prompt).outputs[saved.id]["images"][0]))
         ).convert("RGB")
-        assert picture.size == (112, 80)
-        middle = np.median(np.asarray(picture).reshape(-1, 3), axis=0)
+        assert image.size == (112, 80)
+        middle = np.median(np.asarray(image).reshape(-1, 3), axis=0)
         distances = {
             other: float(np.abs(middle - reference).max()) for other, reference in COLOURS.items()
         }

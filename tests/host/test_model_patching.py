@@ -1,4 +1,4 @@
-"""LoRAs, merges, saving, compilation and patches of the host work on a FiT as on its own models."""
+"""The host's LoRAs, merges, saving, compilation and patches work on a FiT."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from host.graph import Graph, Node
-from host.reference import FRANCE, STEPS, TOLERANCE, distance, drawn, noise
+from host.reference import FRANCE, TOLERANCE, distance, noise, sampled
 from safetensors.torch import save_file
+from support.graph import STEPS, Graph, Node
 from torch import Tensor
 
 from comfyui_fitv2 import FiT, read_checkpoint, save_checkpoint
 from comfyui_fitv2.guidance import Guidance, guided_velocity
-from comfyui_fitv2.sampling import sampling_times
-from comfyui_fitv2.solvers import SOLVERS
+from comfyui_fitv2.solvers import SOLVERS, sampling_sigmas
 
 
 def ksampler(graph: Graph, loader: Node, patched: Node | None = None) -> list:
@@ -51,10 +50,10 @@ def test_a_lora_changes_the_weights_it_names(
         "LoraLoaderModelOnly", model=loader[0], lora_name=name, strength_model=strength
     )
     got = latents(graph, ksampler(graph, loader, patched))
-    assert distance(got, drawn(expected)) <= TOLERANCE
-    assert distance(got, drawn(model)) > 0.1
+    assert distance(got, sampled(expected)) <= TOLERANCE
+    assert distance(got, sampled(model)) > 0.1
     # Nothing stays on the shared model.
-    assert distance(latents(graph, ksampler(graph, loader)), drawn(model)) <= TOLERANCE
+    assert distance(latents(graph, ksampler(graph, loader)), sampled(model)) <= TOLERANCE
 
 
 def test_the_hosts_own_lora_training_works(
@@ -62,7 +61,7 @@ def test_the_hosts_own_lora_training_works(
 ) -> None:
     loader = graph.loader()
     label = graph.label(loader[0], "Italy")
-    drawn_latents = graph.fit_sampler(loader[0], label, graph.size()[0], steps=2)
+    training_latents = graph.fit_sampler(loader[0], label, graph.size()[0], steps=2)
     defaults = client.get("/object_info/TrainLoraNode")["TrainLoraNode"]["input"]["required"]
     settings = {k: spec[1]["default"] for k, spec in defaults.items() if "default" in spec[1]}
     settings |= {
@@ -73,7 +72,7 @@ def test_the_hosts_own_lora_training_works(
         "existing_lora": "[None]",
     }
     trained = graph.add(
-        "TrainLoraNode", model=loader[0], latents=drawn_latents[0], positive=label[0], **settings
+        "TrainLoraNode", model=loader[0], latents=training_latents[0], positive=label[0], **settings
     )
     graph.add("SaveLoRA", lora=trained[0], prefix="loras/trained")
     client.run(graph.prompt)
@@ -85,7 +84,7 @@ def test_the_hosts_own_lora_training_works(
     )
     got = latents(again, ksampler(again, loader, patched))
     assert got.isfinite().all()
-    assert distance(got, drawn(model)) > 0.1
+    assert distance(got, sampled(model)) > 0.1
 
 
 def test_merging_averages_weights_and_saving_keeps_the_model(
@@ -106,7 +105,7 @@ def test_merging_averages_weights_and_saving_keeps_the_model(
 
     first, second = graph.loader(), graph.loader("other.safetensors")
     merged = graph.add("ModelMergeSimple", model1=first[0], model2=second[0], ratio=0.75)
-    assert distance(latents(graph, ksampler(graph, first, merged)), drawn(expected)) <= TOLERANCE
+    assert distance(latents(graph, ksampler(graph, first, merged)), sampled(expected)) <= TOLERANCE
 
     graph.add("ModelSave", model=merged[0], filename_prefix="diffusion_models/merged")
     client.run(graph.prompt)
@@ -114,10 +113,10 @@ def test_merging_averages_weights_and_saving_keeps_the_model(
     assert read_checkpoint(saved).metadata == metadata
     again = Graph()
     loader = again.loader(saved.name)
-    assert distance(latents(again, ksampler(again, loader)), drawn(expected)) <= TOLERANCE
+    assert distance(latents(again, ksampler(again, loader)), sampled(expected)) <= TOLERANCE
 
 
-def test_a_saved_model_draws_the_same_picture(
+def test_a_saved_model_gives_the_same_latents(
     graph: Graph, latents, client, server, model: FiT
 ) -> None:
     loader = graph.loader(weight_dtype="bf16")
@@ -126,12 +125,12 @@ def test_a_saved_model_draws_the_same_picture(
     (saved,) = (server.base / "output" / "diffusion_models").glob("same*.safetensors")
     again = Graph()
     assert (
-        distance(latents(again, ksampler(again, again.loader(saved.name))), drawn(model))
+        distance(latents(again, ksampler(again, again.loader(saved.name))), sampled(model))
         <= TOLERANCE
     )
 
 
-def test_a_compiled_model_draws_the_same_and_follows_its_options(
+def test_a_compiled_model_gives_the_same_latents_and_follows_its_options(
     graph: Graph, latents, golden_model: FiT
 ) -> None:
     if shutil.which("g++") is None and shutil.which("cl") is None:
@@ -142,7 +141,7 @@ def test_a_compiled_model_draws_the_same_and_follows_its_options(
     def ksampler(source: Node) -> list:
         return graph.ksampler(source[0], graph.label(loader[0], "3"), graph.size()[0])[0]
 
-    plain = drawn(golden_model, 3)
+    plain = sampled(golden_model, 3)
     assert distance(latents(graph, ksampler(compiled)), plain) <= 1e-3
 
     def scaled(source: Node) -> list:
@@ -163,7 +162,7 @@ def test_a_compiled_model_draws_the_same_and_follows_its_options(
 
 def test_rope_options_move_positions(graph: Graph, latents, model: FiT) -> None:
     loader = graph.loader()
-    # A shift of every position alike changes no relative position, and so, but for rounding, nothing.
+    # The same shift of all positions changes no relative position, so nothing but rounding.
     options = {
         "scale_x": 1.0,
         "shift_x": 5.0,
@@ -173,7 +172,7 @@ def test_rope_options_move_positions(graph: Graph, latents, model: FiT) -> None:
         "shift_t": 0.0,
     }
     shifted = graph.add("ScaleROPE", model=loader[0], **options)
-    assert distance(latents(graph, ksampler(graph, loader, shifted)), drawn(model)) <= 1e-3
+    assert distance(latents(graph, ksampler(graph, loader, shifted)), sampled(model)) <= 1e-3
 
 
 def test_skip_layer_guidance_replaces_a_block(graph: Graph, latents, model: FiT) -> None:
@@ -189,8 +188,8 @@ def test_skip_layer_guidance_replaces_a_block(graph: Graph, latents, model: FiT)
         guided_velocity(without, y, Guidance(1.0)),
     )
     with torch.no_grad():
-        expected = SOLVERS["euler"](
-            lambda x, t: 3 * whole(x, t) - 2 * skipped(x, t), noise(), sampling_times(STEPS)
+        expected = SOLVERS["euler"].integrate(
+            lambda x, t: 3 * whole(x, t) - 2 * skipped(x, t), noise(), 1 - sampling_sigmas(STEPS)
         )
 
     loader = graph.loader()
@@ -208,7 +207,7 @@ def test_skip_layer_guidance_replaces_a_block(graph: Graph, latents, model: FiT)
     )
     assert (
         distance(got, expected) <= TOLERANCE * 3
-    )  # the guidance scale multiplies rounding as well
+    )  # the guidance scale multiplies rounding errors too
 
 
 def test_a_checkpoint_written_again_is_loaded_again(
@@ -234,7 +233,7 @@ def test_the_stock_diffusion_model_folder_is_searched(
     shutil.copy(bundled_checkpoint, folder / "elsewhere.safetensors")
     assert (
         distance(
-            latents(graph, ksampler(graph, graph.loader("elsewhere.safetensors"))), drawn(model)
+            latents(graph, ksampler(graph, graph.loader("elsewhere.safetensors"))), sampled(model)
         )
         <= TOLERANCE
     )

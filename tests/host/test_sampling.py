@@ -1,34 +1,33 @@
-"""A FiT under the host's samplers draws what ``comfyui_fitv2.sample`` draws."""
+"""A FiT with the host's samplers gives the latents that ``comfyui_fitv2.sample`` gives."""
 
 from __future__ import annotations
 
 import io
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from host.graph import Graph
 from host.reference import (
     FINLAND,
     FRANCE,
     HEIGHT,
     ITALY,
-    STEPS,
     TOLERANCE,
     WIDTH,
     distance,
-    drawn,
     noise,
     relative,
+    sampled,
+    solver_noise,
 )
 from PIL import Image
+from support.graph import GUIDANCE_SCALE, STEPS, Graph
 
 from comfyui_fitv2 import FiT, sample
+from comfyui_fitv2.flow import shift_sigma
 from comfyui_fitv2.guidance import Guidance, guided_velocity
-from comfyui_fitv2.sampling import sampling_times
-from comfyui_fitv2.solvers import SOLVERS, STOCHASTIC
+from comfyui_fitv2.solvers import SOLVERS, sampling_sigmas
 
 
 @pytest.mark.parametrize("sampler", ["fit_sampler", "ksampler"])
@@ -39,7 +38,7 @@ def test_euler_gives_the_same_latents_as_sample(
     loader = graph.loader()
     scale = {"guidance": guidance} if sampler == "fit_sampler" else {"cfg": guidance}
     node = getattr(graph, sampler)(loader[0], graph.label(loader[0]), graph.size()[0], **scale)
-    assert distance(latents(graph, node[0]), drawn(model, FRANCE, cfg_scale=guidance)) <= TOLERANCE
+    assert distance(latents(graph, node[0]), sampled(model, guidance=guidance)) <= TOLERANCE
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -50,26 +49,21 @@ def test_every_solver_gives_the_same_latents_as_sample(
     node = graph.fit_sampler(
         loader[0], graph.label(loader[0]), graph.size(96, 64)[0], solver=solver, steps=6
     )
-    generator = torch.Generator().manual_seed(8)  # the seed after the starting noise's
-    options: dict[str, Any] = (
-        {"noise_source": lambda x: torch.randn(x.shape, generator=generator)}
-        if solver in STOCHASTIC
-        else {}
-    )
+    options = solver_noise() if SOLVERS[solver].stochastic else {}
     expected = sample(
         model, noise(height=8, width=12), torch.tensor([FRANCE]), solver, 6, 2.0, **options
     )
-    # The last evaluation of some is at t = 1 here, and just before it in the host.
+    # Some evaluate the model at t = 1 here, and just before it in the host.
     assert distance(latents(graph, node[0]), expected) <= (
         1e-3 if solver in ("heun", "rk4", "dopri5") else TOLERANCE
     )
 
 
-def test_a_batch_of_three_labels_draws_each(graph: Graph, latents, model: FiT) -> None:
+def test_a_batch_of_three_labels_gives_an_image_of_each(graph: Graph, latents, model: FiT) -> None:
     loader = graph.loader()
     label = graph.label(loader[0], "France; Italy; 75")
     size = graph.size(batch_size=3)
-    expected = drawn(model, FRANCE, ITALY, FINLAND)
+    expected = sampled(model, FRANCE, ITALY, FINLAND)
     for node in (
         graph.fit_sampler(loader[0], label, size[0]),
         graph.ksampler(loader[0], label, size[0]),
@@ -77,12 +71,12 @@ def test_a_batch_of_three_labels_draws_each(graph: Graph, latents, model: FiT) -
         assert distance(latents(graph, node[0]), expected) <= TOLERANCE
 
 
-def test_fewer_labels_than_pictures_start_over(graph: Graph, latents, model: FiT) -> None:
+def test_fewer_labels_than_images_repeat_from_the_first(graph: Graph, latents, model: FiT) -> None:
     loader = graph.loader()
     node = graph.ksampler(
         loader[0], graph.label(loader[0], "France; Italy"), graph.size(batch_size=3)[0]
     )
-    assert distance(latents(graph, node[0]), drawn(model, FRANCE, ITALY, FRANCE)) <= TOLERANCE
+    assert distance(latents(graph, node[0]), sampled(model, FRANCE, ITALY, FRANCE)) <= TOLERANCE
 
 
 def test_the_label_count_sets_the_batch(graph: Graph, latents) -> None:
@@ -94,7 +88,7 @@ def test_the_label_count_sets_the_batch(graph: Graph, latents) -> None:
 
 @pytest.fixture(scope="module")
 def solution(model: FiT) -> torch.Tensor:
-    return drawn(model, method="heun", steps=40)
+    return sampled(model, solver="heun", steps=40)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +119,9 @@ def test_stock_ode_samplers_reach_the_solution(
 @pytest.mark.parametrize(
     "sampler_name", ["euler_ancestral", "dpmpp_2m_sde", "lcm", "ddim", "er_sde", "euler_cfg_pp"]
 )
-def test_other_stock_samplers_draw(graph: Graph, client, sampler_name: str) -> None:
+def test_other_stock_samplers_give_an_image_of_the_class(
+    graph: Graph, client, sampler_name: str
+) -> None:
     loader = graph.loader()
     node = graph.ksampler(
         loader[0],
@@ -169,9 +165,9 @@ def test_odd_latent_sizes_come_back_whole(graph: Graph, latents, model: FiT, sam
     )  # 17 × 33 latent pixels
     got = latents(graph, getattr(graph, sampler)(loader[0], graph.label(loader[0]), odd[0])[0])
 
-    # The same by hand: repeat the first row and column behind the last ones, and cut them off again.
-    y, times = torch.tensor([FRANCE]), sampling_times(STEPS)
-    velocity = guided_velocity(model, y, Guidance(2.0))
+    # The same by hand: the first row and column follow the last ones, and are cut off again.
+    y, times = torch.tensor([FRANCE]), 1 - sampling_sigmas(STEPS)
+    velocity = guided_velocity(model, y, Guidance(GUIDANCE_SCALE))
     x = noise(height=17, width=33)
     with torch.no_grad():
         for t, t_next in pairwise(times):
@@ -185,7 +181,7 @@ def test_image_to_image_equals_sample_from_latents(graph: Graph, latents, model:
     first = graph.fit_sampler(loader[0], graph.label(loader[0]), graph.size()[0])
     start = latents(graph, first[0])
     second = graph.fit_sampler(loader[0], graph.label(loader[0], "Italy"), first[0], denoise=0.6)
-    expected = drawn(model, ITALY, latents=start, denoise=0.6)
+    expected = sampled(model, ITALY, latents=start, denoise=0.6)
     assert distance(latents(graph, second[0]), expected) <= TOLERANCE
 
 
@@ -220,8 +216,8 @@ def test_inpainting_leaves_the_kept_area_as_it_was(graph: Graph, latents, sample
 
 
 def mean_colours(graph: Graph, client, samples: list) -> dict[str, list[float]]:
-    """Mean RGB in 0..1 of the left and right third of the first drawn picture."""
-    saved = graph.add("SaveImage", images=graph.picture(samples)[0], filename_prefix="test")
+    """Mean RGB in 0..1 of the left and right third of the first image."""
+    saved = graph.add("SaveImage", images=graph.decoded(samples)[0], filename_prefix="test")
     (file, *_) = client.run(graph.prompt).outputs[saved.id]["images"]
     pixels = np.asarray(Image.open(io.BytesIO(client.fetch(file))).convert("RGB")) / 255
     third = pixels.shape[1] // 3
@@ -267,12 +263,10 @@ def test_a_shifted_schedule_reaches_the_model_as_its_own_time(
     loader = graph.loader()
     shifted = graph.add(node, model=loader[0], shift=shift)
     got = latents(graph, graph.ksampler(shifted[0], graph.label(loader[0]), graph.size()[0])[0])
-    sigmas = 1 - sampling_times(STEPS)
-    times = 1 - shift * sigmas / (1 + (shift - 1) * sigmas)
+    velocity = guided_velocity(model, torch.tensor([FRANCE]), Guidance(GUIDANCE_SCALE))
+    times = 1 - shift_sigma(sampling_sigmas(STEPS), shift)
     with torch.no_grad():
-        expected = SOLVERS["euler"](
-            guided_velocity(model, torch.tensor([FRANCE]), Guidance(2.0)), noise(), times
-        )
+        expected = SOLVERS["euler"].integrate(velocity, noise(), times)
     assert distance(got, expected) <= TOLERANCE
 
 
@@ -289,12 +283,10 @@ def test_zeroed_conditioning_is_the_null_class(graph: Graph, latents) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("weight_dtype", "off_by"), [("bf16", 0.05), ("fp16", 0.05), ("auto", 0.05)]
-)
-def test_other_weight_dtypes_draw_nearly_the_same(
-    graph: Graph, latents, model: FiT, weight_dtype: str, off_by: float
+@pytest.mark.parametrize("weight_dtype", ["bf16", "fp16", "auto"])
+def test_other_weight_dtypes_give_nearly_the_same_latents(
+    graph: Graph, latents, model: FiT, weight_dtype: str
 ) -> None:
     loader = graph.loader(weight_dtype=weight_dtype)
     node = graph.fit_sampler(loader[0], graph.label(loader[0]), graph.size()[0])
-    assert relative(latents(graph, node[0]), drawn(model, FRANCE)) < off_by
+    assert relative(latents(graph, node[0]), sampled(model)) < 0.05

@@ -1,20 +1,21 @@
-"""What the pack shows a person in a running ComfyUI: nodes, help, workflows, previews, errors."""
+"""What people see of the pack in a ComfyUI: nodes, help, workflows, previews, errors."""
 
 from __future__ import annotations
 
 import io
 import json
 import time
-import urllib.error
 from pathlib import Path
 
 import numpy as np
 import pytest
-from host.graph import Graph
 from PIL import Image
 from support.broken_checkpoints import BROKEN, Broken
+from support.graph import Graph
+from support.live_client import LiveClient
 
-from devkit.client import Client, PromptError
+from comfyui_fitv2 import DEFAULT_SOLVER, SOLVERS
+from devkit.client import PromptError
 from devkit.environment import PACK_NAME
 from devkit.workflow import to_prompt
 
@@ -36,7 +37,7 @@ WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 
 
 @pytest.mark.parametrize("name", NODES)
-def test_a_node_is_listed_described_and_searchable(client: Client, name: str) -> None:
+def test_a_node_is_listed_described_and_searchable(client: LiveClient, name: str) -> None:
     info = client.get(f"/object_info/{name}")[name]
     assert info["python_module"] == f"custom_nodes.{PACK_NAME}"
     assert info["category"] == "FiT"
@@ -51,16 +52,43 @@ def test_a_node_is_listed_described_and_searchable(client: Client, name: str) ->
     assert all(info["output_tooltips"])
 
 
+def help_page(client: LiveClient, name: str) -> str:
+    return client.request(f"/extensions/{PACK_NAME}/docs/{name}.md").decode()
+
+
 @pytest.mark.parametrize("name", NODES)
-def test_a_node_has_a_help_page(client: Client, name: str) -> None:
-    page = client.request(f"/extensions/{PACK_NAME}/docs/{name}.md").decode()
+def test_a_node_has_a_help_page_with_all_its_inputs(client: LiveClient, name: str) -> None:
+    page = help_page(client, name)
     info = client.get(f"/object_info/{name}")[name]
     for group in ("required", "optional"):
         for key in info["input_order"].get(group, []):
             assert f"`{key}`" in page
 
 
-def test_the_pack_has_no_other_nodes(client: Client) -> None:
+@pytest.mark.parametrize("name", ["FiTSampler", "FiTSolver"])
+def test_tooltip_and_help_page_describe_each_solver_by_its_summary(
+    client: LiveClient, name: str
+) -> None:
+    solver = client.get(f"/object_info/{name}")[name]["input"]["required"]["solver"][1]
+    page = " ".join(help_page(client, name).split())
+    assert solver["options"] == list(SOLVERS)
+    assert solver["default"] == DEFAULT_SOLVER
+    for key, facts in SOLVERS.items():
+        assert facts.summary
+        assert f"{key}: {facts.summary}" in solver["tooltip"]
+        assert f"**{key}**: {facts.summary}" in page
+
+
+def test_a_sweep_offers_the_solvers_whose_steps_do_not_depend_on_the_batch(
+    client: LiveClient,
+) -> None:
+    inputs = client.get("/object_info/FiTSweepSampler")["FiTSweepSampler"]["input"]["required"]
+    offered = inputs["solver"][1]["options"]
+    assert offered == [key for key, facts in SOLVERS.items() if not facts.adaptive]
+    assert "dopri5" not in offered
+
+
+def test_the_pack_has_no_other_nodes(client: LiveClient) -> None:
     ours = [
         name
         for name, info in client.get("/object_info").items()
@@ -69,7 +97,7 @@ def test_the_pack_has_no_other_nodes(client: Client) -> None:
     assert sorted(ours) == sorted(NODES)
 
 
-def test_the_bundled_models_are_listed(client: Client) -> None:
+def test_the_bundled_models_are_listed(client: LiveClient) -> None:
     assert (
         "fitv2_flags256.safetensors"
         in client.get("/object_info/FiTLoader")["FiTLoader"]["input"]["required"]["checkpoint"][1][
@@ -82,7 +110,7 @@ def test_the_bundled_models_are_listed(client: Client) -> None:
     )
 
 
-def test_the_template_browser_finds_the_workflows_and_their_thumbnails(client: Client) -> None:
+def test_the_template_browser_finds_the_workflows_and_their_thumbnails(client: LiveClient) -> None:
     assert sorted(client.get("/workflow_templates")[PACK_NAME]) == [path.stem for path in WORKFLOWS]
     for path in WORKFLOWS:
         assert client.get(f"/api/workflow_templates/{PACK_NAME}/{path.name}") == json.loads(
@@ -95,7 +123,9 @@ def test_the_template_browser_finds_the_workflows_and_their_thumbnails(client: C
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
-def test_a_shared_workflow_runs_as_it_is_but_for_its_length(client: Client, path: Path) -> None:
+def test_a_shared_workflow_runs_unchanged_except_for_its_length(
+    client: LiveClient, path: Path
+) -> None:
     workflow = json.loads(path.read_text(encoding="utf-8"))
     prompt = to_prompt(workflow, client.get("/object_info"))
     for node in prompt.values():
@@ -106,44 +136,44 @@ def test_a_shared_workflow_runs_as_it_is_but_for_its_length(client: Client, path
     run = client.run(prompt)
     saving = [str(node["id"]) for node in workflow["nodes"] if node["type"] == "SaveImage"]
     files = [file for id_ in saving for file in run.outputs[id_]["images"]]
-    pictures = [
+    images = [
         np.asarray(Image.open(io.BytesIO(client.fetch(file))).convert("RGB")) for file in files
     ]
-    assert len(pictures) == len(saving)
-    assert all(picture.std() > 20 for picture in pictures)
+    assert len(images) == len(saving)
+    assert all(image.std() > 20 for image in images)
 
 
 @pytest.mark.parametrize(
     ("sampler", "flag"),
     [("fit_sampler", "Italy"), ("fit_sampler", "Brazil"), ("ksampler", "France")],
 )
-def test_previews_come_at_every_step_in_the_pictures_colours(
-    graph: Graph, client: Client, sampler: str, flag: str
+def test_previews_come_at_every_step_in_the_colours_of_the_image(
+    graph: Graph, client: LiveClient, sampler: str, flag: str
 ) -> None:
     loader = graph.loader()
     node = getattr(graph, sampler)(
         loader[0], graph.label(loader[0], flag), graph.size()[0], steps=8
     )
-    saved = graph.add("SaveImage", images=graph.picture(node[0])[0], filename_prefix="preview")
+    saved = graph.add("SaveImage", images=graph.decoded(node[0])[0], filename_prefix="preview")
     run = client.run(graph.prompt)
     assert [(value, maximum) for node_id, value, maximum in run.progress if node_id == node.id] == [
         (i, 8) for i in range(1, 9)
     ]
     assert len(run.previews) == 8
-    picture = (
+    image = (
         Image.open(io.BytesIO(client.fetch(run.outputs[saved.id]["images"][0])))
         .convert("RGB")
         .resize((24, 16))
     )
     preview = Image.open(io.BytesIO(run.previews[-1])).convert("RGB").resize((24, 16))
-    difference = np.abs(np.asarray(picture, dtype=float) - np.asarray(preview, dtype=float)) / 255
+    difference = np.abs(np.asarray(image, dtype=float) - np.asarray(preview, dtype=float)) / 255
     assert difference.mean() < 0.1
 
 
-def test_sampling_can_be_interrupted_and_started_again(graph: Graph, client: Client) -> None:
+def test_sampling_can_be_interrupted_and_started_again(graph: Graph, client: LiveClient) -> None:
     loader = graph.loader()
     node = graph.fit_sampler(loader[0], graph.label(loader[0]), graph.size()[0], steps=1000)
-    graph.add("PreviewImage", images=graph.picture(node[0])[0])
+    graph.add("PreviewImage", images=graph.decoded(node[0])[0])
 
     def interrupt(kind: str, data: dict) -> None:
         if kind == "progress" and data["value"] == 3:
@@ -158,7 +188,7 @@ def test_sampling_can_be_interrupted_and_started_again(graph: Graph, client: Cli
     assert not client.run(graph.prompt).interrupted
 
 
-def test_the_label_node_tells_what_it_read(graph: Graph, client: Client) -> None:
+def test_the_label_node_tells_how_it_understood_the_text(graph: Graph, client: LiveClient) -> None:
     label = graph.label(graph.loader()[0], "france;  75; MOLDOVA")
     shown = graph.add("PreviewAny", source=label[2])
     assert client.run(graph.prompt).outputs[shown.id]["text"] == [
@@ -182,12 +212,13 @@ def test_the_label_node_tells_what_it_read(graph: Graph, client: Client) -> None
         (
             {"aspect_ratio": "exact size", "width": 500, "height": 250},
             (496, 256),
-            "496 × 256 px · 31 × 16 = 496 tokens · 1.94× training length (256), beyond it · from 500 × 250",
+            "496 × 256 px · 31 × 16 = 496 tokens · 1.94× training length (256), beyond it"
+            " · from 500 × 250",
         ),
     ],
 )
 def test_the_resolution_node_reports_its_size(
-    graph: Graph, client: Client, latents, inputs: dict, size: tuple[int, int], report: str
+    graph: Graph, client: LiveClient, latents, inputs: dict, size: tuple[int, int], report: str
 ) -> None:
     node = graph.add(
         "FiTResolution",
@@ -206,7 +237,8 @@ def test_the_resolution_node_reports_its_size(
     assert latents(graph, node[0]).shape == (2, 4, size[1] // 8, size[0] // 8)
 
 
-def refuse(graph: Graph, client: Client, node_type: str, message: str) -> None:
+def refuse(graph: Graph, client: LiveClient, node_type: str, message: str) -> None:
+    """Check that the node that was added last, of this type, stops the prompt with a message."""
     graph.add("PreviewAny", source=[list(graph.prompt)[-1], 0])
     with pytest.raises(PromptError, match=message) as error:
         client.run(graph.prompt)
@@ -215,7 +247,7 @@ def refuse(graph: Graph, client: Client, node_type: str, message: str) -> None:
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda b: b.name)
 def test_a_broken_checkpoint_gets_a_clear_error_and_the_host_stays_up(
-    graph: Graph, client: Client, server, tmp_path: Path, broken: Broken
+    graph: Graph, client: LiveClient, server, tmp_path: Path, broken: Broken
 ) -> None:
     made_by_code = tmp_path / "made_by_code"
     (server.base / "models" / "fit" / broken.name).write_bytes(broken.content(made_by_code))
@@ -224,7 +256,7 @@ def test_a_broken_checkpoint_gets_a_clear_error_and_the_host_stays_up(
     assert not made_by_code.exists()
 
 
-def test_an_unknown_class_is_refused_before_sampling(graph: Graph, client: Client) -> None:
+def test_an_unknown_class_is_refused_before_sampling(graph: Graph, client: LiveClient) -> None:
     loader = graph.loader()
     graph.fit_sampler(loader[0], graph.label(loader[0], "Filland"), graph.size()[0])
     refuse(
@@ -235,7 +267,9 @@ def test_an_unknown_class_is_refused_before_sampling(graph: Graph, client: Clien
     )
 
 
-def test_text_conditioning_is_refused_with_the_node_to_use(graph: Graph, client: Client) -> None:
+def test_text_conditioning_is_refused_with_the_node_to_use(
+    graph: Graph, client: LiveClient
+) -> None:
     loader = graph.loader()
     text = graph.add("LotusConditioning")
     graph.ksampler(loader[0], graph.label(loader[0]), graph.size()[0], positive=text[0])
@@ -247,13 +281,13 @@ def test_text_conditioning_is_refused_with_the_node_to_use(graph: Graph, client:
     )
 
 
-def test_labels_of_another_model_are_refused(graph: Graph, client: Client) -> None:
+def test_labels_of_another_model_are_refused(graph: Graph, client: LiveClient) -> None:
     loader, other = graph.loader(), graph.loader("ten_classes.safetensors")
     graph.ksampler(loader[0], graph.label(other[0], "3"), graph.size()[0])
     refuse(graph, client, "KSampler", "model of 10 classes, and this one has 256")
 
 
-def test_more_labels_than_pictures_are_refused(graph: Graph, client: Client) -> None:
+def test_more_labels_than_images_are_refused(graph: Graph, client: LiveClient) -> None:
     loader = graph.loader()
     graph.fit_sampler(
         loader[0], graph.label(loader[0], "France; Italy; Japan"), graph.size(batch_size=2)[0]
@@ -262,17 +296,8 @@ def test_more_labels_than_pictures_are_refused(graph: Graph, client: Client) -> 
 
 
 def test_a_checkpoint_that_is_not_there_is_refused_by_the_host(
-    graph: Graph, client: Client
+    graph: Graph, client: LiveClient
 ) -> None:
     graph.add("PreviewAny", source=graph.loader("nowhere.safetensors")[0])
     with pytest.raises(PromptError, match=r"nowhere.safetensors"):
         client.run(graph.prompt)
-
-
-def test_the_server_logged_no_failure_of_ours(client: Client, server) -> None:
-    assert "Cannot import" not in server.log()
-    assert (
-        "accessed" not in server.log()
-    )  # BASE.__getattr__ warns of attributes that a model config lacks
-    with pytest.raises(urllib.error.HTTPError):
-        client.get("/no/such/page")

@@ -1,13 +1,14 @@
-"""Every stock node that patches a MODEL is tried on a FiT, with its default settings."""
+"""Every stock node that patches a MODEL, and every stock sampler, is tried on a FiT."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from host.graph import VAE, Graph, Node
+from support.graph import VAE, Graph, Node
+from support.live_client import LiveClient
 
-from devkit.client import Client, PromptError
+from devkit.client import PromptError
 from devkit.workflow import WIDGET_TYPES
 
 SMALL = 96, 64
@@ -15,7 +16,7 @@ FOR_ONE_MODEL_ONLY = {
     "FreeU": "scales the skip connections of a U-Net",
     "FreeU_V2": "scales the skip connections of a U-Net",
     "SelfAttentionGuidance": "reads the middle block of a U-Net",
-    "TripoSplatSamplingPreview": "draws TripoSplat's point clouds",
+    "TripoSplatSamplingPreview": "shows TripoSplat's point clouds",
 }
 
 
@@ -31,7 +32,7 @@ def model_patching_nodes(object_info: dict[str, Any]) -> Iterator[str]:
 
 
 def applied(graph: Graph, loader: Node, name: str, info: dict[str, Any]) -> Node | None:
-    """The node with its defaults, or None where it needs what no default gives: another model, a file."""
+    """The node with its defaults; None if it needs more than defaults: another model, a file."""
     given = {
         "MODEL": loader[0],
         "LATENT": graph.size(*SMALL)[0],
@@ -53,7 +54,7 @@ def applied(graph: Graph, loader: Node, name: str, info: dict[str, Any]) -> Node
     return graph.add(name, **inputs)
 
 
-def test_every_stock_model_node_works_on_a_fit(client: Client) -> None:
+def test_every_stock_model_node_works_on_a_fit(client: LiveClient) -> None:
     object_info = client.get("/object_info")
     tried, failed = [], {}
     for name in model_patching_nodes(object_info):
@@ -65,13 +66,13 @@ def test_every_stock_model_node_works_on_a_fit(client: Client) -> None:
         if node is None:
             continue
         tried.append(name)
-        drawn = graph.ksampler(
+        sampled = graph.ksampler(
             node[object_info[name]["output"].index("MODEL")],
             graph.label(loader[0]),
             graph.size(*SMALL)[0],
             steps=2,
         )
-        graph.add("PreviewImage", images=graph.picture(drawn[0])[0])
+        graph.add("PreviewImage", images=graph.decoded(sampled[0])[0])
         try:
             client.run(graph.prompt)
         except PromptError as error:
@@ -82,7 +83,7 @@ def test_every_stock_model_node_works_on_a_fit(client: Client) -> None:
     } == {}
 
 
-def test_every_stock_sampler_and_scheduler_draws(client: Client, latents) -> None:
+def test_every_stock_sampler_and_scheduler_works(client: LiveClient, latents) -> None:
     choices = client.get("/object_info/KSampler")["KSampler"]["input"]["required"]
     samplers, schedulers = choices["sampler_name"][0], choices["scheduler"][0]
     assert len(samplers) > 30
@@ -91,7 +92,7 @@ def test_every_stock_sampler_and_scheduler_draws(client: Client, latents) -> Non
     for sampler_name, scheduler in cases:
         graph = Graph()
         loader = graph.loader()
-        drawn = graph.ksampler(
+        sampled = graph.ksampler(
             loader[0],
             graph.label(loader[0]),
             graph.size(*SMALL)[0],
@@ -100,10 +101,10 @@ def test_every_stock_sampler_and_scheduler_draws(client: Client, latents) -> Non
             scheduler=scheduler,
         )
         try:
-            result = latents(graph, drawn[0])
+            result = latents(graph, sampled[0])
         except PromptError as error:
             failed[sampler_name, scheduler] = str(error)
             continue
         if not result.isfinite().all() or result.abs().max() > 30:
-            failed[sampler_name, scheduler] = f"drew latents of up to {result.abs().max()}"
+            failed[sampler_name, scheduler] = f"latents of up to {result.abs().max()}"
     assert failed == {}

@@ -1,4 +1,4 @@
-"""Many sizes in one packed pass: each picture is the one drawn alone."""
+"""Many sizes in one packed pass: each image is the same as one sampled alone."""
 
 from __future__ import annotations
 
@@ -7,47 +7,26 @@ import io
 import numpy as np
 import pytest
 import torch
-from host.graph import Graph, Node
-from host.reference import FRANCE, ITALY, SCALE, STEPS, TOLERANCE, distance
+from host.reference import FRANCE, ITALY, TOLERANCE, distance, noise, solver_noise
 from PIL import Image
-from safetensors.torch import load_file
+from support.graph import GUIDANCE_SCALE, STEPS, Graph, Node
 
-from comfyui_fitv2 import Extrapolation, FiT, sample
+from comfyui_fitv2 import SOLVERS, Extrapolation, FiT, Guidance, sample
 from comfyui_fitv2.resolution import parse_size
 from devkit.client import PromptError
 
-# 64, 30, 54 and 48 tokens, the last longer on one side than trained.
+# 64, 30, 54 and 48 tokens; the last is longer on one side than trained.
 SIZES = "1:1 @ 64; 3:1 @ 40; 2:3 @ 64; 384x32"
-
-
-@pytest.fixture
-def all_latents(server, client):
-    """Runs a graph and reads every latent of a list output, in the model's scale."""
-
-    def run(graph: Graph, output: list) -> list[torch.Tensor]:
-        saved = graph.add("SaveLatent", samples=output, filename_prefix="latents/sweep")
-        files = client.run(graph.prompt).outputs[saved.id]["latents"]
-        del graph.prompt[saved.id]
-        return [
-            load_file(server.base / "output" / file["subfolder"] / file["filename"])[
-                "latent_tensor"
-            ]
-            * SCALE
-            for file in files
-        ]
-
-    return run
 
 
 def alone(
     model: FiT, size: str, class_id: int = FRANCE, solver: str = "euler", **settings
 ) -> torch.Tensor:
-    height, width = parse_size(size, 256).latent_size
-    start = torch.randn(1, 4, height, width, generator=torch.manual_seed(7))
-    if solver.startswith("sde"):
-        generator = torch.Generator().manual_seed(8)
-        settings["noise_source"] = lambda x: torch.randn(x.shape, generator=generator)
-    return sample(model, start, torch.tensor([class_id]), solver, STEPS, 2.0, **settings)
+    start = noise(1, *parse_size(size, 256).latent_size)
+    if SOLVERS[solver].stochastic:
+        settings |= solver_noise()
+    settings = {"guidance": GUIDANCE_SCALE, **settings}
+    return sample(model, start, torch.tensor([class_id]), solver, STEPS, **settings)
 
 
 @pytest.mark.parametrize(
@@ -62,11 +41,11 @@ def alone(
         ("sde-euler", 1),
     ],
 )
-def test_every_size_draws_the_picture_it_would_alone(
-    graph: Graph, all_latents, model: FiT, solver: str, tokens_per_pass: int
+def test_every_size_gives_the_image_it_would_alone(
+    graph: Graph, latents, model: FiT, solver: str, tokens_per_pass: int
 ) -> None:
     loader = graph.loader()
-    drawn = all_latents(
+    sampled = latents.each(
         graph,
         graph.sweep_sampler(
             loader[0],
@@ -76,48 +55,46 @@ def test_every_size_draws_the_picture_it_would_alone(
         )[0],
     )
     sizes = SIZES.split("; ")
-    assert len(drawn) == len(sizes)
+    assert len(sampled) == len(sizes)
     assert all(
         distance(got, alone(model, size, solver=solver)) <= TOLERANCE
-        for got, size in zip(drawn, sizes, strict=True)
+        for got, size in zip(sampled, sizes, strict=True)
     )
 
 
-def test_classes_methods_and_sizes_are_each_drawn(graph: Graph, all_latents, model: FiT) -> None:
+def test_every_class_method_and_size_gives_an_image(graph: Graph, latents, model: FiT) -> None:
     loader = graph.loader()
     methods = ["none", "ntk coupled + pro2", "time-aware"]
     sweep = graph.sweep(loader[0], "1:1\n384x64", "\n".join(methods), "France; Italy", tokens=36)
-    drawn = all_latents(graph, graph.sweep_sampler(loader[0], sweep[0])[0])
+    sampled = latents.each(graph, graph.sweep_sampler(loader[0], sweep[0])[0])
     wanted = [(c, m, s) for c in (FRANCE, ITALY) for m in methods for s in ("1:1 @ 36", "384x64")]
-    assert len(drawn) == len(wanted)
-    for got, (class_id, method, size) in zip(drawn, wanted, strict=True):
-        assert (
-            distance(
-                got, alone(model, size, class_id, extrapolation=Extrapolation.parse(method, 16))
-            )
-            <= TOLERANCE
-        )
+    assert len(sampled) == len(wanted)
+    for got, (class_id, method, size) in zip(sampled, wanted, strict=True):
+        expected = alone(model, size, class_id, extrapolation=Extrapolation.parse(method))
+        assert distance(got, expected) <= TOLERANCE
 
 
-def test_guidance_of_the_model_holds_for_a_pack(graph: Graph, all_latents, model: FiT) -> None:
+def test_guidance_of_the_model_holds_for_a_pack(graph: Graph, latents, model: FiT) -> None:
     loader = graph.loader()
     guided = graph.guided(loader[0], channels="all", power=2.0, start=0.2, end=0.8)
-    drawn = all_latents(graph, graph.sweep_sampler(guided[0], graph.sweep(loader[0], SIZES)[0])[0])
-    settings = {"guided_channels": None, "guidance_power": 2.0, "guidance_interval": (0.2, 0.8)}
+    sampled = latents.each(
+        graph, graph.sweep_sampler(guided[0], graph.sweep(loader[0], SIZES)[0])[0]
+    )
+    guidance = Guidance(GUIDANCE_SCALE, power=2.0, interval=(0.2, 0.8), channels=None)
     assert all(
-        distance(got, alone(model, size, **settings)) <= TOLERANCE
-        for got, size in zip(drawn, SIZES.split("; "), strict=True)
+        distance(got, alone(model, size, guidance=guidance)) <= TOLERANCE
+        for got, size in zip(sampled, SIZES.split("; "), strict=True)
     )
 
 
-def test_default_keeps_the_method_chosen_before(graph: Graph, all_latents, model: FiT) -> None:
+def test_default_keeps_the_method_chosen_before(graph: Graph, latents, model: FiT) -> None:
     loader = graph.loader()
     chosen = graph.extrapolation(loader[0], "yarn")
-    (drawn,) = all_latents(
+    (got,) = latents.each(
         graph, graph.sweep_sampler(chosen[0], graph.sweep(chosen[0], "384x64")[0])[0]
     )
-    assert distance(drawn, alone(model, "384x64", extrapolation=Extrapolation("yarn"))) <= TOLERANCE
-    assert distance(drawn, alone(model, "384x64")) > 0.1
+    assert distance(got, alone(model, "384x64", extrapolation=Extrapolation("yarn"))) <= TOLERANCE
+    assert distance(got, alone(model, "384x64")) > 0.1
 
 
 def test_a_sweep_reports_every_size_and_what_each_method_does_to_it(graph: Graph, client) -> None:
@@ -130,13 +107,15 @@ def test_a_sweep_reports_every_size_and_what_each_method_does_to_it(graph: Graph
     )
     count, report = (graph.add("PreviewAny", source=sweep[slot]) for slot in (1, 2))
     run = client.run(graph.prompt)
-    assert run.outputs[count.id]["text"] == ["12"]  # what is asked for twice is drawn once
+    assert run.outputs[count.id]["text"] == ["12"]  # duplicates count once
     assert run.outputs[report.id]["text"][0].splitlines() == [
         "3:2 @ 24: 96 × 64 px · 6 × 4 = 24 tokens · 0.09× training length (256)",
         "384x192: 384 × 192 px · 24 × 12 = 288 tokens · 1.12× training length (256), beyond it",
-        "3:2 @ 24: ntk coupled: INACTIVE on 6 × 4 tokens, no side is longer than the trained 16 tokens (256 px). The picture is the same as without this node.",
+        "3:2 @ 24: ntk coupled: INACTIVE on 6 × 4 tokens, no side is longer than the trained 16 "
+        "tokens (256 px). The image is the same as without this node.",
         "384x192: ntk coupled on 24 × 12 tokens: height ×1.5, width ×1.5 of the trained 16 tokens.",
-        "3:2 @ 24: none + paper: INACTIVE on 6 × 4 tokens, the picture is too small for the attention scale. The picture is the same as without this node.",
+        "3:2 @ 24: none + paper: INACTIVE on 6 × 4 tokens, the image is too small for the "
+        "attention scale. The image is the same as without this node.",
         "384x192: none + paper on 24 × 12 tokens: attention logits ×1.02.",
     ]
 
@@ -156,15 +135,15 @@ def sheet(graph: Graph, images: list, **changes) -> Node:
 def test_a_sweep_becomes_a_labelled_sheet(graph: Graph, client) -> None:
     loader = graph.loader()
     sweep = graph.sweep(loader[0], SIZES, "none\nntk")
-    drawn = graph.sweep_sampler(loader[0], sweep[0], steps=2)
-    node = sheet(graph, graph.picture(drawn[0])[0], sweep=sweep[0])
+    sampled = graph.sweep_sampler(loader[0], sweep[0], steps=2)
+    node = sheet(graph, graph.decoded(sampled[0])[0], sweep=sweep[0])
     (file,) = client.run(graph.prompt).outputs[node.id]["images"]
-    picture = Image.open(io.BytesIO(client.fetch(file)))
-    assert picture.width > 4 * 128
-    assert picture.height > 2 * 128
+    image = Image.open(io.BytesIO(client.fetch(file)))
+    assert image.width > 4 * 128
+    assert image.height > 2 * 128
 
 
-def test_progress_runs_over_all_passes_and_previews_show_all_pictures(graph: Graph, client) -> None:
+def test_progress_runs_over_all_passes_and_previews_show_all_images(graph: Graph, client) -> None:
     loader = graph.loader()
     node = graph.sweep_sampler(
         loader[0], graph.sweep(loader[0], SIZES)[0], steps=4, tokens_per_pass=110
@@ -175,7 +154,8 @@ def test_progress_runs_over_all_passes_and_previews_show_all_pictures(graph: Gra
     assert [value for value, _ in seen if value] == list(range(1, 9))
     assert {most for _, most in seen} == {8}
     previews = [Image.open(io.BytesIO(preview)) for preview in run.previews]
-    # The host brings every preview to one width; the ratio tells how many pictures stand side by side, a pixel apart.
+    # The host resizes every preview; its ratio tells how many images stand side by side, a pixel
+    # apart.
     sizes = [parse_size(size, 256).latent_size for size in SIZES.split("; ")]
     first_two, all_four = (
         (sum(w for _, w in some) + len(some) - 1) / max(h for h, _ in some)
@@ -205,8 +185,8 @@ def test_a_sweep_explains_what_it_cannot_read(
         client.run(graph.prompt)
 
 
-def pictures(graph: Graph, *sizes: tuple[int, int]) -> list:
-    """A list of blank pictures."""
+def blank_images(graph: Graph, *sizes: tuple[int, int]) -> list:
+    """A list of blank images."""
     lists = [
         graph.add("EmptyImage", width=width, height=height, batch_size=1, color=0xFF0000)
         for width, height in sizes
@@ -219,7 +199,7 @@ def pictures(graph: Graph, *sizes: tuple[int, int]) -> list:
 
 def test_names_given_by_hand_label_rows_and_columns(graph: Graph, client) -> None:
     node = sheet(
-        graph, pictures(graph, *[(64, 64)] * 6), rows="a; b", columns="x\ny\nz", title="Six"
+        graph, blank_images(graph, *[(64, 64)] * 6), rows="a; b", columns="x\ny\nz", title="Six"
     )
     (file,) = client.run(graph.prompt).outputs[node.id]["images"]
     pixels = np.asarray(Image.open(io.BytesIO(client.fetch(file))).convert("RGB")).astype(int)
@@ -228,6 +208,6 @@ def test_names_given_by_hand_label_rows_and_columns(graph: Graph, client) -> Non
 
 
 def test_a_count_that_does_not_fit_the_names_is_refused(graph: Graph, client) -> None:
-    sheet(graph, pictures(graph, *[(64, 64)] * 5), rows="a; b", columns="x; y; z")
-    with pytest.raises(PromptError, match="5 pictures do not fill 2 rows × 3 columns = 6"):
+    sheet(graph, blank_images(graph, *[(64, 64)] * 5), rows="a; b", columns="x; y; z")
+    with pytest.raises(PromptError, match="5 images do not fill 2 rows × 3 columns = 6"):
         client.run(graph.prompt)

@@ -1,4 +1,4 @@
-"""A LoRA that the trainer made is loaded by the host's own node, and draws as the trained weights do."""
+"""The host's own node loads a LoRA of the trainer, which then equals the trained weights."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import torch
-from host.graph import Graph
-from host.reference import TOLERANCE, distance, drawn
+from host.reference import TOLERANCE, distance, sampled
+from support.graph import Graph
 from support.latent_sets import make_latent_set
 from support.training_runs import small_config
 
@@ -16,7 +16,7 @@ from training.train import train
 from training.train.checkpoints.reader import latest
 
 
-def test_a_trained_lora_draws_in_the_host_as_the_weights_it_stands_for(
+def test_a_trained_lora_gives_the_latents_of_the_trained_weights(
     graph: Graph, latents, server, model: FiT, bundled_checkpoint: Path, tmp_path: Path
 ) -> None:
     data = make_latent_set(tmp_path / "latents", ((4, 4), (2, 6)), classes=2, per_class=4)
@@ -44,5 +44,5 @@ def test_a_trained_lora_draws_in_the_host_as_the_weights_it_stands_for(
         strength_model=1.0,
     )
     got = latents(graph, graph.ksampler(patched[0], graph.label(patched[0]), graph.size()[0])[0])
-    assert distance(got, drawn(trained)) <= TOLERANCE
-    assert distance(got, drawn(model)) > 0.1
+    assert distance(got, sampled(trained)) <= TOLERANCE
+    assert distance(got, sampled(model)) > 0.1

@@ -1,4 +1,4 @@
-"""A FiT of version 1 predicts noise: the host's own EPS sampling draws with it as with a DDPM."""
+"""A FiT of version 1 predicts noise: the host's own EPS sampling treats it as a DDPM."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 import torch
-from host.graph import Graph
 from host.reference import TOLERANCE, distance, noise
+from support.graph import GUIDANCE_SCALE, Graph
 from torch import Tensor
 
 from comfyui_fitv2 import Extrapolation, FiT, FiTConfig, Metadata, save_checkpoint
@@ -31,7 +31,7 @@ WIDTH, HEIGHT = 288, 96
 
 @pytest.fixture(scope="module")
 def version_1(server) -> FiT:
-    """Random weights, which the server has as version_1.safetensors."""
+    """Random weights, which the server has as version_1.safetensors too."""
     torch.manual_seed(1)
     model = FiT(CONFIG).requires_grad_(False)
     for parameter in model.parameters():
@@ -47,7 +47,7 @@ def version_1(server) -> FiT:
 def ddim(
     model: FiT, steps: int, guidance: Guidance, extrapolation: Extrapolation | None = None
 ) -> Tensor:
-    """DDIM without noise (arXiv 2010.02502, eq. 12) over 1000 linear betas, in evenly spaced timesteps from the last one on."""
+    """DDIM without noise (arXiv 2010.02502, eq. 12), in evenly spaced timesteps from the last."""
     signal = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
     timesteps = [999 - step * 1000 // steps for step in range(steps)]
     parts = [*signal[timesteps].tolist(), 1.0]
@@ -77,7 +77,7 @@ def ddim(
     ],
     ids=["plain", "extrapolated", "guided"],
 )
-def test_ksampler_draws_as_a_ddpm_does(
+def test_ksampler_gives_the_latents_of_a_ddpm(
     graph: Graph, latents, version_1: FiT, guided: dict, method: str
 ) -> None:
     loader = graph.loader("version_1.safetensors")
@@ -89,14 +89,14 @@ def test_ksampler_draws_as_a_ddpm_does(
             model[0], graph.label(loader[0], str(LABEL)), graph.size(WIDTH, HEIGHT)[0], steps=4
         )[0],
     )
-    guidance = (
-        Guidance(2.0, power=1.5, interval=(0.2, 0.7), channels=None) if guided else Guidance(2.0)
-    )
+    guidance = Guidance(GUIDANCE_SCALE)
+    if guided:
+        guidance = Guidance(GUIDANCE_SCALE, power=1.5, interval=(0.2, 0.7), channels=None)
     expected = ddim(version_1, 4, guidance, Extrapolation(method))
     assert distance(got, expected) <= TOLERANCE * max(expected.abs().max().item(), 1)
 
 
-def test_nodes_for_rectified_flows_send_it_to_the_stock_sampler(
+def test_nodes_for_rectified_flows_name_the_stock_sampler(
     graph: Graph, client, version_1: FiT
 ) -> None:
     loader = graph.loader("version_1.safetensors")
@@ -106,7 +106,7 @@ def test_nodes_for_rectified_flows_send_it_to_the_stock_sampler(
         client.run(graph.prompt)
 
 
-def test_a_solver_of_rectified_flows_says_that_this_is_none(
+def test_a_solver_of_rectified_flows_rejects_its_sigmas(
     graph: Graph, client, version_1: FiT
 ) -> None:
     loader, size = graph.loader("version_1.safetensors"), graph.size()

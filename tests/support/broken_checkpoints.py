@@ -1,4 +1,4 @@
-"""Files that people really end up with in place of a checkpoint, and what the error must tell of each."""
+"""Files that people get instead of a checkpoint, and what the error must say about each."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def torch_pickle(content: Any, legacy: bool = False) -> bytes:
 
 
 class _Code:
-    """Unpickled by a careless reader, it makes the folder ``path``."""
+    """Creates the folder ``path`` when it is unpickled without care."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -47,9 +47,9 @@ class _Code:
 class Broken:
     name: str
     content: Callable[[Path], bytes]
-    """From the path that code in the file would make."""
+    """Bytes of the file, from the path that code in it would create."""
     message: str
-    """Regular expression of the error."""
+    """A regular expression that the error matches."""
 
 
 def _without(*keys: str) -> dict[str, Tensor]:

@@ -83,9 +83,8 @@ class ArrowLatentSet(LatentSet):
 
     def moments(self, index: int, cropped: bool, flipped: bool) -> tuple[Tensor, Tensor]:
         batch, row = self._row(int(index))
-        stored = batch["cropped"][row].values if cropped else ()
-        if not len(stored):  # not cropped, or without a crop
-            cropped, stored = False, batch["resized"][row].values
+        cropped = cropped and len(batch["cropped"][row]) > 0
+        stored = batch["cropped" if cropped else "resized"][row].values
         rows, columns = self.grids[index, int(cropped)] * PATCH_SIZE
         views = stored.to_numpy().reshape(
             1 + self.info.flips, 1 + self.info.posterior, self.info.channels, rows, columns

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,9 +21,6 @@ from comfyui_fitv2.resolution import VAE_FACTOR
 
 from ..whole_files import file_digest
 from .bundled import TINY_FILE
-
-if TYPE_CHECKING:
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -93,7 +90,7 @@ def open_vae(
         return _Tiny(channels_last(tiny.to(device, dtype)), device, dtype, scale)
     with _quiet_diffusers(path):
         network = _load_kl(path).eval().requires_grad_(False)
-        config: Any = network.config
+        config = network.config
         factor = 2 ** (len(config.block_out_channels) - 1)
         if factor != VAE_FACTOR:
             raise VAEError(
@@ -146,29 +143,27 @@ class _Tiny(VAE):
 
 @dataclass(slots=True)
 class _KL(VAE):
-    network: AutoencoderKL
+    network: Any
+    """An AutoencoderKL, whose annotations do not fit its own arguments and results."""
     device: torch.device | str
     dtype: torch.dtype
     scale_factor: float
 
     def __post_init__(self) -> None:
-        config: Any = self.network.config
-        self.channels, self.posterior = config.latent_channels, True
+        self.channels, self.posterior = self.network.config.latent_channels, True
 
     @torch.inference_mode()
     def moments(self, images: Tensor) -> Tensor:
-        posterior: Any = self.network.encode(
-            (images * 2 - 1).to(self.device, self.dtype), return_dict=False
-        )[0]  # type: ignore[call-arg]
+        scaled = (images * 2 - 1).to(self.device, self.dtype)
+        posterior = self.network.encode(scaled, return_dict=False)[0]
         # The exponential in fp32: the logarithm is too coarse for it in 16 bits.
         std = torch.exp(0.5 * posterior.logvar.float())
         return torch.stack([posterior.mean.float(), std], dim=1) * self.scale_factor
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
-        images: Any = self.network.decode(
-            (latents / self.scale_factor).to(self.device, self.dtype), return_dict=False
-        )[0]  # type: ignore[call-arg]
+        unscaled = (latents / self.scale_factor).to(self.device, self.dtype)
+        images = self.network.decode(unscaled, return_dict=False)[0]
         return (images.float() / 2 + 0.5).clamp(0, 1)
 
 
@@ -199,7 +194,7 @@ def _is_tiny(path: Path) -> bool:
         return False  # a pickle, perhaps
 
 
-def _load_kl(path: Path) -> AutoencoderKL:
+def _load_kl(path: Path) -> Any:
     try:
         return _load_kl_folder(path) if path.is_dir() else _load_kl_file(path)
     except VAEError:
@@ -214,7 +209,7 @@ def _load_kl(path: Path) -> AutoencoderKL:
         raise VAEError(path, f"not {kind} ({reason}).") from error
 
 
-def _load_kl_folder(path: Path) -> AutoencoderKL:
+def _load_kl_folder(path: Path) -> Any:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     content = json.loads((path / "config.json").read_text(encoding="utf-8"))
@@ -235,7 +230,7 @@ def _load_kl_folder(path: Path) -> AutoencoderKL:
     return network
 
 
-def _load_kl_file(path: Path) -> AutoencoderKL:
+def _load_kl_file(path: Path) -> Any:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     first_stage = {"params": {"ddconfig": SD_LAYOUT}}

@@ -1,191 +1,152 @@
-"""FID, sFID, IS, precision and recall of a checkpoint, at any sizes, drawn with any extrapolation methods.
+"""Measure a checkpoint at any sizes and with any extrapolation methods, against reference images.
 
-python -m training.evaluate --checkpoint mine.safetensors --reference photos --sizes 256x256,160x320 --output results
-python -m training.evaluate ... --extrapolations "none; ntk; ntk + pro2" --inception weights-inception-2015-12-05-6726825d.pth
-accelerate launch -m training.evaluate ...                                 draws on all GPUs, measures on one
+python -m training.evaluate --checkpoint mine.safetensors --reference photos \\
+    --sizes 256x256,160x320 --output results
+python -m training.evaluate ... --extrapolations "none; ntk; ntk + pro2" \\
+    --inception weights-inception-2015-12-05-6726825d.pth       FID, sFID, IS, precision and recall
+accelerate launch -m training.evaluate ...         generates on all GPUs, measures on one
 
-The reference is a folder of pictures, each cut from its middle to the shape of a size and resized to it as training pictures are. Without
---inception the features are those of a small network of ours, which orders checkpoints but gives no published numbers.
-Pictures and features are kept in the output folder: the same command goes on where it ended, and measures nothing twice.
+Of each reference image the middle part with the shape of a size is resized to it, as training
+images are. Without --inception the features are those of a small random network, whose distances
+compare your own checkpoints with each other but give no published numbers. Images and features are
+cached in the output folder, so the same command resumes where it stopped and measures nothing
+twice.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from accelerate import PartialState
+from torch_fidelity import FeatureExtractorBase
 
-from comfyui_fitv2.checkpoint import read_checkpoint
+from comfyui_fitv2.config import FiTConfig
 from comfyui_fitv2.extrapolation import Extrapolation
-from comfyui_fitv2.resolution import Resolution
+from comfyui_fitv2.labels import split_list
 
-from ..command_line import run_command
-from ..sample import SampleOptions, add_drawing_arguments, sample
+from ..command_line import parse_options, run_command
+from ..processes import join_processes
+from ..sample import GenerationOptions, write_images
+from ..sample.generate import Request
+from ..sample.sampler import Sampler
 from .extractors import feature_extractor
-from .feature_set import FeatureSet, drawn_features, reference_features
-from .metrics import compare
+from .feature_set import generated_features, reference_features
+from .metrics import INCEPTION_METRICS, RANDOM_FEATURE_METRICS
 from .report import Evaluation, Reference, Row, markdown, write_report
 
-_PICTURES, _FEATURES, _REFERENCE = "pictures", "features", "reference"
-_ANY_LENGTH = 16
-"""Labels do not depend on the trained length."""
+_IMAGES, _FEATURES, _REFERENCE = "images", "features", "reference"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateOptions:
-    drawing: SampleOptions
-    """What to draw, and how; its ``output`` is the folder of the evaluation."""
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(GenerationOptions):
+    """Options of the command."""
+
+    output: Path
+    """Folder for report, images and features. The same command resumes where it stopped."""
     reference: Path
-    """Folder of pictures."""
-    extrapolations: str | None = None
-    """As in ``Extrapolation.parse``, with semicolons between; None is the model's own."""
+    """Folder of images to compare with; sub-folders are read too."""
+    count: int = 50
+    """Number of images per class and size."""
+    extrapolations: tuple[str, ...] = ()
+    """RoPE extrapolations, such as none ntk "ntk + pro2"; by default as the model was trained."""
     inception: Path | None = None
+    """Inception weights of torch-fidelity or pytorch-fid, for published metrics."""
     reference_count: int = 50_000
-    """Most reference pictures."""
+    """Maximum number of reference images."""
     cache: Path | None = None
-    """Where features of reference pictures are kept; None is a folder in the output."""
+    """Folder for features of the reference, which evaluations can share; by default in --output."""
 
-    def __post_init__(self) -> None:
-        if self.reference_count < 1:
-            raise ValueError(f"--reference-count must be 1 or more, not {self.reference_count}.")
-        if self.extrapolations is not None and not self.methods:
-            raise ValueError('--extrapolations names none. Write such as "none; ntk + pro2".')
-
-    @property
-    def methods(self) -> list[str]:
-        """Labels of the extrapolations, each once; none stands for the model's own. Raises ``ValueError`` on an unknown one."""
-        texts = (text for text in (self.extrapolations or "").split(";") if text.strip())
-        return list(dict.fromkeys(Extrapolation.parse(text, _ANY_LENGTH).label for text in texts))
+    def methods(self, config: FiTConfig) -> list[Extrapolation]:
+        """The extrapolations, each once. Raises ``ValueError`` on none and on an unknown one."""
+        if not self.extrapolations:
+            return [config.default_extrapolation]
+        texts = split_list(";".join(self.extrapolations))
+        if not texts:
+            raise ValueError('--extrapolations is empty. Write such as none "ntk + pro2".')
+        return list(dict.fromkeys(Extrapolation.parse(text) for text in texts))
 
 
 def evaluate(options: EvaluateOptions) -> Evaluation | None:
-    """Draw, measure and report; None on all but the main process. Raises ``ValueError`` or ``OSError`` on what the person can put right."""
-    drawing, output = options.drawing, options.drawing.output
+    """Generate, measure and report; None on all but the main process.
+
+    Raises ``ValueError`` or ``OSError`` on a user's error.
+    """
+    if options.reference_count < 1:
+        raise ValueError(f"--reference-count must be 1 or more, not {options.reference_count}.")
     if not options.reference.is_dir():
-        raise ValueError(f"--reference {options.reference} is not a folder of pictures.")
+        raise ValueError(f"--reference {options.reference} is not a folder of images.")
     extractor = feature_extractor(options.inception)
-    drawn = {}
-    for method in options.methods or [_own_method(drawing)]:
-        folder = _folder_name(method)
-        drawn[method] = (
-            folder,
-            sample(replace(drawing, output=output / _PICTURES / folder, extrapolation=method)),
-        )
-    state = PartialState()
+    state = join_processes(options.device)
+    sampler = options.open_sampler(state)
+    requests: dict[str, list[Request]] = {}
+    for method in options.methods(sampler.loaded.config):
+        folder = options.output / _IMAGES / _folder_name(method.label)
+        requests[method.label] = write_images(sampler, options, method, folder, state)
     if not state.is_main_process:
         return None
-    device = torch.device(drawing.device or str(state.device))
-    extractor = extractor.to(device)
-    references: dict[Resolution, FeatureSet] = {}
+    evaluation = _measure(options, sampler, extractor.to(sampler.device), requests)
+    write_report(evaluation, options.output)
+    return evaluation
+
+
+def _measure(
+    options: EvaluateOptions,
+    sampler: Sampler,
+    extractor: FeatureExtractorBase,
+    requests: dict[str, list[Request]],
+) -> Evaluation:
+    """Compare the images of every size and method, ``requests`` by label, with the reference."""
+    output, published = options.output, options.inception is not None
+    names = INCEPTION_METRICS if published else RANDOM_FEATURE_METRICS
+    references: dict[str, Reference] = {}
     rows = []
-    for size in dict.fromkeys(
-        picture.size for _, pictures in drawn.values() for picture in pictures
-    ):
-        references[size] = reference_features(
+    for size in options.resolutions(sampler.loaded.config):
+        reference = reference_features(
             options.reference,
             size,
             options.reference_count,
             extractor,
-            device,
+            sampler.device,
             options.cache or output / _REFERENCE,
         )
-        for method, (folder, pictures) in drawn.items():
-            files = [output / _PICTURES / folder / p.file_name for p in pictures if p.size == size]
-            features = drawn_features(files, extractor, device, output / _FEATURES / folder)
-            rows.append(
-                Row(
-                    f"{size.width}x{size.height}",
-                    size.tokens,
-                    method,
-                    len(features),
-                    compare(features, references[size]),
-                )
-            )
-    evaluation = Evaluation(
-        checkpoint=drawing.checkpoint.name,
+        key = f"{size.width}x{size.height}"
+        references[key] = Reference(len(reference), reference.enlarged, reference.unreadable)
+        for label, of_method in requests.items():
+            folder = _folder_name(label)
+            files = [output / _IMAGES / folder / r.file_name for r in of_method if r.size == size]
+            cache = output / _FEATURES / folder
+            features = generated_features(files, extractor, sampler.device, cache)
+            metrics = dict(zip(names, features.metrics(reference), strict=True))
+            rows.append(Row(key, size.tokens, label, len(features), metrics))
+    return Evaluation(
+        checkpoint=options.checkpoint.name,
         features=extractor.get_name(),
-        published=options.inception is not None,
-        settings={
-            key: getattr(drawing, key)
-            for key in ("solver", "steps", "guidance", "guidance_power", "count", "seed", "dtype")
-        },
+        published=published,
+        settings=options.settings_by_name(),
         reference=options.reference.resolve().name,
-        references={
-            f"{size.width}x{size.height}": Reference(len(found), found.enlarged, found.unreadable)
-            for size, found in references.items()
-        },
+        references=references,
         rows=rows,
     )
-    write_report(evaluation, output)
-    return evaluation
 
 
-def _own_method(drawing: SampleOptions) -> str:
-    return read_checkpoint(
-        drawing.checkpoint, preset=drawing.preset
-    ).metadata.config.default_extrapolation.label
-
-
-def _folder_name(method: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", method).strip("-")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.evaluate",
-        description="Measure what a checkpoint draws against a folder of pictures.",
-    )
-    add_drawing_arguments(parser)
-    parser.add_argument(
-        "--output",
-        type=Path,
-        required=True,
-        help="folder for the report, the pictures and their features; the same command goes on",
-    )
-    parser.add_argument(
-        "--count", type=int, default=50, help="pictures of each class at each size (default: 50)"
-    )
-    parser.add_argument(
-        "--reference",
-        type=Path,
-        required=True,
-        help="folder of pictures to compare with; sub-folders are read too",
-    )
-    parser.add_argument(
-        "--extrapolations",
-        help='with semicolons between: "none; ntk; ntk + pro2" (default: the one the model was trained with)',
-    )
-    parser.add_argument(
-        "--inception",
-        type=Path,
-        help="Inception file of torch-fidelity or pytorch-fid, for numbers comparable with published ones",
-    )
-    parser.add_argument(
-        "--reference-count",
-        type=int,
-        default=50_000,
-        help="most reference pictures (default: 50000)",
-    )
-    parser.add_argument(
-        "--cache",
-        type=Path,
-        help="folder that keeps features of the reference, to share between evaluations (default: in --output)",
-    )
-    return parser
+def _folder_name(label: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", label).strip("-")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = vars(_parser().parse_args(argv))
-    own = {f.name: options.pop(f.name) for f in fields(EvaluateOptions) if f.name in options}
+    """Run the command ``python -m training.evaluate``; returns the exit status."""
 
     def command() -> None:
-        evaluation = evaluate(EvaluateOptions(drawing=SampleOptions(**options), **own))
+        options = parse_options(
+            EvaluateOptions,
+            argv,
+            prog="python -m training.evaluate",
+            description="Measure the images of a checkpoint against a folder of images.",
+        )
+        evaluation = evaluate(options)
         if evaluation is not None:
             print(markdown(evaluation))
 
-    return run_command(command, "The same command goes on from here.")
+    return run_command(command, "The same command resumes from here.")

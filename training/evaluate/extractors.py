@@ -1,8 +1,10 @@
-"""What pictures are compared by: features of an Inception file that the user names, or of a small network that needs no download.
+"""The networks whose features images are compared by.
 
-Published FID, sFID, IS, precision and recall are of the Inception network of 2015 in TensorFlow's, torch-fidelity's or pytorch-fid's
-conversion: ``inception_features`` reads that file. ``BundledFeatures`` has random weights from a fixed seed. Such features tell sharp
-from blurred and one set of pictures from another (arXiv 2002.09797 uses them so), and its numbers are comparable with each other only.
+Published FID, sFID, IS, precision and recall use the Inception network of 2015;
+``InceptionFeatures`` reads its weights from the file that torch-fidelity or pytorch-fid downloads.
+``RandomFeatures`` needs no file: its weights are random, from a fixed seed. Such features can tell
+sharp images from blurred ones and one set of images from another (arXiv 2002.09797), but their
+numbers are comparable only with each other.
 """
 
 from __future__ import annotations
@@ -18,20 +20,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torch_fidelity import FeatureExtractorBase, FeatureExtractorInceptionV3
 
 POOLED, SPATIAL, LOGITS = "pooled", "spatial", "logits"
 FEATURES = (POOLED, SPATIAL, LOGITS)
 SPATIAL_CHANNELS = 7
-"""sFID (arXiv 2103.03841) looks at so many channels of a map in the middle of the network, at all their positions."""
+"""sFID (arXiv 2103.03841) uses the first seven channels of a middle layer, at all positions."""
 
 
-class BundledFeatures(FeatureExtractorBase):
-    """Convolutions of random orthonormal filters on the picture at 64 × 64 pixels.
+class RandomFeatures(FeatureExtractorBase):
+    """Convolutions with random orthonormal filters on the image at 64 × 64 pixels.
 
-    Takes uint8 (batch, 3, H, W). Gives ``pooled`` (batch, 230), mean and deviation of every channel of every layer; ``spatial``
-    (batch, 7 · 8 · 8) of the last; ``logits`` (batch, 16), a random reading of ``pooled`` into classes that mean nothing.
+    Takes uint8 (batch, 3, H, W). Returns ``pooled`` (batch, 230), the mean and std of every
+    channel of every layer; ``spatial`` (batch, 7 · 8 · 8) of the last layer; ``logits`` (batch,
+    16), a random linear map of ``pooled`` to classes without meaning.
     """
 
     SIDE = 64
@@ -42,8 +44,8 @@ class BundledFeatures(FeatureExtractorBase):
     SEED = 2410
 
     def __init__(self) -> None:
-        super().__init__("bundled-1", FEATURES)
-        # NumPy promises these numbers for ever, which PyTorch does not.
+        super().__init__("random-1", FEATURES)
+        # NumPy guarantees that RandomState never changes its numbers; PyTorch does not.
         random = np.random.RandomState(self.SEED)
         self.layers = nn.ModuleList()
         for inputs, outputs in pairwise(self.WIDTHS):
@@ -55,7 +57,7 @@ class BundledFeatures(FeatureExtractorBase):
                 torch.from_numpy(self.GAIN * filters).float().reshape(layer.weight.shape)
             )
             self.layers.append(layer)
-        self.reading = nn.Parameter(
+        self.classifier = nn.Parameter(
             torch.from_numpy(random.standard_normal((2 * sum(self.WIDTHS), self.CLASSES))).float()
         )
         self.requires_grad_(False).eval()
@@ -73,20 +75,22 @@ class BundledFeatures(FeatureExtractorBase):
             x = F.leaky_relu(layer(x), 0.1)
             moments += [x.mean((2, 3)), x.std((2, 3))]
         pooled = torch.cat(moments, dim=1)
-        return pooled, x[:, :SPATIAL_CHANNELS].flatten(1), pooled @ self.reading
+        return pooled, x[:, :SPATIAL_CHANNELS].flatten(1), pooled @ self.classifier
 
 
 class InceptionFeatures(FeatureExtractorInceptionV3):
-    """The Inception network of published numbers, with the map that sFID looks at.
+    """The Inception network of published numbers, with the layer that sFID uses.
 
-    Takes uint8 (batch, 3, H, W), which it stretches to 299 × 299. ``pooled`` is (batch, 2048), ``spatial`` (batch, 7 · 17 · 17) of the layer that
-    TensorFlow calls mixed_6/conv, ``logits`` (batch, 1008) without their bias, as published IS has them.
+    Takes uint8 (batch, 3, H, W) and stretches it to 299 × 299. Returns ``pooled`` (batch, 2048);
+    ``spatial`` (batch, 7 · 17 · 17) of the layer that TensorFlow calls mixed_6/conv; ``logits``
+    (batch, 1008) without their bias, as the published IS uses them. Checked with torch-fidelity
+    0.4.0, whose module ``Mixed_6d.branch1x1`` is that layer.
     """
 
     _own_names = {POOLED: "2048", LOGITS: "logits_unbiased"}  # noqa: RUF012
 
     def __init__(self, name: str, state_dict: dict[str, Tensor]) -> None:
-        # The library unpickles whatever lies in the file it is given; this one holds tensors for certain.
+        # torch-fidelity unpickles its weights file unsafely, so it gets a re-saved one of tensors.
         weights = io.BytesIO()
         torch.save(state_dict, weights)
         weights.seek(0)
@@ -111,18 +115,21 @@ class InceptionFeatures(FeatureExtractorInceptionV3):
 
 
 def feature_extractor(inception: Path | None) -> FeatureExtractorBase:
-    """The Inception network of a file, or the bundled one without it; ``get_name()`` tells extractors apart, also two Inception files.
+    """The Inception network of a weights file, or the random features without one.
 
-    Raises ``ValueError`` on a file that is not the weights of torch-fidelity's or pytorch-fid's Inception, and ``FileNotFoundError``.
+    ``get_name()`` differs between extractors, also between two Inception files. Raises
+    ``FileNotFoundError``, and ``ValueError`` on a file that is not the weights of torch-fidelity's
+    or pytorch-fid's Inception.
     """
     if inception is None:
-        return BundledFeatures()
+        return RandomFeatures()
     content = inception.read_bytes()
     try:
         state_dict = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         return InceptionFeatures(f"inception-{hashlib.sha256(content).hexdigest()[:8]}", state_dict)
     except (pickle.UnpicklingError, RuntimeError, AttributeError, TypeError, EOFError):
         raise ValueError(
-            f"{inception} does not hold the weights of the Inception network that FID is measured by. Give the file that torch-fidelity "
-            "(weights-inception-2015-12-05-6726825d.pth) or pytorch-fid (pt_inception-2015-12-05-6726825d.pth) downloads."
+            f"{inception} does not contain the weights of the Inception network that FID uses. "
+            "Give the file that torch-fidelity (weights-inception-2015-12-05-6726825d.pth) or "
+            "pytorch-fid (pt_inception-2015-12-05-6726825d.pth) downloads."
         ) from None

@@ -1,10 +1,9 @@
-"""Features of sets of pictures, kept in files: what took long is done once."""
+"""Features of image sets, cached in files so that nothing is measured twice."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,88 +16,106 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from torch_fidelity.metric_fid import fid_features_to_statistics
-from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
+from torch_fidelity import FeatureExtractorBase
 from tqdm.auto import tqdm
 
 from comfyui_fitv2.resolution import Resolution
 
 from ..data.decode import SUFFIXES, read_middle
 from ..data.sources import evenly
-
-NEIGHBOURS = 3
-"""Precision and recall (arXiv 1904.06991) take a picture's neighbourhood to reach to its third neighbour."""
+from ..whole_files import write_whole
+from .metrics import (
+    NEIGHBOURS,
+    Statistics,
+    feature_statistics,
+    frechet_distance,
+    inception_score,
+    precision_and_recall,
+)
 
 _BATCH = 64
 _READERS = 8
-_IS_SPLITS, _IS_SEED = 10, 2020
 
-Statistics = dict[str, np.ndarray]
-"""Mean ``mu`` and covariance ``sigma`` of features."""
+Read = Callable[[Path], tuple[np.ndarray, bool]]
+"""The image of a file, (H, W, 3) uint8, and whether it was enlarged."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureSet:
-    """What metrics need to know of a set of pictures of one size."""
+    """Everything that metrics need to know about a set of images of one size."""
 
     pooled: Tensor
-    """(pictures, features) fp32, on the CPU."""
+    """(images, features) fp32, on the CPU."""
     pooled_statistics: Statistics
     spatial_statistics: Statistics
     inception_score: float
     enlarged: int = 0
-    """How many pictures were smaller than the size."""
+    """Number of images that were smaller than the size."""
     unreadable: dict[str, str] = field(default_factory=dict)
-    """Files that are not part of it, and why not."""
+    """Files that were left out, each with the reason."""
 
     def __len__(self) -> int:
         return len(self.pooled)
 
+    def metrics(self, reference: FeatureSet) -> tuple[float, float, float, float, float]:
+        """The values of ``metrics.INCEPTION_METRICS``, in order, against a ``reference``."""
+        return (
+            frechet_distance(self.pooled_statistics, reference.pooled_statistics),
+            frechet_distance(self.spatial_statistics, reference.spatial_statistics),
+            self.inception_score,
+            *precision_and_recall(self.pooled, reference.pooled),
+        )
 
-def drawn_features(
+
+def generated_features(
     files: Sequence[Path], extractor: FeatureExtractorBase, device: torch.device, cache: Path
 ) -> FeatureSet:
-    """Features of pictures of one size as they are; read back from ``cache`` where the same files were measured before."""
+    """Features of images of one size, used as they are.
+
+    They are read from the folder ``cache`` if the same files were measured before.
+    """
     path = cache / f"{extractor.get_name()}-{_key(files)}.safetensors"
-    return _kept(
-        path, lambda: _measure(files, _read_whole, extractor, device, f"measuring {cache.name}")
-    )
+    if not path.is_file():
+        _save(path, _measure(files, _read_whole, extractor, device, f"measuring {cache.name}"))
+    return _load(path)
 
 
 def reference_features(
     folder: Path,
     size: Resolution,
-    most: int,
+    max_count: int,
     extractor: FeatureExtractorBase,
     device: torch.device,
     cache: Path,
 ) -> FeatureSet:
-    """Features of the pictures anywhere below ``folder``, each cut from its middle to the shape of ``size`` and resized as training pictures are.
+    """Features of the images in ``folder`` and its sub-folders.
 
-    Of more than ``most`` pictures so many are taken, evenly. Kept in ``cache`` by the files' names, sizes and times, the picture size
-    and the extractor. A picture that cannot be read is left out and named in ``unreadable``. Raises ``ValueError`` where there are too few.
+    Of each image the middle part with the shape of ``size`` is resized to it, as training images
+    are. From more than ``max_count`` images so many are taken, evenly spread. Images that cannot
+    be read are left out and listed in ``unreadable``. The features are cached in the folder
+    ``cache``, by image size, extractor, and the names, lengths and modification times of the
+    files. Raises ``ValueError`` where there are too few images.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder of reference pictures.")
-    below = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        raise ValueError(f"{folder} is not a folder of reference images.")
     files = sorted(
         path
-        for path in below
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
     if not files:
-        raise ValueError(f"{folder} holds no pictures to compare with.")
-    files = evenly(files, most)
+        raise ValueError(f"{folder} contains no images to compare with.")
+    files = evenly(files, max_count)
+    what = f"{folder.resolve().name}-{size.width}x{size.height}"
+    path = cache / f"{what}-{extractor.get_name()}-{_key(files)}.safetensors"
+    if not path.is_file():
 
-    def read(path: Path) -> tuple[np.ndarray, bool]:
-        return read_middle(path, size.width, size.height)
+        def read(file: Path) -> tuple[np.ndarray, bool]:
+            return read_middle(file, size.width, size.height)
 
-    path = (
-        cache
-        / f"{folder.resolve().name}-{size.width}x{size.height}-{extractor.get_name()}-{_key(files)}.safetensors"
-    )
-    return _kept(path, lambda: _measure(files, read, extractor, device, f"reference at {size}"))
+        _save(path, _measure(files, read, extractor, device, f"reference at {size}"))
+    return _load(path)
 
 
 def _read_whole(path: Path) -> tuple[np.ndarray, bool]:
@@ -108,7 +125,7 @@ def _read_whole(path: Path) -> tuple[np.ndarray, bool]:
 
 def _measure(
     files: Sequence[Path],
-    read: Callable[[Path], tuple[np.ndarray, bool]],
+    read: Read,
     extractor: FeatureExtractorBase,
     device: torch.device,
     what: str,
@@ -116,7 +133,7 @@ def _measure(
     def attempt(path: Path) -> tuple[np.ndarray, bool] | Exception:
         try:
             return read(path)
-        except Exception as error:  # a broken picture fails in any way
+        except Exception as error:  # a broken image fails in any way
             return error
 
     parts: list[list[Tensor]] = []
@@ -127,46 +144,34 @@ def _measure(
     ):
         for start in range(0, len(files), _BATCH):
             batch = files[start : start + _BATCH]
-            results = list(readers.map(attempt, batch))
-            unreadable |= {
-                str(path): f"{type(e).__name__}: {e}"
-                for path, e in zip(batch, results, strict=True)
-                if isinstance(e, Exception)
-            }
-            pictures = [result for result in results if not isinstance(result, Exception)]
-            enlarged += sum(grown for _, grown in pictures)
-            if pictures:
-                stacked = torch.from_numpy(np.stack([picture for picture, _ in pictures])).permute(
-                    0, 3, 1, 2
-                )
+            images = []
+            for path, result in zip(batch, readers.map(attempt, batch), strict=True):
+                if isinstance(result, Exception):
+                    unreadable[str(path)] = f"{type(result).__name__}: {result}"
+                else:
+                    images.append(result[0])
+                    enlarged += result[1]
+            if images:
+                stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(device)
                 with torch.inference_mode():
-                    parts.append([part.float().cpu() for part in extractor(stacked.to(device))])
+                    parts.append([part.float().cpu() for part in extractor(stacked)])
             progress.update(len(batch))
     count = len(files) - len(unreadable)
     if count <= NEIGHBOURS:
         why = "".join(f" {path}: {reason}." for path, reason in list(unreadable.items())[:1])
         raise ValueError(
-            f"{count} readable pictures of a size are too few to be measured ({what}); recall alone needs {NEIGHBOURS + 1}.{why}"
+            f"{count} readable images of one size are too few to measure ({what}); "
+            f"recall needs {NEIGHBOURS + 1} or more.{why}"
         )
     pooled, spatial, logits = (torch.cat(part) for part in zip(*parts, strict=True))
-    score = isc_features_to_metric(logits, min(_IS_SPLITS, count // 2), rng_seed=_IS_SEED)[
-        KEY_METRIC_ISC_MEAN
-    ]
     return FeatureSet(
         pooled,
-        fid_features_to_statistics(pooled.double()),
-        fid_features_to_statistics(spatial.double()),
-        score,
+        feature_statistics(pooled),
+        feature_statistics(spatial),
+        inception_score(logits),
         enlarged,
         unreadable,
     )
-
-
-def _kept(path: Path, make: Callable[[], FeatureSet]) -> FeatureSet:
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _save(path, make())
-    return _load(path)
 
 
 def _save(path: Path, features: FeatureSet) -> None:
@@ -176,31 +181,28 @@ def _save(path: Path, features: FeatureSet) -> None:
         for of, values in statistics.items()
         for name, value in values.items()
     }
-    told = {
+    about = {
         "inception_score": features.inception_score,
         "enlarged": features.enlarged,
         "unreadable": features.unreadable,
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file({"pooled": features.pooled, **tensors}, temporary, {"about": json.dumps(told)})
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_whole(path) as temporary:
+        save_file({"pooled": features.pooled, **tensors}, temporary, {"about": json.dumps(about)})
 
 
 def _load(path: Path) -> FeatureSet:
     with safe_open(path, framework="pt") as file:
-        told: dict[str, Any] = json.loads(file.metadata()["about"])
+        about: dict[str, Any] = json.loads(file.metadata()["about"])
         pooled, spatial = (
             {name: file.get_tensor(f"{of}/{name}").numpy() for name in ("mu", "sigma")}
             for of in ("pooled", "spatial")
         )
-        return FeatureSet(file.get_tensor("pooled"), pooled, spatial, **told)
+        return FeatureSet(file.get_tensor("pooled"), pooled, spatial, **about)
 
 
 def _key(files: Sequence[Path]) -> str:
-    """Changes with any file's name, length or time of writing."""
+    """16 hex digits that change with the name, length or modification time of any file."""
     digest = hashlib.sha256()
     for path in files:
         status = path.stat()

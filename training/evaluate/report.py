@@ -1,4 +1,4 @@
-"""An evaluation as JSON for programs, a Markdown table for people, and a plot."""
+"""The report of an evaluation: JSON for programs, a Markdown table for people, and a plot."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..whole_files import temporary_file, write_json
-from .metrics import LOWER_IS_BETTER, METRICS
-
-matplotlib.use("Agg")
+from ..whole_files import write_json, write_text, write_whole
+from .metrics import INCEPTION_METRICS, LOWER_IS_BETTER, RANDOM_FEATURE_METRICS
 
 JSON_FILE, TABLE_FILE, PLOT_FILE = "evaluation.json", "evaluation.md", "evaluation.png"
 _WIDTH_PER_BAR, _PANEL_HEIGHT = 0.28, 2.4
@@ -20,120 +19,94 @@ _WIDTH_PER_BAR, _PANEL_HEIGHT = 0.28, 2.4
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One size drawn with one extrapolation method."""
+    """The metrics of one size generated with one extrapolation method."""
 
     size: str
     tokens: int
     extrapolation: str
     images: int
     metrics: dict[str, float]
+    """Values by the names in ``Evaluation.metric_names``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a size was compared with."""
+    """The reference images of one size."""
 
     images: int
     enlarged: int
-    """Of these, smaller than the size."""
+    """Number of images that were smaller than the size."""
     unreadable: dict[str, str]
-    """Files left out, and why."""
+    """Files that were left out, each with the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
+    """Everything that a report says."""
+
     checkpoint: str
     features: str
     """Name of the feature extractor."""
     published: bool
-    """Whether its numbers are comparable with published ones."""
+    """Whether the numbers are comparable with published ones."""
     settings: dict[str, Any]
+    """Options that decide an image."""
     reference: str
+    """Name of the folder of reference images."""
     references: dict[str, Reference]
-    """By size."""
+    """Reference images by size."""
     rows: list[Row]
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The names of the metrics, which only Inception's features give their published names."""
+        return INCEPTION_METRICS if self.published else RANDOM_FEATURE_METRICS
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> None:
-    """All three files, each whole or not at all."""
+    """Write the three files, each atomically."""
     write_json(folder / JSON_FILE, asdict(evaluation))
-    with temporary_file(folder / TABLE_FILE) as file:
-        file.write(f"{markdown(evaluation)}\n".encode())
-    with temporary_file(folder / PLOT_FILE) as file:
-        plot(evaluation).savefig(file, format="png", dpi=120)
+    write_text(folder / TABLE_FILE, f"{markdown(evaluation)}\n")
+    with write_whole(folder / PLOT_FILE) as temporary:
+        plot(evaluation).savefig(temporary, format="png", dpi=120)
 
 
 def markdown(evaluation: Evaluation) -> str:
-    heads = [
-        "size",
-        "tokens",
-        "extrapolation",
-        "images",
-        *(f"{metric} {'↓' if metric in LOWER_IS_BETTER else '↑'}" for metric in METRICS),
-    ]
+    """The table, with what was measured and against what."""
+    names = evaluation.metric_names
+    heads = [f"{name} {'↓' if name in LOWER_IS_BETTER else '↑'}" for name in names]
     lines = [
         f"`{evaluation.checkpoint}`, {_settings(evaluation)}. {_comparability(evaluation)}",
         "",
-        _line(heads),
-        _line(["---"] * len(heads)),
+        _line("size", "tokens", "extrapolation", "images", *heads),
+        _line(*["---"] * (4 + len(heads))),
     ]
     for row in evaluation.rows:
-        lines.append(
-            _line(
-                [
-                    row.size,
-                    str(row.tokens),
-                    row.extrapolation,
-                    str(row.images),
-                    *(f"{row.metrics[metric]:.4g}" for metric in METRICS),
-                ]
-            )
-        )
-    lines += ["", f"Reference: `{evaluation.reference}`, cut to each size."]
+        values = [f"{row.metrics[name]:.4g}" for name in names]
+        lines.append(_line(row.size, row.tokens, row.extrapolation, row.images, *values))
+    lines += ["", f"Reference: `{evaluation.reference}`, cropped to the shape of each size."]
     for size, reference in evaluation.references.items():
-        left_out = (
-            f", {len(reference.unreadable)} that cannot be read left out"
-            if reference.unreadable
-            else ""
-        )
+        unreadable = len(reference.unreadable)
+        left_out = f"; unreadable files left out: {unreadable}" if unreadable else ""
         lines.append(
-            f"- {size}: {reference.images} pictures, of them {reference.enlarged} enlarged{left_out}"
+            f"- {size}: {reference.images} images, {reference.enlarged} of them enlarged{left_out}"
         )
     return "\n".join(lines)
 
 
 def plot(evaluation: Evaluation) -> Figure:
-    """A panel a metric: bars of the methods, in groups by size."""
+    """One panel per metric, with a bar per extrapolation method, grouped by size."""
     sizes = list(dict.fromkeys(row.size for row in evaluation.rows))
     methods = list(dict.fromkeys(row.extrapolation for row in evaluation.rows))
-    values = {(row.size, row.extrapolation): row.metrics for row in evaluation.rows}
-    colours = matplotlib.colormaps["viridis"]
-    figure = Figure(
-        figsize=(
-            max(6.5, 1.6 + _WIDTH_PER_BAR * len(sizes) * (len(methods) + 1)),
-            _PANEL_HEIGHT * len(METRICS),
-        ),
-        layout="constrained",
-    )
-    panels = figure.subplots(len(METRICS), 1, sharex=True)
-    for panel, metric in zip(panels, METRICS, strict=True):
-        for i, method in enumerate(methods):
-            width = 0.8 / len(methods)
-            places = [group + (i - (len(methods) - 1) / 2) * width for group in range(len(sizes))]
-            heights = [values[size, method][metric] for size in sizes]
-            bars = panel.bar(
-                places,
-                heights,
-                width * 0.92,
-                label=method,
-                color=colours(0.1 + 0.75 * i / max(len(methods) - 1, 1)),
-            )
-            panel.bar_label(bars, fmt="%.3g", fontsize=7, padding=1)
-        panel.set_ylabel(
-            f"{metric} ({'lower' if metric in LOWER_IS_BETTER else 'higher'} is better)", fontsize=8
-        )
-        panel.margins(y=0.15)
-        panel.spines[["top", "right"]].set_visible(False)
+    names = evaluation.metric_names
+    width = 1.6 + _WIDTH_PER_BAR * len(sizes) * (len(methods) + 1)
+    figure = Figure(figsize=(max(6.5, width), _PANEL_HEIGHT * len(names)), layout="constrained")
+    panels = figure.subplots(len(names), 1, sharex=True)
+    for panel, name in zip(panels, names, strict=True):
+        values = {(row.size, row.extrapolation): row.metrics[name] for row in evaluation.rows}
+        _bars(panel, {method: [values[size, method] for size in sizes] for method in methods})
+        direction = "lower" if name in LOWER_IS_BETTER else "higher"
+        panel.set_ylabel(f"{name}\n({direction} is better)", fontsize=8)
     panels[-1].set_xticks(range(len(sizes)), [size.replace("x", " × ") for size in sizes])
     panels[0].legend(
         title="extrapolation",
@@ -147,16 +120,39 @@ def plot(evaluation: Evaluation) -> Figure:
     return figure
 
 
+def _bars(panel: Axes, heights: dict[str, list[float]]) -> None:
+    """A bar per method and size; ``heights`` has a list over the sizes per method."""
+    width = 0.8 / len(heights)
+    for i, (method, of_sizes) in enumerate(heights.items()):
+        shift = (i - (len(heights) - 1) / 2) * width
+        bars = panel.bar(
+            [group + shift for group in range(len(of_sizes))],
+            of_sizes,
+            width * 0.92,
+            label=method,
+            color=colormaps["viridis"](0.1 + 0.75 * i / max(len(heights) - 1, 1)),
+        )
+        panel.bar_label(bars, fmt="%.3g", fontsize=7, padding=1)
+    panel.margins(y=0.15)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
 def _settings(evaluation: Evaluation) -> str:
     settings = evaluation.settings
-    return f"{settings['steps']} steps of {settings['solver']}, guidance {settings['guidance']:g}, seed {settings['seed']}"
+    return (
+        f"{settings['steps']} steps of {settings['solver']}, "
+        f"guidance scale {settings['guidance_scale']:g}, seed {settings['seed']}"
+    )
 
 
 def _comparability(evaluation: Evaluation) -> str:
     if evaluation.published:
         return f"Features: Inception ({evaluation.features})."
-    return f"Features: small bundled network ({evaluation.features}), NOT comparable with published numbers."
+    return (
+        f"Features: small random network ({evaluation.features}), "
+        "NOT comparable with published numbers."
+    )
 
 
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _line(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |"

@@ -63,13 +63,13 @@ def encode_shards(
         collate_fn=_unchanged,
         worker_init_fn=exit_with_parent,
     )
-    several = state.num_processes > 1
+    which = f" {state.process_index + 1}/{state.num_processes}" if state.num_processes > 1 else ""
     with (
         _memory_errors_explained(),
         tqdm(
             total=total,
             initial=total - len(order),
-            desc="encoding" + f" {state.process_index + 1}/{state.num_processes}" * several,
+            desc=f"encoding{which}",
             unit="image",
             disable=not state.is_local_main_process,
             smoothing=0.05,
@@ -77,21 +77,33 @@ def encode_shards(
     ):
         decoded = iter(loader)
         for number in missing:
-            shard = _Shard(plan, vae, batch_size, flip, progress)
+            for_colours = number in shards_to_fit(plan.shards)
+            shard = _Shard(plan, vae, batch_size, flip, for_colours, progress)
             for index in plan.shard(number):
                 shard.add(index, next(decoded))
-            examples = shard.examples(for_colours=number in shards_to_fit(plan.shards))
-            write_shard(output, number, examples, shard.failures)
+            write_shard(output, number, shard.examples(), shard.failures)
 
 
 class _Shard:
-    """Encodes images, by their index in the plan, in batches of one size."""
+    """Encodes images, by their index in the plan, in batches of one size.
 
-    def __init__(self, plan: Plan, vae: VAE, batch_size: int, flip: bool, progress: tqdm) -> None:
+    ``for_colours`` stores some of them with the colours to which previews are fitted.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        vae: VAE,
+        batch_size: int,
+        flip: bool,
+        for_colours: bool,
+        progress: tqdm,
+    ) -> None:
         self.failures: dict[str, str] = {}
         """The reason for each file that could not be encoded."""
         self._plan, self._vae, self._progress = plan, vae, progress
-        self._batch_size, self._flip = batch_size, flip
+        self._batch_size, self._flip, self._for_colours = batch_size, flip, for_colours
+        self._decoded: list[int] = []
         self._colours: dict[int, np.ndarray] = {}
         self._moments: dict[tuple[int, bool], Tensor] = {}  # by index, and whether it is cropped
         self._batches: dict[tuple[int, ...], dict[tuple[int, bool], np.ndarray]] = {}  # by size
@@ -102,7 +114,9 @@ class _Shard:
             self._fail(index, decoded)
             self._progress.update()
             return
-        self._colours[index] = colour_sums(decoded[0])
+        self._decoded.append(index)
+        if self._for_colours:
+            self._colours[index] = colour_sums(decoded[0])
         for cropped, image in zip((False, True), decoded, strict=True):
             if image is not None:
                 batch = self._batches.setdefault(image.shape, {})
@@ -110,20 +124,20 @@ class _Shard:
                 if len(batch) == self._batch_size:
                     self._encode(batch)
 
-    def examples(self, for_colours: bool) -> list[EncodedExample]:
-        """All that could be encoded; some of them with colours if previews are fitted to them."""
+    def examples(self) -> list[EncodedExample]:
+        """All that could be encoded, in the order of the plan."""
         for batch in self._batches.values():
             if batch:
                 self._encode(batch)
-        usable = [index for index in self._colours if self._file(index) not in self.failures]
-        fitted = set(evenly(usable, EXAMPLES_PER_SHARD)) if for_colours else set()
+        usable = [index for index in self._decoded if self._file(index) not in self.failures]
+        with_colours = evenly(usable, EXAMPLES_PER_SHARD) if self._for_colours else []
         return [
             EncodedExample(
                 self._file(index),
                 int(self._plan.class_ids[index]),
                 self._moments[index, False],
                 self._moments.get((index, True)),
-                self._colours[index] if index in fitted else None,
+                self._colours[index] if index in with_colours else None,
             )
             for index in usable
         ]

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -84,7 +83,7 @@ def _read_pairs(folder: Path, number: int, channels: int) -> list[tuple[Tensor, 
     if "colours" not in shard.column_names:  # written before colours were stored
         return []
     pairs = []
-    for row in pc.indices_nonzero(pc.is_valid(shard["colours"])).to_pylist():
+    for row in np.flatnonzero(shard["colours"].is_valid().to_numpy()).tolist():
         tokens = shard["rows"][row].as_py() * shard["columns"][row].as_py()
         values = shard["resized"][row].values.to_numpy()[: channels * tokens * PATCH_SIZE**2]
         colours = shard["colours"][row].values.to_numpy().astype(np.float64) / _WHITE * 2 - 1

@@ -2,90 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
 
 from ..train.config import ConfigError, TrainingConfig
 from ..train.config_parser import CONFIGS, config_from_dict
+
+T = TypeVar("T")
 
 SCALING_CONFIGS = CONFIGS / "scaling"
 FITV2, FIT_ARCHITECTURE, FIT = "FiTv2", "FiT architecture", "FiT"
 FAMILIES = (FITV2, FIT_ARCHITECTURE, FIT)
 _FIT_DEPTH = 28 / 36
 """FiT-XL has 28 layers of FiTv2-XL's width, for as many GFLOPs as its 36."""
-_NEVER = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """A FiTv2; a FiT of that size has as much width and about as many FLOPs."""
+    """The size of a FiTv2. A FiT of that size has the same width and about as many FLOPs."""
 
     hidden_size: int
     """Width of a token."""
     num_heads: int
-    """Attention heads."""
+    """Number of attention heads."""
     depth: int
-    """Layers of FiTv2."""
+    """Number of layers of FiTv2."""
     steps: int
-    """Steps that it is trained; for models of all sizes to spend about as much compute, more of them the smaller it is."""
+    """Number of training steps: more for a smaller size, so that all use comparable compute."""
+
+    def __post_init__(self) -> None:
+        _require_counts(asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pictures:
-    """The pictures that are drawn where no data are given."""
+class ShapesConfig:
+    """The images of shapes that are used where no data are given."""
 
     training: int
-    """To train on."""
+    """Number of images to train on."""
     held_out: int
-    """To measure on."""
-    resolution: int
-    """At most its square in pixels each."""
+    """Number of images to measure on."""
+    image_size: int
+    """S in pixels: an image has at most S² pixels."""
+
+    def __post_init__(self) -> None:
+        _require_counts(asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingConfig:
-    """The ladder."""
+    """A study. Raises ``ConfigError`` for values that do not fit together."""
 
     sizes: dict[str, Size]
-    """By name, smallest first."""
+    """Sizes by name, the cheapest first."""
     families: dict[str, list[str]]
-    """Names of sizes that are trained of each of FAMILIES."""
+    """Names of the sizes to train, for each of FAMILIES."""
     measured_at: list[int]
-    """Steps at which runs are measured, beside their end."""
-    pictures: Pictures
-    """Drawn where no data are given."""
+    """Steps at which the loss of a run is measured, in addition to its last."""
+    shapes: ShapesConfig
+    """The images that are used where no data are given."""
     held_out_times: int = 8
-    """Times at which each held-out picture is measured."""
+    """Number of times t at which each held-out image is measured."""
     training: dict[str, Any] = field(default_factory=dict)
-    """Keys of a training configuration that all runs share."""
+    """The part of the training configuration that all runs share."""
 
     def __post_init__(self) -> None:
         for family, sizes in self.families.items():
             if family not in FAMILIES:
                 raise ConfigError(
-                    f"families: there is none called {family!r}. There are: {', '.join(FAMILIES)}."
+                    f"families: unknown family {family!r}. Choose from {', '.join(FAMILIES)}."
                 )
             if unknown := [size for size in sizes if size not in self.sizes]:
                 raise ConfigError(
-                    f"families: {family} names the size {unknown[0]!r}; sizes has {', '.join(self.sizes)}."
+                    f"families: {family} names the size {unknown[0]!r}; "
+                    f"sizes has {', '.join(self.sizes)}."
                 )
-        if sorted(set(self.measured_at)) != self.measured_at or any(
-            size.steps <= min(self.measured_at, default=size.steps) for size in self.sizes.values()
-        ):
+        _require_counts({"held_out_times": self.held_out_times})
+        first = min(self.measured_at, default=0)
+        rising = self.measured_at and sorted(set(self.measured_at)) == self.measured_at
+        if not rising or any(size.steps <= first for size in self.sizes.values()):
             raise ConfigError(
-                f"measured_at must be rising numbers that begin before the steps of every size, not {self.measured_at}."
+                "measured_at must be rising numbers, the first below the steps of every size, "
+                f"not {self.measured_at}."
             )
-        if self.held_out_times < 1:
-            raise ConfigError(f"held_out_times must be 1 or more, not {self.held_out_times}.")
 
     @property
     def ladder(self) -> list[tuple[str, str]]:
-        """(family, size) of every run, the cheapest first."""
+        """(family, size) of every run, size after size."""
         return [
             (family, size)
             for size in self.sizes
@@ -94,8 +101,9 @@ class ScalingConfig:
         ]
 
     def run(self, family: str, size: str, data: Path, output: Path) -> TrainingConfig:
-        """The configuration of one run. Raises ``ConfigError``."""
+        """The training configuration of one run. Raises ``ConfigError``."""
         steps = self.sizes[size].steps
+        milestones = [*(step for step in self.measured_at if step < steps), steps]
         values = {
             **self.training,
             "model": _architecture(family, self.sizes[size]),
@@ -103,13 +111,9 @@ class ScalingConfig:
             "output": str(output),
             "steps": steps,
             "resume": "latest",
-            "checkpoints": {
-                "every": _NEVER,
-                "keep": 1,
-                "milestones": [*(at for at in self.measured_at if at < steps), steps],
-            },
+            "checkpoints": {"every": 0, "keep": 1, "milestones": milestones},
         }
-        return config_from_dict(values)
+        return config_from_dict(values, f"training of {family} {size}")
 
 
 def _architecture(family: str, size: Size) -> dict[str, Any]:
@@ -127,20 +131,38 @@ def _architecture(family: str, size: Size) -> dict[str, Any]:
 
 
 def read_scaling_config(name: str) -> ScalingConfig:
-    """Of a name in ``training/configs/scaling`` or a YAML file. Raises ``ConfigError``."""
+    """Read a YAML file, or the one called ``name`` in ``training/configs/scaling``.
+
+    Raises ``ConfigError``, which names the file and the key.
+    """
     named = SCALING_CONFIGS / f"{name}.yaml"
     path = named if named.is_file() else Path(name)
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in SCALING_CONFIGS.glob("*.yaml")))
-        raise ConfigError(
-            f"--config {name}: neither a file nor a study of ours. There are: {names}."
-        )
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(ScalingConfig)
+        raise ConfigError(f"--config {name}: no such file, and no study called so: {names}.")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(content, Mapping):
-            raise ConfigError(f"{path}: holds {type(content).__name__}, not keys and values.")
-        return ScalingConfig(**vars(parser.instantiate(parser.parse_object(dict(content)))))
-    except (yaml.YAMLError, ArgumentError, TypeError) as error:
+        values = _with_keys(dict, content, "the study")
+        for name, size in values.get("sizes", {}).items():
+            values["sizes"][name] = _with_keys(Size, size, f"sizes.{name}")
+        if "shapes" in values:
+            values["shapes"] = _with_keys(ShapesConfig, values["shapes"], "shapes")
+        return _with_keys(ScalingConfig, values, "the study")
+    except (yaml.YAMLError, ConfigError) as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
+
+
+def _with_keys(kind: Callable[..., T], content: Any, where: str) -> T:
+    """``kind`` with the keys and values of ``content`` as arguments. Raises ``ConfigError``."""
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{where}: expected keys and values, found {content!r}.")
+    try:
+        return kind(**content)
+    except TypeError as error:  # it names the unknown or missing key
+        raise ConfigError(f"{where}: {str(error).rpartition('__init__() ')[2]}.") from None
+
+
+def _require_counts(values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if type(value) is not int or value < 1:
+            raise ConfigError(f"{name} must be a whole number of 1 or more, not {value!r}.")

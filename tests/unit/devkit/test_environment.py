@@ -1,4 +1,6 @@
-"""Which ComfyUI a command runs on."""
+"""Which ComfyUI a command runs on, and which tests."""
+
+from __future__ import annotations
 
 import sys
 from pathlib import Path

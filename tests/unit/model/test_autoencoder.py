@@ -36,7 +36,7 @@ def flag(height: int, width: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("size", [(192, 304), (256, 256), (160, 400)])
-def test_the_bundled_vae_draws_a_flag_again(bundled: Path, size: tuple[int, int]) -> None:
+def test_the_bundled_vae_reconstructs_a_flag(bundled: Path, size: tuple[int, int]) -> None:
     autoencoder, image = load_autoencoder(bundled), flag(*size)
     latents = autoencoder.encode(image)
     assert latents.shape == (1, 4, size[0] // 8, size[1] // 8)
@@ -46,7 +46,7 @@ def test_the_bundled_vae_draws_a_flag_again(bundled: Path, size: tuple[int, int]
 def test_the_bundled_vae_is_known_by_its_scale(bundled: Path) -> None:
     autoencoder = load_autoencoder(bundled)
     assert (autoencoder.channels, autoencoder.scale_factor) == (4, pytest.approx(0.18215))
-    # Made once by ComfyUI 0.30's VAEEncode: unscaled latents of a plain grey picture, at its middle.
+    # Made with ComfyUI 0.30's VAEEncode: unscaled latents of a plain grey image, at its middle.
     expected = torch.tensor(GREY_LATENT) * autoencoder.scale_factor
     torch.testing.assert_close(
         autoencoder.encode(torch.full((1, 3, 64, 64), 0.5))[0, :, 4, 4], expected, atol=1e-5, rtol=0

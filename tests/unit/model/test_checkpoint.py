@@ -171,8 +171,8 @@ def test_version_1_is_recognised_by_shape_and_its_learned_sigma_dropped(
     path.write_bytes(torch_pickle(published))
     loaded = load_checkpoint(path)
     assert loaded.config == small
-    assert torch.equal(loaded.model.final_layer.linear.weight, noise)  # pyright: ignore[reportArgumentType]
-    assert torch.equal(loaded.model.final_layer.linear.bias, torch.arange(16.0))  # pyright: ignore[reportArgumentType]
+    assert torch.equal(loaded.model.final_layer.linear.weight, noise)
+    assert torch.equal(loaded.model.final_layer.linear.bias, torch.arange(16.0))
 
 
 def test_weights_stay_in_the_file_until_used(tmp_path: Path) -> None:
@@ -208,7 +208,9 @@ def test_changing_a_loaded_model_does_not_change_the_file(tmp_path: Path) -> Non
     assert path.read_bytes() == before
 
 
-def test_the_bundled_checkpoint_tells_its_training_and_draws(bundled_checkpoint: Path) -> None:
+def test_the_bundled_checkpoint_tells_its_training_and_can_be_sampled(
+    bundled_checkpoint: Path,
+) -> None:
     loaded = load_checkpoint(bundled_checkpoint)
     assert read_checkpoint(bundled_checkpoint).metadata.training["images"] > 10_000
     latents = sample(loaded.model, torch.randn(1, 4, 32, 32), torch.tensor([75]), "euler", 2)

@@ -1,15 +1,21 @@
 """The path, the times and the loss equal the published code's."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from comfyui_fitv2 import FiT
+from comfyui_fitv2 import FiT, FiTConfig
 from comfyui_fitv2.attention import PackedBatch
 from comfyui_fitv2.flow import (
+    FLOWS,
     LinearDDPM,
     RectifiedFlow,
+    ddpm_flow_times,
     ddpm_signal,
+    interpolate,
+    require_rectified_flow,
     sample_timesteps,
     token_errors,
     token_weights,
@@ -84,6 +90,48 @@ def test_version_1_is_trained_on_the_noise_of_linear_betas() -> None:
     x, target = LinearDDPM().point(data, noise, torch.tensor(500.0))
     assert target is noise
     torch.testing.assert_close(x, signal[500].sqrt() * data + (1 - signal[500]).sqrt() * noise)
+
+
+@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize("timestep", [0, 400, 900])
+def test_a_perfect_model_of_either_kind_means_the_velocity_of_the_flow(
+    name: str, timestep: int
+) -> None:
+    flow = FLOWS[name]
+    data, noise = torch.randn(2, 4, 6, dtype=torch.float64)
+    t = ddpm_flow_times()[timestep].item()
+    x, time = flow.model_input(interpolate(data, noise, t), t)
+    seen, answer = flow.point(data, noise, time)
+    torch.testing.assert_close(x, seen, rtol=1e-4, atol=1e-4)
+    velocity = flow.velocity(answer, seen, time)
+    torch.testing.assert_close(velocity, data - noise, rtol=1e-4, atol=1e-4)
+
+
+def test_each_flow_has_times_of_its_own() -> None:
+    def times_of(name: str) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        times = [FLOWS[name].draw_time(generator, "uniform", 0.0, 1.0, 1.0) for _ in range(2000)]
+        return torch.stack(times)
+
+    flow, ddpm = times_of("velocity"), times_of("epsilon")
+    assert 0 <= flow.min() < 0.01
+    assert 0.99 < flow.max() <= 1
+    assert torch.equal(ddpm, ddpm.round())
+    assert 0 <= ddpm.min() < 10
+    assert 989 < ddpm.max() <= 999
+
+
+def test_time_aware_extrapolation_gets_the_time_from_noise_to_data() -> None:
+    assert FLOWS["velocity"].rope_time(torch.tensor([0.25])).item() == 0.25
+    assert FLOWS["epsilon"].rope_time(torch.tensor([750.0])).item() == 0.25
+
+
+def test_a_model_that_predicts_noise_is_refused_where_flows_are_solved(
+    golden_config: FiTConfig,
+) -> None:
+    require_rectified_flow(golden_config)
+    with pytest.raises(ValueError, match=r"predicts noise.*KSampler"):
+        require_rectified_flow(replace(golden_config, prediction="epsilon"))
 
 
 @pytest.mark.parametrize(

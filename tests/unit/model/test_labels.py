@@ -3,7 +3,7 @@
 import pytest
 
 from comfyui_fitv2 import LabelError, load_checkpoint, resolve_labels
-from comfyui_fitv2.labels import imagenet_class_names
+from comfyui_fitv2.labels import imagenet_class_names, parse_classes, split_list
 
 NAMES = [
     "crane",
@@ -60,6 +60,31 @@ def test_what_was_resolved_can_be_typed_again() -> None:
 def test_unknown_or_ambiguous_text_is_refused(text: str, message: str) -> None:
     with pytest.raises(LabelError, match=message):
         ids(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("all", list(range(8))),
+        (" ALL ", list(range(8))),
+        ("5, crab", [5, 7]),
+        ("Korea, Republic of", [5]),
+        ("Korea, Republic of; crab", [5, 7]),
+        ("5", [5]),
+    ],
+)
+def test_a_list_of_classes_may_have_commas_between(text: str, expected: list[int]) -> None:
+    assert [label.id for label in parse_classes(text, NAMES, 8)] == expected
+
+
+def test_an_unknown_class_in_a_list_is_named() -> None:
+    with pytest.raises(LabelError, match="krab"):
+        parse_classes("0,krab", NAMES, 8)
+
+
+def test_a_list_is_split_at_semicolons_and_line_ends() -> None:
+    assert split_list(" a, b ;c\n\n d;;\r\n") == ["a, b", "c", "d"]
+    assert split_list(" ; ") == []
 
 
 def test_without_names_ids_still_work() -> None:

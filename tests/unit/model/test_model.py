@@ -99,8 +99,10 @@ def test_packed_forward_with_variable_length_attention(golden_model: FiT) -> Non
     grids, t, y = [(3, 5), (2, 2)], torch.rand(2), torch.tensor([0, 3])
     tokens = torch.randn(1, 19, 16)
     expected, got = (
-        golden_model.transform(tokens, t, y, PackedBatch.of(golden_model, grids, t, **kernel))
-        for kernel in ({}, {"variable_length_attention": varlen})
+        golden_model.transform(
+            tokens, t, y, PackedBatch.of(golden_model, grids, t, variable_length_attention=kernel)
+        )
+        for kernel in (None, varlen)
     )
     assert distance(got, expected) <= TOLERANCE
 
@@ -227,6 +229,19 @@ def test_a_compiled_model_follows_a_change_of_extrapolation(
     ):
         velocity = compiled(x, t, y, Extrapolation(method))
         assert distance(patchify(velocity, 2), golden[f"out/{key}/8x24"]) <= TOLERANCE
+
+
+def test_a_compiled_packed_forward_gives_the_same(golden_model: FiT) -> None:
+    latents, t, y = (
+        [torch.randn(4, 4, 6), torch.randn(4, 8, 2)],
+        torch.rand(2),
+        torch.tensor([1, 2]),
+    )
+    compiled = torch.compile(golden_model.forward_packed, backend="eager")
+    for got, want in zip(
+        compiled(latents, t, y), golden_model.forward_packed(latents, t, y), strict=True
+    ):
+        assert distance(got, want) <= TOLERANCE
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from comfyui_fitv2 import ASPECT_RATIOS, Resolution, flexible_resize, for_ratio, snap
-from comfyui_fitv2.resolution import parse_size
+from comfyui_fitv2.resolution import describe_size, parse_size, parse_sizes
 
 SIZES = json.loads((Path(__file__).parents[2] / "golden" / "sizes.json").read_text())
 
@@ -83,6 +83,21 @@ def test_a_size_is_read_as_people_write_it(text: str, size: tuple[int, int]) -> 
     assert parse_size(text, 256) == Resolution(*size)
 
 
+def test_a_list_of_sizes_keeps_what_was_written() -> None:
+    sizes = parse_sizes("1:1, 3:2 @ 576;64x32\n1:1", 256)
+    assert sizes == {
+        "1:1": Resolution(256, 256),
+        "3:2 @ 576": Resolution(464, 304),
+        "64x32": Resolution(64, 32),
+    }
+    assert list(sizes) == ["1:1", "3:2 @ 576", "64x32"]
+
+
+def test_any_size_can_be_described() -> None:
+    assert describe_size(432, 144) == "432 × 144 px · 243 tokens"
+    assert describe_size(33, 15) == "33 × 15 px · 0 tokens"
+
+
 @pytest.mark.parametrize("ratio", ASPECT_RATIOS)
 def test_a_ratio_is_read_as_the_named_one(ratio: str) -> None:
     assert parse_size(ratio, 300) == for_ratio(ratio, 300)
@@ -124,6 +139,7 @@ def test_what_is_no_size_is_refused_with_the_ways_to_write_one(text: str) -> Non
         (lambda: parse_size("5:4", 256), "Unknown aspect ratio '5:4'"),
         (lambda: parse_size("3:1 @ 2", 256), "2 tokens are too few for 3:1"),
         (lambda: parse_size("1:1 @ 0", 256), "0 tokens are too few for 1:1"),
+        (lambda: parse_sizes(" , ", 256), "No size was given"),
         (lambda: flexible_resize(0, 10, 256), "not 0 × 10"),
     ],
 )

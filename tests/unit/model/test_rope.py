@@ -1,12 +1,13 @@
 """Rotary tables and outputs of every extrapolation method are the published code's."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from comfyui_fitv2 import Extrapolation, FiT, patchify, unpatchify
+from comfyui_fitv2 import Extrapolation, FiT, FiTConfig, patchify, unpatchify
 from comfyui_fitv2.extrapolation import ALL_METHODS, ATTENTION_SCALES
 from comfyui_fitv2.rope import RopeKey, Rotation, rope_table
 
@@ -216,6 +217,31 @@ def test_positions_can_be_scaled_and_shifted() -> None:
     whole, _ = table((6, 8), 24, PLAIN)
     part, _ = rope_table(RopeKey((3, 4), 24, 10000.0, PLAIN, CPU, (2.0, 2.0), (1.0, 0.0)))
     torch.testing.assert_close(part.view(3, 4, -1), whole.view(6, 8, -1)[1::2, ::2])
+
+
+def test_the_trained_length_is_the_models_unless_one_is_given(golden_model: FiT) -> None:
+    config = replace(golden_model.config, train_length=8)
+    assert Extrapolation("ntk").for_model(config) == Extrapolation("ntk", train_length=8)
+    given = Extrapolation("ntk", train_length=4)
+    assert given.for_model(config) is given
+    with pytest.raises(ValueError, match="has no train_length: take its for_model"):
+        Extrapolation("ntk").factors(20, 20)
+
+
+def test_a_model_stretches_from_the_length_that_it_was_trained_on(golden_config: FiTConfig) -> None:
+    model = FiT(replace(golden_config, train_length=8), device="meta")
+    own, given, other = (
+        model.rotation((12, 12), CPU, Extrapolation("ntk", train_length=length))
+        for length in (None, 8, 4)
+    )
+    assert torch.equal(own[0], given[0])
+    assert not torch.equal(own[0], other[0])
+
+
+def test_a_table_is_made_once_for_all_that_decides_it() -> None:
+    first, again = (table((5, 7), 24, Extrapolation("ntk", train_length=4)) for _ in range(2))
+    assert first is again
+    assert table((7, 5), 24, Extrapolation("ntk", train_length=4)) is not first
 
 
 def test_unknown_methods_are_refused_by_name() -> None:

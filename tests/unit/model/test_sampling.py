@@ -1,16 +1,17 @@
 """Guidance, schedules and ``sample`` give the published code's numbers."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from comfyui_fitv2 import FiT, FiTConfig, Guidance, patchify, sample, unpatchify
+from comfyui_fitv2 import Extrapolation, FiT, FiTConfig, Guidance, patchify, sample, unpatchify
 from comfyui_fitv2.flow import interpolate, velocity_from_denoised
 from comfyui_fitv2.guidance import guided_velocity
-from comfyui_fitv2.sampling import resolution_shift
-from comfyui_fitv2.solvers import sampling_sigmas
+from comfyui_fitv2.sampling import image_noise, resolution_shift
+from comfyui_fitv2.solvers import SOLVERS, sampling_sigmas, schedule
 
 TOLERANCE = 2e-5
 GRID = (4, 6)
@@ -51,13 +52,13 @@ def test_outside_the_guidance_interval_the_class_alone_is_evaluated(golden_model
     model.load_state_dict(golden_model.state_dict())
     noise, y = torch.randn(1, 4, 8, 12), torch.tensor([3])
     times = [0.0, 0.25, 0.5, 0.75]
-    drawn = sample(model, noise, y, "euler", 4, Guidance(3.0, interval=(0.2, 0.5)))
+    sampled = sample(model, noise, y, "euler", 4, Guidance(3.0, interval=(0.2, 0.5)))
     assert model.images == 4 + 2
     x = noise
     for t in times:
         scale = 3.0 if 0.2 <= t <= 0.5 else 1.0
         x = x + 0.25 * guided_velocity(golden_model, y, Guidance(scale))(x, torch.tensor(t))
-    torch.testing.assert_close(drawn, x)
+    torch.testing.assert_close(sampled, x)
 
 
 def test_all_channels_can_be_guided(golden_model: FiT) -> None:
@@ -152,14 +153,120 @@ def test_a_shift_moves_the_noise_level_as_published() -> None:
     assert resolution_shift(100, 256) == 1.0
 
 
-def test_a_seed_draws_the_same_by_a_stochastic_solver(golden_model: FiT) -> None:
+def test_a_seed_decides_what_a_stochastic_solver_samples(golden_model: FiT) -> None:
     noise, y = torch.randn(2, 4, 8, 12), torch.tensor([1, 2])
-    drawn = []
+    sampled = []
     for seed in (5, 5, 6):
         torch.manual_seed(seed)
-        drawn.append(sample(golden_model, noise, y, "sde-heun", 6, 2.0))
-    assert torch.equal(drawn[0], drawn[1])
-    assert not torch.equal(drawn[0], drawn[2])
+        sampled.append(sample(golden_model, noise, y, "sde-heun", 6, 2.0))
+    assert torch.equal(sampled[0], sampled[1])
+    assert not torch.equal(sampled[0], sampled[2])
+
+
+SIZES = [(4, 8, 12), (4, 4, 4), (4, 8, 12), (4, 20, 2)]
+
+
+def noise_of(solver: str, *images: int) -> dict[str, Any]:
+    """Options that give each of these images the noise of its own generator."""
+    if not SOLVERS[solver].stochastic:
+        return {}
+    generators = [torch.Generator().manual_seed(i) for i in images]
+    return {"noise_source": image_noise(generators, [SIZES[i] for i in images])}
+
+
+@pytest.mark.parametrize("solver", [name for name, s in SOLVERS.items() if not s.adaptive])
+def test_images_of_any_sizes_are_sampled_together_as_they_would_be_alone(
+    golden_model: FiT, solver: str
+) -> None:
+    noise, y = [torch.randn(size) for size in SIZES], torch.tensor([0, 3, 9, 10])
+    how = solver, 3, Guidance(2.0, power=1.0, interval=(0.0, 0.8))
+    together = sample(golden_model, noise, y, *how, **noise_of(solver, 0, 1, 2, 3))
+    for i, image in enumerate(noise):
+        alone = sample(golden_model, image[None], y[i : i + 1], *how, **noise_of(solver, i))
+        torch.testing.assert_close(together[i], alone[0], rtol=0, atol=1e-4)
+
+
+def test_every_image_of_a_list_can_have_its_own_extrapolation(golden_model: FiT) -> None:
+    noise, y = [torch.randn(4, 40, 8), torch.randn(4, 8, 36)], torch.tensor([1, 2])
+    methods = [Extrapolation("yarn"), None]
+    together = sample(golden_model, noise, y, "euler", 3, 2.0, methods)
+    for i, method in enumerate(methods):
+        alone = sample(golden_model, noise[i][None], y[i : i + 1], "euler", 3, 2.0, method)
+        torch.testing.assert_close(together[i], alone[0], rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match="needs a list of noise"):
+        sample(golden_model, torch.zeros(2, 4, 8, 8), y, extrapolation=methods)  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+def test_a_packed_pass_evaluates_the_model_once_per_step(golden_model: FiT) -> None:
+    class Counted(FiT):
+        calls = 0
+
+        def transform(self, *arguments, **more) -> Tensor:
+            self.calls += 1
+            return super().transform(*arguments, **more)
+
+    model = Counted(golden_model.config)
+    sample(model, [torch.randn(size) for size in SIZES], torch.tensor([0, 1, 2, 3]), "ab2", 5)
+    assert model.calls == 5
+
+
+def test_a_list_starts_from_images_and_is_reported_as_a_list(golden_model: FiT) -> None:
+    noise, latents = ([torch.randn(size) for size in SIZES[:2]] for _ in range(2))
+    starts = []
+    sample(
+        golden_model,
+        noise,
+        torch.tensor([1, 2]),
+        "euler",
+        3,
+        latents=latents,
+        denoise=0.25,
+        callback=lambda step, x, t, v: starts.append((x, t, v)),
+    )
+    (x, t, velocity), *_ = starts
+    assert t.item() == pytest.approx(0.75)
+    for i, image in enumerate(x):
+        torch.testing.assert_close(image, 0.75 * latents[i] + 0.25 * noise[i])
+        assert velocity[i].shape == image.shape
+    assert len(starts) == 3
+    with pytest.raises(ValueError, match="shapes of the noise"):
+        sample(golden_model, noise, torch.tensor([1, 2]), latents=latents[::-1], denoise=0.5)
+
+
+def test_no_images_are_sampled_from_no_noise(golden_model: FiT) -> None:
+    assert sample(golden_model, [], torch.zeros(0, dtype=torch.long)) == []
+
+
+def test_an_image_gets_the_same_noise_in_a_batch_and_in_a_pack() -> None:
+    batch, packed = (
+        image_noise([torch.Generator().manual_seed(i) for i in range(2)], [(4, 2, 3)] * 2)(like)
+        for like in (torch.zeros(2, 4, 2, 3, dtype=torch.bfloat16), torch.zeros(48))
+    )
+    assert batch.dtype == torch.bfloat16
+    assert torch.equal(batch.flatten(), packed.bfloat16())
+    assert not torch.equal(batch[0], batch[1])
+
+
+@pytest.mark.parametrize("t", [-1e-7, 0.0, 0.5, 1.0, 1.02])
+def test_an_interval_to_an_end_reaches_where_solvers_step_beyond_it(t: float) -> None:
+    assert Guidance(2.0).acts_at(t)
+    assert Guidance(2.0, interval=(0.0, 0.4)).acts_at(t) == (t <= 0.4)
+    assert Guidance(2.0, interval=(0.6, 1.0)).acts_at(t) == (t >= 0.6)
+    assert not Guidance(1.0).acts_at(t)
+
+
+def test_a_schedule_has_the_published_last_step_of_its_solver() -> None:
+    for solver in ("sde-euler", "sde-heun"):
+        assert schedule(solver, 20)[-2:].tolist() == pytest.approx([0.04, 0.0])
+        # Never longer than the others would be.
+        assert schedule(solver, 50)[-2].item() == pytest.approx(0.02)
+        assert schedule(solver, 20, denoise=0.5)[-2].item() == pytest.approx(0.025)
+        torch.testing.assert_close(schedule(solver, 20, last_step="none"), sampling_sigmas(20))
+        assert schedule(solver, 20, last_step_size=0.1)[-2].item() == pytest.approx(0.1)
+        torch.testing.assert_close(schedule(solver, 1), sampling_sigmas(1))
+    torch.testing.assert_close(schedule("ab2", 20, 0.7, 2.0), sampling_sigmas(20, 0.7, 2.0))
+    with pytest.raises(ValueError, match="Unknown solver 'rk5'"):
+        schedule("rk5", 20)
 
 
 def test_a_model_that_predicts_noise_is_refused(golden_config: FiTConfig) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from comfyui_fitv2 import FiT, patchify, sample, unpatchify
-from comfyui_fitv2.integrators import dopri5, sde_euler, sde_heun
+from comfyui_fitv2.integrators import dopri5
 from comfyui_fitv2.solvers import (
     DIFFUSIONS,
     LAST_STEPS,
@@ -17,6 +17,7 @@ from comfyui_fitv2.solvers import (
     SolverError,
     solver_named,
 )
+from comfyui_fitv2.stochastic import sde_euler, sde_heun
 
 GRID = (4, 6)
 
@@ -61,9 +62,8 @@ def test_sde_solvers_equal_the_published_sampler(golden, golden_model: FiT, key:
     torch.manual_seed(1234)
 
     def noise(x: Tensor) -> Tensor:
-        return unpatchify(
-            torch.randn(4, 24, 16)[:2], GRID, 2
-        )  # the published sampler draws for the doubled batch
+        # The published sampler samples noise for the doubled batch.
+        return unpatchify(torch.randn(4, 24, 16)[:2], GRID, 2)
 
     # 8 points are 7 steps, and the last step is beyond them.
     steps, size = (7, 0.0) if last == "none" else (8, 0.04)
@@ -123,17 +123,17 @@ def test_a_solver_evaluates_the_model_as_often_as_it_says(name: str) -> None:
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_solvers_that_add_noise_say_so_and_take_its_source(name: str) -> None:
-    drawn = []
+    sampled = []
 
     def noise(x: Tensor) -> Tensor:
-        drawn.append(x)
+        sampled.append(x)
         return torch.zeros_like(x)
 
     solver = SOLVERS[name]
     assert solver.stochastic == ("noise_source" in solver.options)
     options = {"noise_source": noise} if solver.stochastic else {}
     solver_named(name, **options)(lambda x, t: -x, torch.ones(2), torch.linspace(0, 1, 6))
-    assert len(drawn) == (4 if solver.stochastic else 0)
+    assert len(sampled) == (4 if solver.stochastic else 0)
 
 
 def test_a_solver_has_a_sentence_for_people_who_choose() -> None:
@@ -199,9 +199,11 @@ def gaussian_velocity(x: Tensor, t: Tensor) -> Tensor:
 @pytest.mark.parametrize("last_step", LAST_STEPS)
 @pytest.mark.parametrize("diffusion", DIFFUSIONS)
 @pytest.mark.parametrize("sde", [sde_euler, sde_heun])
-def test_sde_solvers_draw_from_the_flows_distribution(sde, diffusion: str, last_step: str) -> None:
+def test_sde_solvers_sample_from_the_flows_distribution(
+    sde, diffusion: str, last_step: str
+) -> None:
     times = torch.cat([torch.linspace(0, 0.99, 200), torch.ones(1)])
-    drawn = sde(
+    sampled = sde(
         gaussian_velocity,
         torch.randn(20000, 1),
         times,
@@ -209,7 +211,7 @@ def test_sde_solvers_draw_from_the_flows_distribution(sde, diffusion: str, last_
         diffusion_norm=0.5,
         last_step=last_step,
     )
-    assert drawn.std().item() == pytest.approx(
+    assert sampled.std().item() == pytest.approx(
         0.5, abs=0.03 if (diffusion, last_step) != ("constant", "none") else 0.06
     )
 

@@ -113,6 +113,11 @@ def test_a_place_may_stay_empty_and_a_row_be_short() -> None:
         assert top < bottom
 
 
+def test_a_sheet_of_no_named_cells_is_refused_as_one_without_images() -> None:
+    with pytest.raises(ValueError, match="at least one image"):
+        contact_sheet(*by_name([]))
+
+
 def test_two_images_for_one_place_are_refused() -> None:
     with pytest.raises(ValueError, match="Two images for row 'a' and column 'b'"):
         by_name([("a", "b", cell(RED, 64, 64)), ("a", "b", cell(GREEN, 64, 64))])

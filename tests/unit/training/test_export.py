@@ -1,15 +1,19 @@
-"""From a run to a file: what it holds, where it goes, and what is never written over."""
+"""From a run to a file: what it holds, where it goes, and what is never overwritten."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from support.run_folders import SMALL, make_run
 
-from comfyui_fitv2 import PRESETS, load_checkpoint, read_checkpoint
+from comfyui_fitv2 import PRESETS, checkpoint, load_checkpoint, read_checkpoint
+from training import export
 from training.export import main
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "91ff81d"
 
 
 @pytest.fixture
@@ -57,29 +61,14 @@ def test_step_decay_and_raw_weights_can_be_chosen(
     assert mark(tmp_path / "o.safetensors") == pytest.approx(expected)
 
 
-def test_bfloat16_halves_the_weights(run: Path, tmp_path: Path) -> None:
-    for dtype in ("float32", "bfloat16"):
-        assert (
-            main(
-                [
-                    "--run",
-                    str(run),
-                    "--output",
-                    str(tmp_path / f"{dtype}.safetensors"),
-                    "--dtype",
-                    dtype,
-                ]
-            )
-            == 0
-        )
-    weights = {
-        dtype: load_checkpoint(tmp_path / f"{dtype}.safetensors").model
-        for dtype in ("float32", "bfloat16")
-    }
-    assert weights["bfloat16"].dtype == torch.bfloat16
-    for whole, half in zip(
-        weights["float32"].parameters(), weights["bfloat16"].parameters(), strict=True
-    ):
+def test_bf16_halves_the_weights(run: Path, tmp_path: Path) -> None:
+    models = {}
+    for precision in ("fp32", "bf16"):
+        path = tmp_path / f"{precision}.safetensors"
+        assert main(["--run", str(run), "--output", str(path), "--precision", precision]) == 0
+        models[precision] = load_checkpoint(path).model
+    assert models["bf16"].dtype == torch.bfloat16
+    for whole, half in zip(models["fp32"].parameters(), models["bf16"].parameters(), strict=True):
         assert torch.equal(whole.to(torch.bfloat16), half)
 
 
@@ -158,8 +147,8 @@ def test_adapters_go_where_comfyui_looks_for_loras(run: Path, tmp_path: Path) ->
     ("options", "message"),
     [
         (["--step", "15"], "has no checkpoint of step 15. It has: 10, 20"),
-        (["--ema", "0.5"], "It holds: 0.9, 0.9999"),
-        (["--weights", "lora"], "holds no adapters"),
+        (["--ema", "0.5"], "It has: 0.9, 0.9999"),
+        (["--weights", "lora"], "has no adapters"),
         (["--output", "o.bin"], "ends in .safetensors"),
         (["--run", "nowhere"], "nowhere"),
     ],
@@ -176,21 +165,65 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     assert not output.exists()
 
 
+@pytest.mark.parametrize(
+    ("run_name", "weights", "source"),
+    [
+        ("run", "ema", "ema-0.9"),
+        ("run", "raw", "model"),
+        ("lora_run", "ema", "ema-0.9"),
+        ("lora_run", "lora", "lora"),
+    ],
+)
+def test_a_run_of_an_older_version_is_exported_as_it_is(
+    tmp_path: Path, run_name: str, weights: str, source: str
+) -> None:
+    run, output = GOLDEN / run_name, tmp_path / "o.safetensors"
+    assert main(["--run", str(run), "--output", str(output), "--weights", weights]) == 0
+    exported = load_file(output)
+    expected = load_file(run / "checkpoints" / "step-00000004" / f"{source}.safetensors")
+    assert exported.keys() == expected.keys()
+    assert all(torch.equal(exported[key], value) for key, value in expected.items())
+    if weights != "lora":
+        metadata = read_checkpoint(output).metadata
+        assert metadata.class_names == ["class0", "class1", "class2"]
+        assert metadata.training["step"] == 4
+
+
+@pytest.mark.parametrize("layout", ["fitv2", "official"])
+def test_a_file_that_was_damaged_on_its_way_to_the_disk_is_not_exported(
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    layout: str,
+) -> None:
+    def damage(
+        tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None
+    ) -> None:
+        save_file(tensors, path, metadata)
+        with path.open("r+b") as file:
+            file.seek(-4, os.SEEK_END)
+            file.write(b"\x00\x00\x80\x3f")  # 1.0
+
+    monkeypatch.setattr(export, "save_file", damage)
+    monkeypatch.setattr(checkpoint, "save_file", damage)
+    output = tmp_path / "o.safetensors"
+    assert main(["--run", str(run), "--output", str(output), "--layout", layout]) == 1
+    assert "did not read back" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("layout", ["fitv2", "official"])
 def test_weights_that_are_not_finite_are_refused_and_leave_no_file(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, layout: str
 ) -> None:
     file = run / "checkpoints" / "step-00000020" / "model.safetensors"
-    state = read_checkpoint_tensors(file)
+    with safe_open(file, framework="pt") as opened:
+        state, metadata = load_file(file), opened.metadata()
     state["final_layer.linear.bias"][0] = float("nan")
-    save_file(state, file)
-    assert (
-        main(["--run", str(run), "--output", str(tmp_path / "o.safetensors"), "--weights", "raw"])
-        == 1
-    )
+    save_file(state, file, metadata)
+    output = str(tmp_path / "o.safetensors")
+    options = ["--weights", "raw", "--layout", layout]
+    assert main(["--run", str(run), "--output", output, *options]) == 1
     assert "NaN" in capsys.readouterr().err
-    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
-
-
-def read_checkpoint_tensors(path: Path) -> dict[str, torch.Tensor]:
-    with safe_open(path, framework="pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]

@@ -1,12 +1,56 @@
-from __future__ import annotations
+"""Processes of one command find each other, and stop together."""
 
-from types import SimpleNamespace
-from typing import Any
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from training import processes
+from training.processes import StopSignals, join_processes
+
+ROOT = Path(__file__).parents[3]
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+
+from training.command_line import run_command
 from training.processes import join_processes, on_main
+
+folder = Path(sys.argv[1])
+
+
+def command():
+    state = join_processes("cpu")
+    (folder / f"started-{state.process_index}").touch()
+    on_main(state, lambda: (folder / f"main-{state.process_index}").touch())
+    on_main(state, fail)
+    (folder / f"survived-{state.process_index}").touch()
+
+
+def fail():
+    raise ValueError("the reason")
+
+
+raise SystemExit(run_command(command))
+"""
+
+
+@pytest.mark.processes
+def test_the_main_process_acts_alone_and_its_failure_stops_all(tmp_path: Path) -> None:
+    (tmp_path / "two.py").write_text(TWO_PROCESSES)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    ended = subprocess.run(
+        [sys.executable, *launcher, str(tmp_path / "two.py"), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.count("error: the reason") == 1
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made == {"two.py", "started-0", "started-1", "main-0"}
 
 
 def test_processes_that_cannot_share_work_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,23 +60,13 @@ def test_processes_that_cannot_share_work_are_refused(monkeypatch: pytest.Monkey
         join_processes("cpu")
 
 
-def test_an_action_of_the_main_process_is_done_by_it_alone() -> None:
-    done: list[str] = []
-    main: Any = SimpleNamespace(is_main_process=True, num_processes=1)
-    other: Any = SimpleNamespace(is_main_process=False, num_processes=1)
-    on_main(main, lambda: done.append("main"))
-    on_main(other, lambda: done.append("other"))
-    assert done == ["main"]
-
-
-def test_where_the_main_process_fails_the_others_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> None:
-        raise ValueError("the reason")
-
-    monkeypatch.setattr(
-        processes, "broadcast_object_list", lambda _: [True]
-    )  # what every process hears
-    with pytest.raises(ValueError, match="the reason"):
-        on_main(SimpleNamespace(is_main_process=True, num_processes=2), fail)  # type: ignore[arg-type]
-    with pytest.raises(SystemExit):
-        on_main(SimpleNamespace(is_main_process=False, num_processes=2), fail)  # type: ignore[arg-type]
+def test_the_first_signal_is_remembered_and_a_second_ctrl_c_interrupts() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignals() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.received is signal.SIGTERM
+        signal.raise_signal(signal.SIGINT)
+        assert stop.received is signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) is before

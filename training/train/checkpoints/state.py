@@ -168,9 +168,12 @@ class TrainingState:
         # Asking for the state makes it; the hyperparameters in it are the configuration's.
         state: dict[str, Any] = get_optimizer_state_dict(self.model, self.optimizers)
         _check(file, _flat(state), saved)
-        for name, moments in state["state"].items():
-            moments |= {moment: saved[f"{moment}/{name}"] for moment in moments}
-        set_optimizer_state_dict(self.model, self.optimizers, state, options=_WHOLE)
+        moments = {
+            name: {moment: saved[f"{moment}/{name}"] for moment in present}
+            for name, present in state["state"].items()
+        }
+        whole = {**state, "state": moments}
+        set_optimizer_state_dict(self.model, self.optimizers, whole, options=_WHOLE)
 
 
 def _flat(optimizer_state: dict[str, Any]) -> dict[str, Tensor]:

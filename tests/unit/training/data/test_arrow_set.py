@@ -110,7 +110,7 @@ def test_rows_are_found_in_all_batches_and_shards(tmp_path: Path) -> None:
     latents = open_latent_set(tmp_path)
     assert len(latents) == 150
     for index in (0, 63, 64, 127, 128, 129, 130, 149):
-        mean, _ = latents.moments(np.int64(index), cropped=False, flipped=False)
+        mean, _ = latents.moments(index, cropped=False, flipped=False)
         assert torch.equal(mean, written[index].resized[0, 0].float())
 
 

@@ -1,4 +1,4 @@
-"""``training.prepare.plan``: a set belongs to its options and images, and resumes with no others."""
+"""``training.prepare.plan``: a set belongs to its options and images; no others resume it."""
 
 from __future__ import annotations
 

@@ -46,8 +46,11 @@ def test_they_are_the_least_squares_fit_to_the_images(
     files = [file for n in range(3) for file in read_shard(folder, n)["file"].to_pylist()]
     images = [from_bytes(read_versions(photos / f, 64)[0].copy()).double() for f in files]
     fitted = fit_latent_format(torch.stack(means), torch.stack(images) * 2 - 1, scale_factor=1.0)
-    found = latents.info.latent_format.latent_rgb_factors
-    np.testing.assert_allclose(found, fitted.latent_rgb_factors, atol=1e-4)
+    found, expected = (
+        torch.tensor(latent_format.latent_rgb_factors)
+        for latent_format in (latents.info.latent_format, fitted)
+    )
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
 def test_they_need_no_image_a_second_time(run: Callable[..., Path], photos: Path) -> None:

@@ -1,17 +1,20 @@
-"""Prompts for the server, written as the graphs they are."""
+"""Prompts for the server, written as graphs of nodes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from host.reference import STEPS
-
 BUNDLED = "fitv2_flags256.safetensors"
 VAE = "fit_tiny_vae.safetensors"
 
+# Settings of the samplers, unless others are given.
+SEED = 7
+STEPS = 4
+GUIDANCE_SCALE = 2.0
+
 Output = list[Any]
-"""A node's id and the number of one of its outputs."""
+"""The id of a node and the number of one of its outputs."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,10 @@ class Graph:
 
     def fit_sampler(self, model: Output, label: Node, latent: Output, **changes: Any) -> Node:
         settings = {
-            "seed": 7,
+            "seed": SEED,
             "steps": STEPS,
             "solver": "euler",
-            "guidance": 2.0,
+            "guidance": GUIDANCE_SCALE,
             "denoise": 1.0,
             **changes,
         }
@@ -67,11 +70,11 @@ class Graph:
 
     def ksampler(self, model: Output, label: Node, latent: Output, **changes: Any) -> Node:
         settings = {
-            "seed": 7,
+            "seed": SEED,
             "steps": STEPS,
             "sampler_name": "euler",
             "scheduler": "simple",
-            "cfg": 2.0,
+            "cfg": GUIDANCE_SCALE,
             "denoise": 1.0,
             **changes,
         }
@@ -96,14 +99,14 @@ class Graph:
     def custom(
         self, model: Output, label: Node, latent: Output, sampler: Output, sigmas: Output
     ) -> Node:
-        """SamplerCustom with the seed and guidance of the others."""
+        """SamplerCustom with the seed and guidance scale of the other samplers."""
         conditioning = {"positive": label[0], "negative": label[1]}
         return self.add(
             "SamplerCustom",
             model=model,
             add_noise=True,
-            noise_seed=7,
-            cfg=2.0,
+            noise_seed=SEED,
+            cfg=GUIDANCE_SCALE,
             sampler=sampler,
             sigmas=sigmas,
             latent_image=latent,
@@ -141,15 +144,15 @@ class Graph:
 
     def sweep_sampler(self, model: Output, sweep: Output, **changes: Any) -> Node:
         settings = {
-            "seed": 7,
+            "seed": SEED,
             "steps": STEPS,
             "solver": "euler",
-            "guidance": 2.0,
+            "guidance": GUIDANCE_SCALE,
             "tokens_per_pass": 16384,
             **changes,
         }
         return self.add("FiTSweepSampler", model=model, sweep=sweep, **settings)
 
-    def picture(self, samples: Output) -> Node:
-        """Decoded with the bundled VAE."""
+    def decoded(self, samples: Output) -> Node:
+        """Images of latents, decoded with the bundled VAE."""
         return self.add("VAEDecode", samples=samples, vae=self.add("VAELoader", vae_name=VAE)[0])

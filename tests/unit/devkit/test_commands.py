@@ -1,0 +1,35 @@
+"""What ``python dev.py test`` passes on to pytest."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from configparser import ConfigParser
+
+import pytest
+
+from dev import FAST, pytest_arguments
+from devkit.environment import ROOT
+
+
+@pytest.mark.parametrize(
+    ("given", "fast", "expected"),
+    [
+        ([], False, ["tests"]),
+        ([], True, ["-m", FAST, "tests"]),
+        (["-k", "rope"], False, ["tests", "-k", "rope"]),
+        (["tests/unit/model", "-k", "rope"], False, ["tests/unit/model", "-k", "rope"]),
+        (["tests/conftest.py::a"], True, ["-m", FAST, "tests/conftest.py::a"]),
+    ],
+)
+def test_all_tests_run_unless_some_are_named(
+    given: list[str], fast: bool, expected: list[str]
+) -> None:
+    assert pytest_arguments(Namespace(pytest=given, fast=fast)) == expected
+
+
+def test_fast_leaves_out_every_marked_tier() -> None:
+    settings = ConfigParser()
+    settings.read(ROOT / "tests" / "pytest.ini", encoding="utf-8")
+    markers = settings["pytest"]["markers"].strip().splitlines()
+    tiers = [marker.partition(":")[0] for marker in markers]
+    assert f"not ({' or '.join(tiers)})" == FAST

@@ -1,0 +1,73 @@
+"""The JSON of a checkpoint: what is written is read back, and so is what older versions wrote."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from comfyui_fitv2 import FiTConfig, LatentFormat, Metadata
+from comfyui_fitv2.metadata import SD_LATENT_FORMAT
+
+CONFIG = FiTConfig(hidden_size=32, depth=2, num_heads=2, num_classes=2, adaln_lora_dim=4)
+FACTORS = [[0.1, 0.2, 0.3]] * 4
+PRODUCTS = [[0.1, 0.2, 0.3]] * 30
+BIAS = [0.0, 0.0, 0.1]
+
+
+@pytest.mark.parametrize(
+    "latent_format",
+    [
+        None,
+        SD_LATENT_FORMAT,
+        LatentFormat(0.5, FACTORS, BIAS),
+        LatentFormat(0.5, PRODUCTS, BIAS, "products"),
+        LatentFormat(0.5, FACTORS, None, "products"),
+    ],
+)
+def test_metadata_is_read_back_as_it_was_written(latent_format: LatentFormat | None) -> None:
+    metadata = Metadata(CONFIG, ["a", "b · ü"], latent_format, {"steps": 7})
+    assert Metadata.from_json(metadata.to_json()) == metadata
+
+
+def test_what_is_not_known_is_not_written() -> None:
+    assert json.loads(Metadata(CONFIG).to_json()) == {"config": asdict(CONFIG)}
+    assert LatentFormat(0.5).to_dict() == {"scale_factor": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("old", "kind"),
+    [
+        ({"scale_factor": 0.5}, "linear"),
+        ({"scale_factor": 0.5, "latent_rgb_factors": FACTORS}, "linear"),
+        ({"scale_factor": 0.5, "latent_rgb_factors": PRODUCTS}, "products"),
+    ],
+)
+def test_older_files_tell_the_preview_by_the_number_of_factors(old: dict, kind: str) -> None:
+    text = json.dumps({"config": asdict(CONFIG), "latent_format": old})
+    assert Metadata.from_json(text).latent_format == LatentFormat(**old, preview_kind=kind)
+
+
+def test_a_configuration_of_an_older_file_may_lack_newer_fields() -> None:
+    least = ("hidden_size", "depth", "num_heads", "num_classes", "adaln_lora_dim")
+    old = {name: getattr(CONFIG, name) for name in least}
+    assert Metadata.from_json(json.dumps({"config": old})).config == CONFIG
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "malformed 'fitv2' metadata"),
+        ("{}", "malformed 'fitv2' metadata"),
+        ('{"config": {"depth": 1}}', "incomplete configuration"),
+        ({"latent_format": {"scale": 1}}, "malformed 'fitv2' metadata"),
+        ({"latent_format": {"scale_factor": 1, "preview_kind": "x"}}, "unknown preview_kind 'x'"),
+        ({"class_names": ["a"]}, "1 class names for 2 classes"),
+    ],
+)
+def test_what_is_not_such_metadata_is_explained(text: str | dict, message: str) -> None:
+    if isinstance(text, dict):
+        text = json.dumps({"config": asdict(CONFIG), **text})
+    with pytest.raises(ValueError, match=message):
+        Metadata.from_json(text)

@@ -1,0 +1,86 @@
+"""Options come from a dataclass; a user's error is one line; Ctrl-C has an exit status."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from comfyui_fitv2.solvers import SolverError
+from training.command_line import parse_options, run_command
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    output_folder: Path
+    """Where the images go."""
+    sizes: tuple[str, ...] = ("256x256",)
+    """Sizes in pixels."""
+    packed: bool = False
+    """Whether to pack."""
+
+
+def parse(*argv: str, default: Options | None = None) -> Options:
+    return parse_options(Options, argv, prog="python -m test", default=default)
+
+
+@pytest.mark.parametrize("spelling", ["--output-folder", "--output_folder"])
+def test_a_field_is_an_option_with_hyphens_or_underscores(spelling: str) -> None:
+    options = parse(spelling, "out", "--sizes", "a", "b", "--packed")
+    assert options == Options(output_folder=Path("out"), sizes=("a", "b"), packed=True)
+
+
+def test_an_option_given_twice_counts_as_given_last() -> None:
+    assert parse("--output-folder", "a", "--output-folder", "b").output_folder == Path("b")
+
+
+def test_other_defaults_can_be_given() -> None:
+    default = Options(output_folder=Path("out"), sizes=("64x64",))
+    assert parse(default=default) == default
+
+
+def test_help_is_the_docstring_of_each_field(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        parse("--help")
+    assert stopped.value.code == 0
+    printed = capsys.readouterr().out
+    assert "Where the images go. (required)" in printed
+    assert "Sizes in pixels. (default: 256x256)" in printed
+
+
+def test_an_unknown_option_is_refused_by_name(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        parse("--output-folder", "out", "--size", "1")
+    assert stopped.value.code == 2
+    assert "--size" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("returned", "status"), [(None, 0), (0, 0), (3, 3)])
+def test_the_status_of_a_command_is_passed_on(returned: int | None, status: int) -> None:
+    assert run_command(lambda: returned) == status
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("too few"), FileNotFoundError("too few"), SolverError("too few")]
+)
+def test_a_users_error_is_one_line(error: Exception, capsys: pytest.CaptureFixture) -> None:
+    def fail() -> None:
+        raise error
+
+    assert run_command(fail) == 1
+    assert capsys.readouterr().err == "error: too few\n"
+
+
+def test_an_error_of_the_program_keeps_its_traceback() -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_command(fail)
+
+
+def test_ctrl_c_is_no_crash(capsys: pytest.CaptureFixture) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    assert run_command(interrupted, "Run it again to resume.") == 130
+    assert capsys.readouterr().err == "stopped. Run it again to resume.\n"
