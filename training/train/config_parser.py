@@ -10,10 +10,11 @@ import argparse
 import io
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -40,6 +41,9 @@ class _CommandLine(TrainingConfig):
     print_config: bool = False
     """Print the resolved configuration as YAML, and exit."""
 
+    def __post_init__(self) -> None:
+        """Nothing: the values are checked when they are all together, by ``TrainingConfig``."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _CommandLineWithModel(_CommandLine):
@@ -52,17 +56,26 @@ def parse_config(argv: Sequence[str]) -> TrainingConfig:
     """The configuration that a command line describes, such as ["--config", "tiny", …].
 
     Raises ``SystemExit`` after ``--help`` and ``--print-config`` (0) and on options that cannot be
-    read (2), and ``ConfigError`` on a ``--config`` that is no readable YAML file.
+    read (2), and ``ConfigError`` on a ``--config`` that is no readable YAML file and on values that
+    cannot be used.
     """
     own = argparse.ArgumentParser(prog=PROG, add_help=False, allow_abbrev=False)
     own.add_argument("--config", action="append", default=[])
     own.add_argument("--print-config", "--print_config", action="store_true")
     options, argv = own.parse_known_args(argv)
-    files = [_config_file(name) for name in options.config]
-    words = {str(path): _words(_read_yaml(path), TrainingConfig) for path in files}
+    files = {path: _words(_read_yaml(path), TrainingConfig) for path in map(_file, options.config)}
     # The folders do not matter where the configuration is only printed.
     folders = ["--data=", "--output="] if options.print_config else []
-    config = _parse([*folders, *(word for part in words.values() for word in part), *argv], words)
+    message = io.StringIO()
+    try:
+        with redirect_stderr(message):
+            config = _parse([*folders, *chain.from_iterable(files.values()), *argv])
+    except SystemExit as exit:
+        if exit.code:
+            for path in _blamed(message.getvalue(), files, argv):
+                print(f"{path}: its keys are read as options.", file=sys.stderr)
+        sys.stderr.write(message.getvalue())
+        raise
     if options.print_config:
         print(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True), end="")
         raise SystemExit(0)
@@ -77,34 +90,35 @@ def config_from_dict(values: Mapping[str, Any], origin: str) -> TrainingConfig:
     message = io.StringIO()
     try:
         with redirect_stderr(message):
-            return _parse(_words(values, TrainingConfig), {})
+            return _parse(_words(values, TrainingConfig))
     except SystemExit:
         lines = _BOX.sub(" ", message.getvalue()).split("For full helptext")[0].split()
         raise ConfigError(f"{origin}: {' '.join(lines)}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from None
 
 
 def config_names() -> list[str]:
     return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
 
-def _parse(words: Sequence[str], files: Mapping[str, Iterable[str]]) -> TrainingConfig:
-    """Read ``words``; a message about one that comes from one of ``files`` names the file."""
+def _parse(words: Sequence[str]) -> TrainingConfig:
     words = _with_preset(words)
-    asked = any(word.startswith("--model.") or word in ("-h", "--help") for word in words)
-    message = io.StringIO()
-    try:
-        with redirect_stderr(message):
-            options = parse_options(
-                _CommandLineWithModel if asked else _CommandLine, words, prog=PROG
-            )
-    except SystemExit as exit:
-        text = message.getvalue()
-        for path, own in files.items():
-            if exit.code and any(re.search(_option(word) + r"\b", text) for word in own):
-                print(f"{path}: its keys are read as options.", file=sys.stderr)
-        sys.stderr.write(text)
-        raise
+    model = any(word.startswith("--model.") or word in ("-h", "--help") for word in words)
+    options = parse_options(_CommandLineWithModel if model else _CommandLine, words, prog=PROG)
     return TrainingConfig(**{f.name: getattr(options, f.name) for f in fields(TrainingConfig)})
+
+
+def _blamed(
+    message: str, files: Mapping[Path, Sequence[str]], argv: Sequence[str]
+) -> Iterator[Path]:
+    """The files with an option that ``message`` complains of, and that was not typed."""
+    complaint = message.partition("Perhaps you meant")[0]
+    typed = {word.partition("=")[0].replace("_", "-") for word in argv}
+    for path, words in files.items():
+        own = {word for word in words if word.startswith("--")} - typed
+        if any(re.search(rf"{re.escape(option)}\b", complaint) for option in own):
+            yield path
 
 
 def _with_preset(words: Sequence[str]) -> list[str]:
@@ -119,7 +133,7 @@ def _with_preset(words: Sequence[str]) -> list[str]:
     return [*_words({"model": values}, TrainingConfig), *words]
 
 
-def _config_file(name: str) -> Path:
+def _file(name: str) -> Path:
     names = config_names()
     path = CONFIGS / f"{name}.yaml" if name in names else Path(name)
     if not path.is_file():
@@ -148,7 +162,8 @@ def _words(values: Mapping[str, Any], group: type | None, prefix: str = "") -> l
     words: list[str] = []
     for key, value in values.items():
         name = _RENAMED.get(f"{prefix}{key}", str(key))
-        inner = next((t for t in _alternatives(hints.get(name)) if is_dataclass(t)), None)
+        hint = hints.get(name)
+        inner = next((t for t in (hint, *get_args(hint)) if is_dataclass(t)), None)
         option = f"--{prefix}{name}".replace("_", "-")
         if isinstance(value, Mapping) and (inner or name not in hints):
             words += _words(value, inner, f"{prefix}{name}.")
@@ -159,13 +174,5 @@ def _words(values: Mapping[str, Any], group: type | None, prefix: str = "") -> l
         elif isinstance(value, list | tuple):
             words += [option, *map(str, value)]
         elif value is not None:
-            words.append(f"{option}={value}")
+            words += [option, str(value)]
     return words
-
-
-def _alternatives(hint: Any) -> Iterator[Any]:
-    yield from (hint, *get_args(hint))
-
-
-def _option(word: str) -> str:
-    return re.escape(word.partition("=")[0])
