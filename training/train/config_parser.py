@@ -109,16 +109,15 @@ def _parse(words: Sequence[str]) -> TrainingConfig:
     return TrainingConfig(**{f.name: getattr(options, f.name) for f in fields(TrainingConfig)})
 
 
-def _blamed(
-    message: str, files: Mapping[Path, Sequence[str]], argv: Sequence[str]
-) -> Iterator[Path]:
-    """The files with an option that ``message`` complains of, and that was not typed."""
+def _blamed(message: str, files: dict[Path, list[str]], argv: Sequence[str]) -> Iterator[Path]:
+    """The files with an option that ``message`` complains of, and that nothing later replaces."""
     complaint = message.partition("Perhaps you meant")[0]
-    typed = {word.partition("=")[0].replace("_", "-") for word in argv}
-    for path, words in files.items():
-        own = {word for word in words if word.startswith("--")} - typed
-        if any(re.search(rf"{re.escape(option)}\b", complaint) for option in own):
+    replaced = {word.partition("=")[0].replace("_", "-") for word in argv}
+    for path, words in reversed(files.items()):
+        own = {word for word in words if word.startswith("--")}
+        if any(re.search(rf"{re.escape(word)}\b", complaint) for word in own - replaced):
             yield path
+        replaced |= own
 
 
 def _with_preset(words: Sequence[str]) -> list[str]:

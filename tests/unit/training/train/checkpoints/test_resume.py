@@ -65,7 +65,9 @@ def test_a_run_with_muon_resumes_bit_for_bit(data: Path, tmp_path: Path) -> None
     assert any(key.startswith("momentum_buffer/blocks.") for key in state)
 
 
-def test_a_run_that_has_taken_no_step_resumes_without_optimizer_state(data: Path, tmp_path: Path) -> None:
+def test_a_run_that_has_taken_no_step_resumes_without_optimizer_state(
+    data: Path, tmp_path: Path
+) -> None:
     """Its optimizer has no state yet, and asking for the state would take a step."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(StepGuard, "accepts", lambda guard, norm: False)

@@ -1,4 +1,4 @@
-"""The state of a run in its files: what lacks a tensor is refused by name, what is older is read."""
+"""The state of a run in its files: a lacking tensor is refused by name, older files are read."""
 
 import shutil
 from pathlib import Path

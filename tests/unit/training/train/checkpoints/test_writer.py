@@ -81,12 +81,13 @@ def test_a_checkpoint_is_not_overwritten(tmp_path: Path, summary: CheckpointSumm
 
 
 def test_an_interrupted_checkpoint_leaves_nothing(tmp_path: Path) -> None:
-    with (
-        pytest.raises(KeyboardInterrupt),
-        CheckpointWriter(tmp_path, 1) as checkpoint,
-    ):
-        checkpoint.write("model.safetensors", {"w": torch.ones(1)}, {})
-        raise KeyboardInterrupt
+    def write_and_stop() -> None:
+        with CheckpointWriter(tmp_path, 1) as checkpoint:
+            checkpoint.write("model.safetensors", {"w": torch.ones(1)}, {})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_and_stop()
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
