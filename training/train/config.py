@@ -69,10 +69,10 @@ class ModelConfig(FiTConfig):
     """A published size to start from, such as fitv2-xl; the other fields given change it."""
 
     def __post_init__(self) -> None:
-        """Nothing: ``TrainingConfig`` checks all values, so that mistakes get one kind of message."""
+        """Nothing: ``TrainingConfig`` checks all values, so that messages are of one kind."""
 
     def for_data(self, num_classes: int, in_channels: int) -> FiTConfig:
-        """The configuration of a model for a latent set. Raises ``ValueError`` on unusable values."""
+        """The configuration of a model for a latent set. Raises ``ValueError`` on bad values."""
         values = {f.name: getattr(self, f.name) for f in fields(FiTConfig)}
         return FiTConfig(**values | {"num_classes": num_classes, "in_channels": in_channels})
 
