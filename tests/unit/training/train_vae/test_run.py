@@ -153,8 +153,9 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(
         nn.Module,
         "register_parameter",
-        lambda self, name, p: (parameters.append(p) if p is not None else None)
-        or register(self, name, p),
+        lambda self, name, p: (
+            (parameters.append(p) if p is not None else None) or register(self, name, p)
+        ),
     )
     monkeypatch.setattr(torch.utils, "swap_tensors", move)
     monkeypatch.setattr(Tensor, "backward", backward)
