@@ -1,5 +1,7 @@
 """Which flag a generated image shows."""
 
+from typing import Literal
+
 import pytest
 
 from comfyui_fitv2.resolution import Resolution
@@ -51,6 +53,6 @@ def test_the_lines_of_the_table_and_the_folders_of_their_images() -> None:
 
 @pytest.mark.parametrize(("precision", "name"), [("bf16", "bfloat16"), ("fp32", "float32")])
 def test_folders_keep_the_names_of_precisions_of_earlier_versions(
-    precision: str, name: str
+    precision: Literal["bf16", "fp32"], name: str
 ) -> None:
     assert ReportOptions(precision=precision).dtype == name
