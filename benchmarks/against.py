@@ -1,6 +1,6 @@
 """A benchmark in this checkout ÷ the same benchmark in another one, in one run.
 
-    python -m benchmarks.against ../before forward -- --preset fitv2-b --no-compile
+    python -m benchmarks.against --turns 5 ../before forward --preset fitv2-b --no-compile
 
 The two checkouts take turns, a process each, so that noise of the machine hits both alike. The
 table is the benchmark's own, with the median over the turns of here ÷ there in place of every
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument(
         "--python", default=sys.executable, help="the other checkout's Python, if not this one"
     )
-    parser.add_argument("options", nargs="*", help="for the benchmark, after --")
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="the benchmark's own")
     arguments = parser.parse_args()
     command = ["-m", f"benchmarks.{arguments.benchmark}", *arguments.options]
     there: list[dict[Line, list[str]]] = []

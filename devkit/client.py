@@ -77,7 +77,7 @@ class Client:
         return run
 
     def finished(self, prompt_id: str) -> Run | None:
-        """The result of a prompt, None until there is one. Raises ``PromptError`` if a node failed."""
+        """The result of a prompt, if it has finished. Raises ``PromptError`` if a node failed."""
         entry = self.get(f"/history/{prompt_id}").get(prompt_id)
         if entry is None:
             return None

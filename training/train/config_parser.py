@@ -7,11 +7,8 @@ reads them all. So there is one set of names, types and error messages, with clo
 from __future__ import annotations
 
 import argparse
-import io
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stderr
 from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from itertools import chain
@@ -20,13 +17,12 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 
-from ..command_line import parse_options
+from ..command_line import OptionError, parse_options
 from .config import ConfigError, FiTConfig, ModelConfig, TrainingConfig
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PROG = "python -m training.train"
 
-_BOX = re.compile(r"[╭╮╰╯│─]")
 _RENAMED = {"samples.cfg_scale": "guidance_scale"}
 """Keys in files of earlier versions, and their present names within the same group."""
 
@@ -55,27 +51,25 @@ class _CommandLineWithModel(_CommandLine):
 def parse_config(argv: Sequence[str]) -> TrainingConfig:
     """The configuration that a command line describes, such as ["--config", "tiny", …].
 
-    Raises ``SystemExit`` after ``--help`` and ``--print-config`` (0) and on options that cannot be
-    read (2), and ``ConfigError`` on a ``--config`` that is no readable YAML file and on values that
-    cannot be used.
+    Raises ``SystemExit`` with status 0 after ``--help`` and ``--print-config``, ``OptionError`` on
+    options that cannot be read, and ``ConfigError`` on a ``--config`` that is no readable YAML file
+    and on values that cannot be used.
     """
-    own = argparse.ArgumentParser(prog=PROG, add_help=False, allow_abbrev=False)
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     own.add_argument("--config", action="append", default=[])
     own.add_argument("--print-config", "--print_config", action="store_true")
-    options, argv = own.parse_known_args(argv)
+    try:
+        options, argv = own.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        raise OptionError(str(error)) from None
     files = {path: _words(_read_yaml(path), TrainingConfig) for path in map(_file, options.config)}
     # The folders do not matter where the configuration is only printed.
     folders = ["--data=", "--output="] if options.print_config else []
-    message = io.StringIO()
     try:
-        with redirect_stderr(message):
-            config = _parse([*folders, *chain.from_iterable(files.values()), *argv])
-    except SystemExit as exit:
-        if exit.code:
-            for path in _blamed(message.getvalue(), files, argv):
-                print(f"{path}: its keys are read as options.", file=sys.stderr)
-        sys.stderr.write(message.getvalue())
-        raise
+        config = _parse([*folders, *chain.from_iterable(files.values()), *argv])
+    except OptionError as error:
+        origins = [f"{path}: " for path in _blamed(str(error), files, argv)]
+        raise OptionError(f"{''.join(origins)}{error}") from None
     if options.print_config:
         print(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True), end="")
         raise SystemExit(0)
@@ -87,14 +81,9 @@ def config_from_dict(values: Mapping[str, Any], origin: str) -> TrainingConfig:
 
     Raises ``ConfigError``, which names ``origin``, on unknown keys and unusable values.
     """
-    message = io.StringIO()
     try:
-        with redirect_stderr(message):
-            return _parse(_words(values, TrainingConfig))
-    except SystemExit:
-        lines = _BOX.sub(" ", message.getvalue()).split("For full helptext")[0].split()
-        raise ConfigError(f"{origin}: {' '.join(lines)}") from None
-    except ConfigError as error:
+        return _parse(_words(values, TrainingConfig))
+    except (OptionError, ConfigError) as error:
         raise ConfigError(f"{origin}: {error}") from None
 
 
@@ -122,9 +111,12 @@ def _blamed(message: str, files: dict[Path, list[str]], argv: Sequence[str]) -> 
 
 def _with_preset(words: Sequence[str]) -> list[str]:
     """``words`` after those that the fields of the last ``--model.preset`` stand for."""
-    own = argparse.ArgumentParser(prog=PROG, add_help=False, allow_abbrev=False)
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     own.add_argument("--model.preset", dest="preset", default="")
-    preset = own.parse_known_args(words)[0].preset
+    try:
+        preset = own.parse_known_args(words)[0].preset
+    except argparse.ArgumentError as error:
+        raise OptionError(str(error)) from None
     if not preset:
         return list(words)
     values = {f.name: getattr(FiTConfig.preset(preset), f.name) for f in fields(FiTConfig)}
