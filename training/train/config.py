@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from tyro.conf import Suppress
+from tyro.conf import Suppress, arg
 
 from comfyui_fitv2.config import FiTConfig
 
@@ -65,7 +65,7 @@ class ModelConfig(FiTConfig):
 
     num_classes: Suppress[int] = 1
     in_channels: Suppress[int] = 4
-    preset: str = field(default="", compare=False)
+    published: Annotated[str, arg(name="preset")] = field(default="", compare=False)
     """A published size to start from, such as fitv2-xl; the other fields given change it."""
 
     def __post_init__(self) -> None:
@@ -73,16 +73,13 @@ class ModelConfig(FiTConfig):
 
     def for_data(self, num_classes: int, in_channels: int) -> FiTConfig:
         """The configuration of a model for a latent set. Raises ``ValueError`` on bad values."""
-        values = {f.name: getattr(self, f.name) for f in fields(FiTConfig)}
-        return FiTConfig(**values | {"num_classes": num_classes, "in_channels": in_channels})
+        values = {**self.to_dict(), "num_classes": num_classes, "in_channels": in_channels}
+        return FiTConfig.from_dict(values)
 
     def to_dict(self) -> dict[str, Any]:
         """All that ``for_data`` does not replace. The preset is spelt out."""
-        values = asdict(self)
-        return {key: values[key] for key in values if key not in _OF_THE_DATA}
-
-
-_OF_THE_DATA = ("num_classes", "in_channels", "preset")
+        left_out = ("num_classes", "in_channels", "published")
+        return {key: value for key, value in asdict(self).items() if key not in left_out}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -147,7 +147,7 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _words(values: Mapping[str, Any], group: type | None, prefix: str = "") -> list[str]:
+def _words(values: Mapping[str, Any], group: Any, prefix: str = "") -> list[str]:
     """The command-line words that stand for ``values`` of the dataclass ``group``."""
     hints = get_type_hints(group) if group else {}
     words: list[str] = []

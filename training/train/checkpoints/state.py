@@ -101,9 +101,11 @@ class TrainingState:
 
     def restore(self, checkpoint: Path, summary: CheckpointSummary, main_process: bool) -> None:
         """Become what ``files`` and the summary describe. Raises ``RunError``."""
-        state = read_tensors(checkpoint, STATE)
+        file, state = checkpoint / STATE, read_tensors(checkpoint, STATE)
+        if _NORMS not in state:
+            raise _lacks(file, _NORMS)
         if summary.ema_updates:
-            self._restore_moments(checkpoint / STATE, state)
+            self._restore_moments(file, state)
         if self.lora.rank:
             self._restore_adapters(checkpoint, state)
         else:
@@ -118,8 +120,9 @@ class TrainingState:
         norms = [None if math.isnan(norm) else norm for norm in state[_NORMS].tolist()]
         self.guard = StepGuard(self.guard.config, norms)
 
-    def _weights(self) -> dict[str, Tensor]:
-        return get_model_state_dict(self.model, options=_WHOLE)
+    def _weights(self, options: StateDictOptions = _WHOLE) -> dict[str, Tensor]:
+        state: dict[str, Any] = get_model_state_dict(self.model, options=options)
+        return state
 
     def _adapters(self, prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not self.lora.rank:
@@ -132,7 +135,7 @@ class TrainingState:
     ) -> None:
         """Load whole tensors into the model: all those ``expected``, which ``file`` must hold."""
         _check(file, expected, tensors)
-        weights = {name: tensors[name] for name in expected}
+        weights: dict[str, Any] = {name: tensors[name] for name in expected}
         set_model_state_dict(self.model, weights, options=_WHOLE)
 
     def _restore_weights(self, checkpoint: Path) -> None:
@@ -150,8 +153,7 @@ class TrainingState:
             self.ema.copy_from_parameters(decay)
         self._load(file, names, _under("model/", state))
         saved = read_tensors(checkpoint, MODEL)
-        weights = get_model_state_dict(self.model, options=_WHOLE_EVERYWHERE)
-        now = lora.merged(weights, self.lora)
+        now = lora.merged(self._weights(_WHOLE_EVERYWHERE), self.lora)
         if changed := [key for key in saved if not torch.equal(now[key].cpu(), saved[key])]:
             raise RunError(
                 f"{checkpoint}: the checkpoint in init is not the one that this run adapts "
@@ -188,12 +190,16 @@ def _check(file: Path, expected: Mapping[str, Tensor], saved: Mapping[str, Tenso
     """Raise ``RunError`` unless every expected tensor was saved, and in its shape."""
     for name, tensor in expected.items():
         if name not in saved:
-            raise RunError(f"{file} lacks {name}. Nothing was changed or removed.")
+            raise _lacks(file, name)
         if tensor.shape != saved[name].shape:
             raise RunError(
                 f"{file}: {name} has shape {tuple(saved[name].shape)}, expected "
                 f"{tuple(tensor.shape)}. Nothing was changed or removed."
             )
+
+
+def _lacks(file: Path, name: str) -> RunError:
+    return RunError(f"{file} lacks {name}. Nothing was changed or removed.")
 
 
 def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -55,6 +55,7 @@ def test_weights_of_another_shape_are_refused(
         ("state", "step/x_embedder.proj.bias"),
         ("state", "exp_avg/x_embedder.proj.bias"),
         ("state", "exp_avg_sq/x_embedder.proj.bias"),
+        ("state", "guard/norms"),
     ],
 )
 def test_a_file_that_lacks_a_tensor_is_refused(

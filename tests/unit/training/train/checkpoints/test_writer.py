@@ -43,6 +43,13 @@ def test_the_newest_and_milestones_stay(data: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "checkpoints").iterdir())) == 4
 
 
+def test_without_a_rhythm_only_milestones_and_the_end_are_written(
+    data: Path, tmp_path: Path
+) -> None:
+    train(small_config(data, tmp_path, "--checkpoints.every=0", "--checkpoints.milestones", "4"))
+    assert [step_of(checkpoint) for checkpoint in checkpoints(tmp_path)] == [4, 6]
+
+
 def test_a_folder_without_checkpoints_says_why(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no such folder"):
         latest(tmp_path / "none")
