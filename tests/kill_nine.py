@@ -1,4 +1,4 @@
-"""Kill prepare and training at random moments, and see that what they leave in the end is what an undisturbed run leaves.
+"""Kill prepare and training at random moments: they must end as an undisturbed run does.
 
 python tests/kill_nine.py                 ten kills each, some minutes
 python tests/kill_nine.py --kills 3 --seed 1
@@ -23,11 +23,11 @@ import torch
 from PIL import Image
 from support.training_runs import arguments, finish, identical, kill, start_training, weights
 
-from training.data.latent_set import LatentSet
-from training.train.checkpoints.reader import FOLDER
+from training.data import open_latent_set
+from training.train.checkpoints.run_folder import CHECKPOINTS
 
-STEPS_A_KILL = 30
-PICTURES_A_KILL = 12
+STEPS_PER_KILL = 30
+IMAGES_PER_KILL = 12
 
 
 def run_with_kills(
@@ -37,7 +37,10 @@ def run_with_kills(
     chance: random.Random,
     say: Callable[[str], None],
 ) -> None:
-    """Start again and again. The first ``kills`` times, wait until ``folder`` has changed, and kill within a second of that; let the last end."""
+    """Start ``kills`` times, and kill each within a second after ``folder`` has changed.
+
+    Then start once more, and let it end.
+    """
     for number in range(kills):
         before, process = _names(folder), start()
         while _names(folder) == before:
@@ -48,18 +51,18 @@ def run_with_kills(
             time.sleep(0.01)
         time.sleep(chance.random())
         kill(process)
-        say(
-            f"killed {number + 1} of {kills}: {len(_names(folder))} entries, {sum(name.startswith('.') for name in _names(folder))} of them unfinished"
-        )
+        names = _names(folder)
+        unfinished = sum(name.startswith(".") for name in names)
+        say(f"killed {number + 1} of {kills}: {len(names)} entries, {unfinished} unfinished")
     finish(start())
 
 
 def training_survives(
     data: Path, folder: Path, kills: int, chance: random.Random, say: Callable[[str], None] = print
 ) -> None:
-    """Raises ``AssertionError`` where a killed run's weights, averages or optimizer differ from an undisturbed run's in one bit."""
+    """Raise ``AssertionError`` if a killed run differs from an undisturbed one in any bit."""
     options = [
-        f"--steps={STEPS_A_KILL * (kills + 1)}",
+        f"--steps={STEPS_PER_KILL * (kills + 1)}",
         "--checkpoints.every=2",
         "--batch.workers=1",
         "--resume=latest",
@@ -68,21 +71,21 @@ def training_survives(
     finish(start_training(arguments(data, undisturbed, *options)))
     run_with_kills(
         lambda: start_training(arguments(data, killed, *options)),
-        killed / FOLDER,
+        killed / CHECKPOINTS,
         kills,
         chance,
         say,
     )
     for file in ("model", "ema-0.99", "ema-0.9", "state"):
         assert identical(weights(undisturbed, file), weights(killed, file)), f"{file} differs"
-    assert not [name for name in _names(killed / FOLDER) if name.startswith(".")]
+    assert not [name for name in _names(killed / CHECKPOINTS) if name.startswith(".")]
 
 
 def prepare_survives(
     folder: Path, kills: int, chance: random.Random, say: Callable[[str], None] = print
 ) -> None:
-    """Raises ``AssertionError`` where a killed prepare's latents differ from an undisturbed one's in one bit."""
-    draw_pictures(folder / "photos", PICTURES_A_KILL * (kills + 1), chance)
+    """Raise ``AssertionError`` if latents of a killed prepare differ from undisturbed ones."""
+    write_images(folder / "photos", IMAGES_PER_KILL * (kills + 1), chance)
 
     def start(output: Path) -> subprocess.Popen[str]:
         options = [
@@ -90,7 +93,7 @@ def prepare_survives(
             str(folder / "photos"),
             "--output",
             str(output),
-            "--resolution=128",
+            "--image-size=128",
             "--vae=tiny",
             "--shard-size=2",
             "--workers=1",
@@ -101,19 +104,19 @@ def prepare_survives(
     run_with_kills(
         lambda: start(folder / "killed_latents"), folder / "killed_latents", kills, chance, say
     )
-    sets = [LatentSet.open(folder / name) for name in ("undisturbed_latents", "killed_latents")]
+    sets = [open_latent_set(folder / name) for name in ("undisturbed_latents", "killed_latents")]
     assert sets[0].info == sets[1].info
-    assert (sets[0].labels == sets[1].labels).all()
+    assert (sets[0].class_ids == sets[1].class_ids).all()
     for index in range(len(sets[0])):
         for cropped, flipped in ((False, False), (False, True), (True, False), (True, True)):
             here, there = (latents.moments(index, cropped, flipped) for latents in sets)
             assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True)), (
-                f"picture {index} differs"
+                f"example {index} differs"
             )
 
 
-def draw_pictures(folder: Path, count: int, chance: random.Random) -> None:
-    """Of three classes and many sizes."""
+def write_images(folder: Path, count: int, chance: random.Random) -> None:
+    """Write gradients of three classes and many sizes."""
     for index in range(count):
         path = folder / f"class{index % 3}" / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,8 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--kills", type=int, default=10, help="of each (default: 10)")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument("--kills", type=int, default=10, help="kills of each (default: 10)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments (default: 0)")
     options = parser.parse_args(argv)
     chance = random.Random(options.seed)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:

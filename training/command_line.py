@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from typing import Any, TypeVar
 
 import tyro
@@ -11,6 +14,12 @@ import tyro
 from comfyui_fitv2.solvers import SolverError
 
 Options = TypeVar("Options")
+_FRAME = re.compile(r"\x1b\[[\d;]*m|[╭╮╰╯│─]|-{5,}")
+"""Colours and lines around tyro's messages."""
+
+
+class OptionError(ValueError):
+    """A command line that cannot be read; the message names the option and the closest matches."""
 
 
 def parse_options(
@@ -25,30 +34,47 @@ def parse_options(
 
     Each field becomes an option in ``--kebab-case``, or with underscores, whose help text is the
     docstring under the field. ``default`` replaces the defaults of the fields. Raises
-    ``SystemExit`` with status 0 after ``--help``, and with 2 on a command line that is not valid.
+    ``SystemExit`` with status 0 after ``--help``, and ``OptionError`` on a command line that is not
+    valid.
     """
     defaults: dict[str, Any] = {} if default is None else {"default": default}
-    return tyro.cli(
-        options,
-        prog=prog,
-        description=description,
-        args=argv,
-        config=(tyro.conf.AvoidSubcommands,),
-        **defaults,
-    )
+    message = io.StringIO()
+    try:
+        with redirect_stderr(message):
+            return tyro.cli(
+                options,
+                prog=prog,
+                description=description,
+                args=argv,
+                config=(tyro.conf.AvoidSubcommands,),
+                **defaults,
+            )
+    except SystemExit as exit:
+        if not exit.code:
+            raise
+        raise OptionError(_one_line(message.getvalue())) from None
+
+
+def _one_line(message: str) -> str:
+    """A message of tyro's without its title, its frame and the help that follows."""
+    _, _, text = message.partition("\n")
+    text = re.split("Argument helptext:|For full helptext", _FRAME.sub(" ", text))[0]
+    # The name of a dataclass says nothing to a user; an option's begins with hyphens.
+    return re.sub(r"^Error parsing \w+: ", "", " ".join(text.split()))
 
 
 def run_command(command: Callable[[], int | None], stopped: str = "") -> int:
     """Run ``command`` and return the exit status: its own or 0, 1 on an error, 130 on Ctrl-C.
 
-    A ``ValueError``, ``OSError`` or ``SolverError`` is printed as one ``error:`` line. After Ctrl-C
-    one line is printed that ends with ``stopped``, which says what to do next.
+    A ``ValueError``, ``OSError`` or ``SolverError`` is printed as one ``error:`` line; the status
+    after an ``OptionError`` is 2. After Ctrl-C one line is printed that ends with ``stopped``,
+    which says what to do next.
     """
     try:
         return command() or 0
     except (ValueError, OSError, SolverError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, OptionError) else 1
     except KeyboardInterrupt:
         print(f"stopped. {stopped}".rstrip(), file=sys.stderr)
         return 130

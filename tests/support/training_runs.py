@@ -24,7 +24,7 @@ MODEL = [
     "--model.num_heads=2",
     "--model.adaln_lora_dim=8",
 ]
-QUIET = ["--samples.every=0", "--logging.tracker=none", "--logging.utilisation=false"]
+QUIET = ["--samples.every=0", "--logging.tracker=none", "--logging.no-utilisation"]
 SMALL = [
     "--precision=fp32",
     "--batch.token_budget=64",
@@ -36,18 +36,9 @@ SMALL = [
 
 
 def arguments(data: Path, output: Path, *options: str, model: Sequence[str] = MODEL) -> list[str]:
-    """Of a small fp32 run; ``options`` win."""
-    return [
-        "--data",
-        str(data),
-        "--output",
-        str(output),
-        *model,
-        *SMALL,
-        "--ema_decays=[0.99,0.9]",
-        "--steps=6",
-        *options,
-    ]
+    """The command line of a small fp32 run; ``options`` win."""
+    folders = ["--data", str(data), "--output", str(output)]
+    return [*folders, *model, *SMALL, "--ema_decays", "0.99", "0.9", "--steps=6", *options]
 
 
 def small_config(
@@ -59,7 +50,7 @@ def small_config(
 def start_training(
     options: Sequence[str], *launcher: str, script: Sequence[str] = ("-m", "training.train")
 ) -> subprocess.Popen[str]:
-    """The command in a process of its own, which other processes of a launcher share."""
+    """The command in a process of its own, or in those of a launcher."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -68,7 +59,7 @@ def start_training(
         "TQDM_DISABLE": "1",
     }
     command = [sys.executable, *launcher, *script, *options]
-    # A session of its own, so that `kill` can end all of it; Windows has none, and ignores the argument.
+    # A session of its own, so that `kill` can end all of it; Windows ignores the argument.
     return subprocess.Popen(
         command,
         cwd=ROOT,
@@ -81,14 +72,14 @@ def start_training(
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    """Its output, once it has ended well."""
+    """The output of a process that must end well."""
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     return output
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """At once, with the processes that it started."""
+    """End a process at once, with the processes that it started."""
     if sys.platform == "win32":
         subprocess.run(
             ["taskkill", "/F", "/T", "/PID", str(process.pid)], check=False, capture_output=True
@@ -107,7 +98,7 @@ def weights(run: Path, name: str = "model") -> dict[str, Tensor]:
 
 
 def farthest(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
-    """The greatest difference of any two values."""
+    """The greatest difference between values."""
     assert a.keys() == b.keys()
     return max(float((a[key] - b[key]).abs().max()) for key in a)
 

@@ -78,8 +78,7 @@ class ScalingOptions:
     held_out: Path | None = None
     """Latent set of other images of the same classes, to measure on."""
     launcher: str = ""
-    """Command that starts training, such as "accelerate launch --num_processes 8"; by default this
-    Python."""
+    """What starts training, such as "accelerate launch"; by default this Python."""
 
     def __post_init__(self) -> None:
         if (self.data is None) != (self.held_out is None):

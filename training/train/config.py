@@ -170,9 +170,8 @@ class LoRAConfig:
 class CheckpointConfig:
     """When checkpoints are written, and which are kept."""
 
-    every: Count = 5000
-    """Steps between two checkpoints. One is always written at the end, and when the run is
-    stopped."""
+    every: CountOrZero = 5000
+    """Steps between two checkpoints; 0 for milestones only. The end and a stop always write one."""
     keep: Count = 3
     """Number of newest checkpoints to keep."""
     milestones: tuple[int, ...] = ()

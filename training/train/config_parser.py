@@ -7,11 +7,8 @@ reads them all. So there is one set of names, types and error messages, with clo
 from __future__ import annotations
 
 import argparse
-import io
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import redirect_stderr
 from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,13 +16,12 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 
-from ..command_line import parse_options
+from ..command_line import OptionError, parse_options
 from .config import ConfigError, FiTConfig, ModelConfig, TrainingConfig
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PROG = "python -m training.train"
 
-_BOX = re.compile(r"[╭╮╰╯│─]")
 _RENAMED = {"samples.cfg_scale": "guidance_scale"}
 """Keys in files of earlier versions, and their present names within the same group."""
 
@@ -51,8 +47,9 @@ class _CommandLineWithModel(_CommandLine):
 def parse_config(argv: Sequence[str]) -> TrainingConfig:
     """The configuration that a command line describes, such as ["--config", "tiny", …].
 
-    Raises ``SystemExit`` after ``--help`` and ``--print-config`` (0) and on options that cannot be
-    read (2), and ``ConfigError`` on a ``--config`` that is no readable YAML file.
+    Raises ``SystemExit`` with status 0 after ``--help`` and ``--print-config``, ``OptionError`` on
+    options that cannot be read, and ``ConfigError`` on a ``--config`` that is no readable YAML
+    file.
     """
     own = argparse.ArgumentParser(prog=PROG, add_help=False, allow_abbrev=False)
     own.add_argument("--config", action="append", default=[])
@@ -74,13 +71,10 @@ def config_from_dict(values: Mapping[str, Any], origin: str) -> TrainingConfig:
 
     Raises ``ConfigError``, which names ``origin``, on unknown keys and unusable values.
     """
-    message = io.StringIO()
     try:
-        with redirect_stderr(message):
-            return _parse(_words(values, TrainingConfig), {})
-    except SystemExit:
-        lines = _BOX.sub(" ", message.getvalue()).split("For full helptext")[0].split()
-        raise ConfigError(f"{origin}: {' '.join(lines)}") from None
+        return _parse(_words(values, TrainingConfig), {})
+    except OptionError as error:
+        raise ConfigError(f"{origin}: {error}") from None
 
 
 def config_names() -> list[str]:
@@ -91,18 +85,13 @@ def _parse(words: Sequence[str], files: Mapping[str, Iterable[str]]) -> Training
     """Read ``words``; a message about one that comes from one of ``files`` names the file."""
     words = _with_preset(words)
     asked = any(word.startswith("--model.") or word in ("-h", "--help") for word in words)
-    message = io.StringIO()
+    command_line = _CommandLineWithModel if asked else _CommandLine
     try:
-        with redirect_stderr(message):
-            options = parse_options(
-                _CommandLineWithModel if asked else _CommandLine, words, prog=PROG
-            )
-    except SystemExit as exit:
-        text = message.getvalue()
+        options = parse_options(command_line, words, prog=PROG)
+    except OptionError as error:
         for path, own in files.items():
-            if exit.code and any(re.search(_option(word) + r"\b", text) for word in own):
-                print(f"{path}: its keys are read as options.", file=sys.stderr)
-        sys.stderr.write(text)
+            if any(re.search(_option(word) + r"\b", str(error)) for word in own):
+                raise OptionError(f"{path}: {error}") from None
         raise
     return TrainingConfig(**{f.name: getattr(options, f.name) for f in fields(TrainingConfig)})
 

@@ -185,8 +185,9 @@ class TrainingRun:
 
     def _save_is_due(self) -> bool:
         step, checkpoints = self.state.step, self.config.checkpoints
+        regular = checkpoints.every and step % checkpoints.every == 0
         last = step == self.config.steps
-        return last or step % checkpoints.every == 0 or step in checkpoints.milestones
+        return bool(regular or last or step in checkpoints.milestones)
 
     def _initial_model(
         self, checkpoint: Path | None, summary: CheckpointSummary | None

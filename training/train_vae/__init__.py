@@ -4,9 +4,11 @@ python -m training.train_vae --images photos --output runs/vae --steps 6000
 
 The images must fit into memory. The output folder gets ``vae.safetensors``, which ComfyUI's Load
 VAE and ``prepare --vae`` read, ``psnr.json`` with the PSNR of every image, and a sheet of the worst
-reconstructions. The same command resumes a run that was stopped. The network trains on one device
-(``--device``): an accelerator if there is one, else the CPU. Everything random about step n follows
-from (seed, n), so a resumed run takes the steps of an uninterrupted one.
+reconstructions. The same command resumes a run that was stopped: everything random about step n
+follows from (seed, n), so it takes the steps of an uninterrupted run.
+
+The network, its losses and its optimizers are on one device (``--device``): an accelerator if there
+is one, else the CPU. Images are read, stored and cropped on the CPU in any case.
 """
 
 from __future__ import annotations

@@ -27,11 +27,9 @@ class VAEOptions:
     output: Path
     """Folder of the run. The same command resumes an unfinished run."""
     metadata: Path | None = None
-    """JSONL or CSV file with a file (in the images folder) and a label per line, instead of
-    sub-folders."""
+    """JSONL or CSV file with a file and a label per line, instead of sub-folders."""
     decoder_of: Path | None = None
-    """A tiny VAE whose decoder to continue training. Its encoder is not trained, so latents and
-    checkpoints made with it stay valid. By default both are trained from scratch."""
+    """A tiny VAE of which only the decoder is trained further, so its latents stay valid."""
     image_size: Annotated[int, tyro.conf.arg(aliases=["--resolution"])] = 256
     """S in pixels: images are resized to at most S² pixels."""
     steps: int = 6000
@@ -41,8 +39,7 @@ class VAEOptions:
     batch: int = 16
     """Number of crops per step; a quarter of that in the last 30 % of the steps."""
     learning_rate: float = 2e-3
-    """Learning rate of Muon, for the convolutions between hidden layers. AdamW trains the first and
-    last layers and the biases, with the same rate but at most 0.001."""
+    """Learning rate of Muon, for hidden convolutions; AdamW's, for the rest, is at most 0.001."""
     latent_noise: float = 0.05
     """Standard deviation of the noise that is added to latents before they are decoded."""
     save_every: int = 500
@@ -50,10 +47,9 @@ class VAEOptions:
     seed: int = 0
     """Seed of the initial weights, the crops and the noise."""
     precision: Literal["bf16", "fp32"] = "bf16"
-    """Precision of the convolutions. Weights, losses and optimizers are always in fp32."""
+    """Precision of the convolutions. Weights, losses and optimizer states are in fp32."""
     device: str | None = None
-    """Where the network is trained, such as cpu, cuda:1 or mps; by default the accelerator if there
-    is one, else the CPU. Images are read, stored and cropped on the CPU in any case."""
+    """Device of the network, such as cpu, cuda:1 or mps; by default an accelerator or else cpu."""
 
     def __post_init__(self) -> None:
         if self.crop < 32 or self.crop % 8:

@@ -1,3 +1,5 @@
+"""The tiny VAE: reconstructions, files and their errors."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -13,6 +15,7 @@ from comfyui_fitv2.autoencoder import (
     load_autoencoder,
     save_autoencoder,
 )
+from comfyui_fitv2.pixels import psnr
 
 GREY_LATENT = (0.94293, 0.67862, -1.25477, -0.99156)
 
@@ -20,10 +23,6 @@ GREY_LATENT = (0.94293, 0.67862, -1.25477, -0.99156)
 @pytest.fixture
 def bundled(bundled_checkpoint: Path) -> Path:
     return bundled_checkpoint.parent.parent / "vae" / "fit_tiny_vae.safetensors"
-
-
-def psnr(image: torch.Tensor, reference: torch.Tensor) -> float:
-    return -10 * (image - reference).square().mean().log10().item()
 
 
 def flag(height: int, width: int) -> torch.Tensor:

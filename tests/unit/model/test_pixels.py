@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from comfyui_fitv2.pixels import from_bytes, to_bytes
+from comfyui_fitv2.pixels import from_bytes, psnr, to_bytes
 
 
 def test_every_level_survives_the_way_there_and_back() -> None:
@@ -40,3 +40,9 @@ def test_a_read_only_array_is_copied() -> None:
     image = from_bytes(array)
     image.zero_()
     assert (array == 255).all()
+
+
+def test_psnr_is_in_decibels_and_ends_at_100() -> None:
+    image = torch.full((3, 4, 4), 0.5)
+    assert psnr(image + 0.1, image) == pytest.approx(20)
+    assert psnr(image, image) == pytest.approx(100)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from comfyui_fitv2.solvers import SolverError
-from training.command_line import parse_options, run_command
+from training.command_line import OptionError, parse_options, run_command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +17,12 @@ class Options:
     """Sizes in pixels."""
     packed: bool = False
     """Whether to pack."""
+    count: int = 1
+    """Number of images."""
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"--count must be 1 or more, not {self.count}.")
 
 
 def parse(*argv: str, default: Options | None = None) -> Options:
@@ -47,11 +53,33 @@ def test_help_is_the_docstring_of_each_field(capsys: pytest.CaptureFixture) -> N
     assert "Sizes in pixels. (default: 256x256)" in printed
 
 
-def test_an_unknown_option_is_refused_by_name(capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit) as stopped:
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--size", "1"], "Unrecognized options: --size, 1 Perhaps you meant: --sizes"),
+        (["--packed", "maybe"], "Unrecognized options: maybe"),
+        ([], "Missing from python -m test: --output-folder PATH Where the images go. (required)"),
+        (["--count", "many"], "Error parsing --count: invalid literal for int()"),
+        (["--count", "0"], "--count must be 1 or more, not 0."),
+    ],
+)
+def test_a_command_line_that_cannot_be_read_is_one_line(argv: list[str], message: str) -> None:
+    folder = ["--output-folder", "out"] if argv else []
+    with pytest.raises(OptionError) as refused:
+        parse(*folder, *argv)
+    assert str(refused.value).startswith(message)
+    assert "\n" not in str(refused.value)
+    assert "──" not in str(refused.value)
+
+
+def test_a_command_line_that_cannot_be_read_has_the_usual_exit_status(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    def command() -> None:
         parse("--output-folder", "out", "--size", "1")
-    assert stopped.value.code == 2
-    assert "--size" in capsys.readouterr().err
+
+    assert run_command(command) == 2
+    assert capsys.readouterr().err.startswith("error: Unrecognized options: --size")
 
 
 @pytest.mark.parametrize(("returned", "status"), [(None, 0), (0, 0), (3, 3)])

@@ -7,10 +7,10 @@ be sharded: PyTorch's distributed state dicts gather them on the main process, a
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,15 +35,8 @@ from .run_folder import LORA, MODEL, STATE, RunError, ema_file
 from .summary import CheckpointSummary
 
 # Not strict: adapters are loaded without the weights that they adapt. ``_check`` is strict.
-_WHOLE = StateDictOptions(
-    full_state_dict=True, cpu_offload=True, flatten_optimizer_state_dict=True, strict=False
-)
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, strict=False)
 _WHOLE_EVERYWHERE = StateDictOptions(full_state_dict=True)
-_SHARDED = StateDictOptions(flatten_optimizer_state_dict=True)
-_OPTIMIZER = "state."
-"""What the keys of an optimizer's tensors begin with: state.<weight>.<moment>."""
-_EARLIER_KEY = re.compile(r"(step|exp_avg|exp_avg_sq|momentum_buffer)/(.+)")
-"""The same key in files of earlier versions: <moment>/<weight>."""
 _NORMS = "guard/norms"
 """Gradient norms of the recent steps, NaN for a skipped one."""
 _LOSS_DECAY = 0.99
@@ -109,7 +102,8 @@ class TrainingState:
     def restore(self, checkpoint: Path, summary: CheckpointSummary, main_process: bool) -> None:
         """Become what ``files`` and the summary describe. Raises ``RunError``."""
         state = read_tensors(checkpoint, STATE)
-        self._restore_moments(checkpoint / STATE, state)
+        if summary.ema_updates:
+            self._restore_moments(checkpoint / STATE, state)
         if self.lora.rank:
             self._restore_adapters(checkpoint, state)
         else:
@@ -165,25 +159,29 @@ class TrainingState:
             )
 
     def _moments(self) -> dict[str, Tensor]:
-        if not any(optimizer.state for optimizer in self.optimizers):
+        """The optimizers' tensors as <moment>/<weight>."""
+        if not self.ema.updates:
             return {}  # no step was taken; asking for the state would take one
-        state = get_optimizer_state_dict(self.model, self.optimizers, options=_WHOLE)
-        return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+        return _flat(get_optimizer_state_dict(self.model, self.optimizers, options=_WHOLE))
 
-    def _restore_moments(self, file: Path, state: Mapping[str, Tensor]) -> None:
-        saved = _present_keys(state)
-        if not any(key.startswith(_OPTIMIZER) for key in saved):
-            return  # no step had been taken
+    def _restore_moments(self, file: Path, saved: Mapping[str, Tensor]) -> None:
         # Asking for the state makes it; the hyperparameters in it are the configuration's.
-        empty = get_optimizer_state_dict(self.model, self.optimizers, options=_SHARDED)
-        expected = {key: value for key, value in empty.items() if key.startswith(_OPTIMIZER)}
-        _check(file, expected, saved)
-        whole = {**empty, **{key: saved[key] for key in expected}}
+        state: dict[str, Any] = get_optimizer_state_dict(self.model, self.optimizers)
+        _check(file, _flat(state), saved)
+        moments = {
+            name: {moment: saved[f"{moment}/{name}"] for moment in present}
+            for name, present in state["state"].items()
+        }
+        whole = {**state, "state": moments}
         set_optimizer_state_dict(self.model, self.optimizers, whole, options=_WHOLE)
 
 
-def _present_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {_EARLIER_KEY.sub(rf"{_OPTIMIZER}\2.\1", key): value for key, value in state.items()}
+def _flat(optimizer_state: dict[str, Any]) -> dict[str, Tensor]:
+    return {
+        f"{moment}/{name}": value
+        for name, moments in optimizer_state.get("state", {}).items()
+        for moment, value in moments.items()
+    }
 
 
 def _check(file: Path, expected: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:

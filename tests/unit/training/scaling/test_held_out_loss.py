@@ -16,14 +16,24 @@ from training.data.latent_set import LatentSet
 from training.scaling.held_out_loss import held_out_loss, held_out_times
 
 CPU = torch.device("cpu")
-SMALL = {"hidden_size": 16, "depth": 1, "num_heads": 2, "num_classes": 3, "adaln_lora_dim": 4}
+
+
+def small(prediction: str = "velocity") -> FiTConfig:
+    return FiTConfig(
+        hidden_size=16,
+        depth=1,
+        num_heads=2,
+        num_classes=3,
+        adaln_lora_dim=4,
+        prediction=prediction,
+    )
 
 
 class Oracle(FiT):
     """Knows the data of every image, and gives the output that it should, plus ``error``."""
 
     def __init__(self, prediction: str, latents: LatentSet, times: int, error: float = 0.0) -> None:
-        super().__init__(FiTConfig(**SMALL, prediction=prediction))
+        super().__init__(small(prediction))
         self.error = error
         self.answers = iter(
             [latents.moments(i, False, False)[0] for i in range(len(latents)) for _ in range(times)]
@@ -64,7 +74,7 @@ def test_an_error_of_the_noise_counts_as_the_velocity_it_stands_for(latents: Lat
 
 
 def test_the_loss_is_the_same_number_every_time(latents: LatentSet) -> None:
-    model = FiT(FiTConfig(**SMALL))
+    model = FiT(small())
     losses = [held_out_loss(model, latents, [0, 1, 2], 2, CPU) for _ in range(2)]
     assert losses[0] == losses[1]
     squares = [latents.moments(i, False, False)[0].square().mean() for i in range(len(latents))]

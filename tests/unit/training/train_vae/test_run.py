@@ -98,7 +98,7 @@ def test_a_run_may_become_longer_until_its_learning_rate_decays(tmp_path: Path) 
     VAERun(options(tmp_path, steps=20), images).restore()
     run.step = 9
     run.save()
-    with pytest.raises(ValueError, match="has begun to decay.*--steps 10"):
+    with pytest.raises(ValueError, match=r"has begun to decay.*--steps 10"):
         VAERun(options(tmp_path, steps=20), images).restore()
     assert (tmp_path / STATE_FILE).is_file()
 
@@ -153,8 +153,9 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(
         nn.Module,
         "register_parameter",
-        lambda self, name, p: (parameters.append(p) if p is not None else None)
-        or register(self, name, p),
+        lambda self, name, p: (
+            (parameters.append(p) if p is not None else None) or register(self, name, p)
+        ),
     )
     monkeypatch.setattr(torch.utils, "swap_tensors", move)
     monkeypatch.setattr(Tensor, "backward", backward)

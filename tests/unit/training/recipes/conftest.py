@@ -1,0 +1,21 @@
+"""The package of flags, fetched once."""
+
+from pathlib import Path
+
+import pytest
+
+from training.recipes.flags.flags import Flag, fetch, read_flags
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Needs the network."""
+    folder = tmp_path_factory.mktemp("flags") / "package"
+    fetch(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def flags(package: Path) -> list[Flag]:
+    """Needs the network."""
+    return read_flags(package)

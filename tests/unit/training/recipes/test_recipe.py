@@ -1,0 +1,46 @@
+"""The whole recipe with a small budget, from the registry to a report."""
+
+import json
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+from PIL import Image
+
+from comfyui_fitv2.checkpoint import load_checkpoint
+from training.recipes.flags import __main__ as recipe
+from training.recipes.flags import report
+
+SMALL_MODEL = [
+    "--batch.token_budget=512",
+    "--samples.every=0",
+    "--logging.tracker=none",
+    "--logging.no-utilisation",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+@pytest.mark.network
+def test_a_small_budget_goes_from_the_registry_to_a_report(package: Path, tmp_path: Path) -> None:
+    copytree(package, tmp_path / "package")
+    steps = [f"--{name}-steps=2" for name in ("vae", "decoder", "small", "large")]
+    budget = ["--output", str(tmp_path), "--flags=2", *steps]
+    assert recipe.main([*budget, *SMALL_MODEL]) == 0
+    checkpoint, vae = tmp_path / recipe.MODEL_FILE, tmp_path / recipe.VAE_FILE
+    loaded = load_checkpoint(checkpoint)
+    assert loaded.class_names == ["Afghanistan", "Albania"]
+    before = checkpoint.stat().st_mtime_ns
+    assert recipe.main([*budget, *SMALL_MODEL]) == 0  # there is nothing left to do
+    assert checkpoint.stat().st_mtime_ns == before
+
+    results = tmp_path / "RESULTS.md"
+    files = ["--checkpoint", str(checkpoint), "--vae", str(vae), "--flags", str(package)]
+    output = ["--output", str(tmp_path / "report"), "--results", str(results)]
+    counts = ["--classes=2", "--beyond=1", "--methods", "none; ntk"]
+    assert report.main([*files, *output, *counts]) == 0
+    content = (tmp_path / "report" / "report.json").read_text(encoding="utf-8")
+    assert [score["flags"] for score in json.loads(content)["scores"]] == [2] * 6 + [1] * 4
+    assert results.read_text(encoding="utf-8").count("\n| native |") == 7
+    for sheet in ("shapes.png", "beyond-1.5x.png", "beyond-2x.png", "all.png", "extrapolation.png"):
+        assert min(Image.open(tmp_path / "report" / sheet).size) > 64

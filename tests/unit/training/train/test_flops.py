@@ -1,0 +1,19 @@
+"""The cost of a step."""
+
+from support.run_folders import SMALL
+
+from training.train.flops import TrainingCost
+from training.train.model import TrainedFiT
+from training.train.packing import Position, StepTotals
+
+
+def test_the_cost_of_training_is_6_flops_per_weight_and_token_and_attention() -> None:
+    model = TrainedFiT(SMALL, device="meta")
+    d, hidden = 32, SMALL.mlp_hidden_size
+    per_token = 16 * d + 2 * (4 * d * d + 3 * d * hidden) + d * 16
+    per_image = 256 * d + d * d + 6 * d * d + 2 * (d * 8 + 8 * 6 * d) + 2 * d * d
+    cost = TrainingCost.of(model, d, 2)
+    flops = cost.flops(StepTotals(3, 40, 64, 700, Position()))
+    assert flops == 6 * per_token * 40 + 6 * per_image * 3 + 12 * d * 2 * 700
+    model.requires_grad_(False)
+    assert TrainingCost.of(model, d, 2).per_token == 4 * per_token
