@@ -1,7 +1,7 @@
 """A training run whose weights are sharded by FSDP2 on CPU processes.
 
-torchrun starts it with the command line of ``training.train``. accelerate shards only where it finds
-GPUs, also under ACCELERATE_USE_CPU; told that the distribution is FSDP, its own code shards on CPUs.
+torchrun starts it with the command line of ``training.train``. accelerate does not turn FSDP on
+without a GPU, not even with ACCELERATE_USE_CPU; once it is on, its own code shards on CPUs too.
 """
 
 from __future__ import annotations

@@ -59,18 +59,20 @@ Probability = Annotated[float, _Range(0, 1)]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(FiTConfig):
-    """The architecture; without any of it, that of the checkpoint in --init.
+    """The architecture; without any of it, that of the checkpoint in --init."""
 
-    The latent set decides ``num_classes`` and ``in_channels``; see ``for_data``.
-    """
+    # Placeholders for what the latent set decides; see ``for_data``.
 
     num_classes: Suppress[int] = 1
     in_channels: Suppress[int] = 4
     preset: str = field(default="", compare=False)
     """A published size to start from, such as fitv2-xl; the other fields given change it."""
 
+    def __post_init__(self) -> None:
+        """Nothing: ``TrainingConfig`` checks all values, so that messages are of one kind."""
+
     def for_data(self, num_classes: int, in_channels: int) -> FiTConfig:
-        """The configuration of a model for a latent set."""
+        """The configuration of a model for a latent set. Raises ``ValueError`` on bad values."""
         values = {f.name: getattr(self, f.name) for f in fields(FiTConfig)}
         return FiTConfig(**values | {"num_classes": num_classes, "in_channels": in_channels})
 
@@ -281,6 +283,11 @@ class TrainingConfig:
         for name, value, allowed in _ranges(self):
             if not allowed.holds(value):
                 raise ConfigError(f"{name} must be {allowed}, not {value:g}.")
+        if self.model is not None:
+            try:
+                self.model.for_data(num_classes=1, in_channels=1)
+            except ValueError as error:
+                raise ConfigError(f"model: {error}") from None
         decays = self.ema_decays
         if not decays or len(set(decays)) < len(decays) or not all(0 < d < 1 for d in decays):
             raise ConfigError(
@@ -296,6 +303,8 @@ class TrainingConfig:
             raise ConfigError(
                 "trainable names no weights. Use all, or groups such as biases and adaln."
             )
+        if not self.lora.rank and self.lora != LoRAConfig():
+            raise ConfigError("lora is off while its rank is 0. Set --lora.rank, such as 16.")
         if self.lora.rank and not self.init:
             raise ConfigError("lora adapts a checkpoint: name it with --init.")
         if self.lora.rank and self.trainable != "all":

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -36,6 +37,9 @@ class _CommandLine(TrainingConfig):
     print_config: bool = False
     """Print the resolved configuration as YAML, and exit."""
 
+    def __post_init__(self) -> None:
+        """Nothing: the values are checked when they are all together, by ``TrainingConfig``."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _CommandLineWithModel(_CommandLine):
@@ -48,18 +52,24 @@ def parse_config(argv: Sequence[str]) -> TrainingConfig:
     """The configuration that a command line describes, such as ["--config", "tiny", …].
 
     Raises ``SystemExit`` with status 0 after ``--help`` and ``--print-config``, ``OptionError`` on
-    options that cannot be read, and ``ConfigError`` on a ``--config`` that is no readable YAML
-    file.
+    options that cannot be read, and ``ConfigError`` on a ``--config`` that is no readable YAML file
+    and on values that cannot be used.
     """
-    own = argparse.ArgumentParser(prog=PROG, add_help=False, allow_abbrev=False)
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     own.add_argument("--config", action="append", default=[])
     own.add_argument("--print-config", "--print_config", action="store_true")
-    options, argv = own.parse_known_args(argv)
-    files = [_config_file(name) for name in options.config]
-    words = {str(path): _words(_read_yaml(path), TrainingConfig) for path in files}
+    try:
+        options, argv = own.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        raise OptionError(str(error)) from None
+    files = {path: _words(_read_yaml(path), TrainingConfig) for path in map(_file, options.config)}
     # The folders do not matter where the configuration is only printed.
     folders = ["--data=", "--output="] if options.print_config else []
-    config = _parse([*folders, *(word for part in words.values() for word in part), *argv], words)
+    try:
+        config = _parse([*folders, *chain.from_iterable(files.values()), *argv])
+    except OptionError as error:
+        origins = [f"{path}: " for path in _blamed(str(error), files, argv)]
+        raise OptionError(f"{''.join(origins)}{error}") from None
     if options.print_config:
         print(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True), end="")
         raise SystemExit(0)
@@ -72,8 +82,8 @@ def config_from_dict(values: Mapping[str, Any], origin: str) -> TrainingConfig:
     Raises ``ConfigError``, which names ``origin``, on unknown keys and unusable values.
     """
     try:
-        return _parse(_words(values, TrainingConfig), {})
-    except OptionError as error:
+        return _parse(_words(values, TrainingConfig))
+    except (OptionError, ConfigError) as error:
         raise ConfigError(f"{origin}: {error}") from None
 
 
@@ -81,26 +91,32 @@ def config_names() -> list[str]:
     return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
 
-def _parse(words: Sequence[str], files: Mapping[str, Iterable[str]]) -> TrainingConfig:
-    """Read ``words``; a message about one that comes from one of ``files`` names the file."""
+def _parse(words: Sequence[str]) -> TrainingConfig:
     words = _with_preset(words)
-    asked = any(word.startswith("--model.") or word in ("-h", "--help") for word in words)
-    command_line = _CommandLineWithModel if asked else _CommandLine
-    try:
-        options = parse_options(command_line, words, prog=PROG)
-    except OptionError as error:
-        for path, own in files.items():
-            if any(re.search(_option(word) + r"\b", str(error)) for word in own):
-                raise OptionError(f"{path}: {error}") from None
-        raise
+    model = any(word.startswith("--model.") or word in ("-h", "--help") for word in words)
+    options = parse_options(_CommandLineWithModel if model else _CommandLine, words, prog=PROG)
     return TrainingConfig(**{f.name: getattr(options, f.name) for f in fields(TrainingConfig)})
+
+
+def _blamed(message: str, files: dict[Path, list[str]], argv: Sequence[str]) -> Iterator[Path]:
+    """The files with an option that ``message`` complains of, and that nothing later replaces."""
+    complaint = message.partition("Perhaps you meant")[0]
+    replaced = {word.partition("=")[0].replace("_", "-") for word in argv}
+    for path, words in reversed(files.items()):
+        own = {word for word in words if word.startswith("--")}
+        if any(re.search(rf"{re.escape(word)}\b", complaint) for word in own - replaced):
+            yield path
+        replaced |= own
 
 
 def _with_preset(words: Sequence[str]) -> list[str]:
     """``words`` after those that the fields of the last ``--model.preset`` stand for."""
-    own = argparse.ArgumentParser(prog=PROG, add_help=False, allow_abbrev=False)
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     own.add_argument("--model.preset", dest="preset", default="")
-    preset = own.parse_known_args(words)[0].preset
+    try:
+        preset = own.parse_known_args(words)[0].preset
+    except argparse.ArgumentError as error:
+        raise OptionError(str(error)) from None
     if not preset:
         return list(words)
     values = {f.name: getattr(FiTConfig.preset(preset), f.name) for f in fields(FiTConfig)}
@@ -108,7 +124,7 @@ def _with_preset(words: Sequence[str]) -> list[str]:
     return [*_words({"model": values}, TrainingConfig), *words]
 
 
-def _config_file(name: str) -> Path:
+def _file(name: str) -> Path:
     names = config_names()
     path = CONFIGS / f"{name}.yaml" if name in names else Path(name)
     if not path.is_file():
@@ -137,7 +153,8 @@ def _words(values: Mapping[str, Any], group: type | None, prefix: str = "") -> l
     words: list[str] = []
     for key, value in values.items():
         name = _RENAMED.get(f"{prefix}{key}", str(key))
-        inner = next((t for t in _alternatives(hints.get(name)) if is_dataclass(t)), None)
+        hint = hints.get(name)
+        inner = next((t for t in (hint, *get_args(hint)) if is_dataclass(t)), None)
         option = f"--{prefix}{name}".replace("_", "-")
         if isinstance(value, Mapping) and (inner or name not in hints):
             words += _words(value, inner, f"{prefix}{name}.")
@@ -148,13 +165,5 @@ def _words(values: Mapping[str, Any], group: type | None, prefix: str = "") -> l
         elif isinstance(value, list | tuple):
             words += [option, *map(str, value)]
         elif value is not None:
-            words.append(f"{option}={value}")
+            words += [option, str(value)]
     return words
-
-
-def _alternatives(hint: Any) -> Iterator[Any]:
-    yield from (hint, *get_args(hint))
-
-
-def _option(word: str) -> str:
-    return re.escape(word.partition("=")[0])

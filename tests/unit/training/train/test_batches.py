@@ -33,7 +33,6 @@ def test_an_example_is_the_same_in_any_company_and_another_in_every_epoch(data: 
 
 
 @pytest.mark.processes
-@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_batches_in_the_same_order(data: Path) -> None:
     taken = [
         list(islice(micro_batches(training_set(data, workers=workers), Position(), 0, 1, CPU), 7))

@@ -23,7 +23,6 @@ def test_the_guard_skips_what_is_not_finite_or_extreme_and_gives_up_in_the_end()
         guard.accepts(7.0)
 
 
-@pytest.mark.slow
 def test_a_skipped_step_changes_nothing_and_too_many_stop_the_run(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,26 +4,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from support.latent_sets import make_latent_set
+from support.run_folders import SMALL
 from support.training_runs import MODEL, farthest, identical, small_config, weights
 from torch import Tensor
 
 from comfyui_fitv2 import FiT, FiTConfig, Metadata, load_checkpoint, save_checkpoint
-from training.data.latent_set import LatentSet, LatentSetInfo
+from comfyui_fitv2.metadata import LatentFormat
+from training.data import open_latent_set
+from training.data.latent_set import LatentSetInfo
 from training.train import lora, train
-from training.train.checkpoints.reader import CheckpointError, latest
+from training.train.checkpoints.reader import latest
+from training.train.checkpoints.run_folder import RunError
 from training.train.config import ConfigError, LoRAConfig
 from training.train.config_parser import parse_config
-from training.train.initial_model import Start, choose_trainable, start_of
+from training.train.initial_model import InitialModel, choose_trainable, initial_model
 from training.train.model import TrainedFiT
 
-FIT = FiTConfig(hidden_size=32, depth=2, num_heads=2, num_classes=3, adaln_lora_dim=8)
+NAMES = ["class0", "class1", "class2"]
 TABLE = "y_embedder.embedding_table.weight"
-HIGH_RESOLUTION = "--trainable=[biases,adaln,patch_embedder,final_layer]"
+HIGH_RESOLUTION = ["--trainable", "biases", "adaln", "patch_embedder", "final_layer"]
 
 
 @pytest.fixture(scope="module")
@@ -39,23 +42,25 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of the classes class0, class1 and class2."""
-    return saved(
-        tmp_path_factory.mktemp("base") / "base.safetensors", ["class0", "class1", "class2"]
-    )
+    return saved(tmp_path_factory.mktemp("base") / "base.safetensors", NAMES)
 
 
-def saved(path: Path, class_names: list[str] | None, fit: FiTConfig = FIT) -> Path:
+def saved(path: Path, class_names: list[str] | None, model_config: FiTConfig = SMALL) -> Path:
     torch.manual_seed(5)
-    model = FiT(replace(fit, num_classes=len(class_names) if class_names else fit.num_classes))
+    model = FiT(replace(model_config, num_classes=len(class_names or NAMES)))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     save_checkpoint(path, model.state_dict(), Metadata(model.config, class_names))
     return path
 
 
-def start_with(names: list[str], base: Path, *options: str) -> Start:
+def info_of(names: list[str], channels: int = 4) -> LatentSetInfo:
+    return LatentSetInfo(tuple(names), channels, 64, LatentFormat(1.0), "random")
+
+
+def start_with(names: list[str], base: Path, *options: str) -> InitialModel:
     config = parse_config(["--data=x", "--output=y", "--init", str(base), *options])
-    return start_of(config, LatentSetInfo(tuple(names), 4, 64, {"scale_factor": 1.0}, "random"))
+    return initial_model(config, info_of(names))
 
 
 @pytest.mark.parametrize(
@@ -65,11 +70,14 @@ def start_with(names: list[str], base: Path, *options: str) -> Start:
 def test_high_resolution_post_training_trains_the_published_share(name: str, share: str) -> None:
     config = parse_config(["--config", name, "--data=x", "--output=y", "--init=z"])
     assert config.model is not None
-    fit = config.model.fit(1000, 4)
-    assert (fit.extrapolation, fit.decoupled, fit.train_length) == ("ntk", True, 16)
-    start = Start(TrainedFiT(fit, device="meta"), (), np.arange(0))
-    choose_trainable(start, config)
-    assert share in start.report[-1]
+    model_config = config.model.for_data(1000, 4)
+    assert (model_config.extrapolation, model_config.decoupled, model_config.train_length) == (
+        "ntk",
+        True,
+        16,
+    )
+    notes = choose_trainable(TrainedFiT(model_config, device="meta"), config)
+    assert share in notes[-1]
 
 
 def test_what_is_not_trained_stays_bit_for_bit_and_starts_from_the_checkpoint(
@@ -82,7 +90,7 @@ def test_what_is_not_trained_stays_bit_for_bit_and_starts_from_the_checkpoint(
         "--batch.packing=padded",
         "--batch.images=1",
     ]
-    assert train(small_config(data, tmp_path, HIGH_RESOLUTION, f"--init={base}", *ntk)) == 0
+    assert train(small_config(data, tmp_path, *HIGH_RESOLUTION, f"--init={base}", *ntk)) == 0
     before, after, average = load_file(base), weights(tmp_path), weights(tmp_path, "ema-0.99")
     trained = {
         name
@@ -96,23 +104,20 @@ def test_what_is_not_trained_stays_bit_for_bit_and_starts_from_the_checkpoint(
     assert load_checkpoint(latest(tmp_path) / "model.safetensors").config.extrapolation == "ntk"
 
 
-def test_the_model_of_a_checkpoint_need_not_be_spelt(
+def test_the_model_of_a_checkpoint_need_not_be_given(
     data: Path, base: Path, tmp_path: Path
 ) -> None:
     assert train(small_config(data, tmp_path, f"--init={base}", model=())) == 0
-    assert load_checkpoint(latest(tmp_path) / "model.safetensors").config == FIT
+    assert load_checkpoint(latest(tmp_path) / "model.safetensors").config == SMALL
 
 
-def test_a_class_keeps_its_row_by_name_and_new_ones_start_anew(base: Path) -> None:
+def test_a_class_keeps_its_row_by_name_and_new_ones_start_from_random_weights(base: Path) -> None:
     start = start_with(["new", "class2", "class0"], base)
     before, after = load_file(base)[TABLE], start.model.state_dict()[TABLE]
     assert torch.equal(after[[1, 2, 3]], before[[2, 0, 3]])
     assert not any(torch.equal(after[0], row) for row in before)
     assert start.class_names == ("new", "class2", "class0")
-    assert (
-        "1 of 3 classes start anew, such as 'new'; the others keep their row of the class table"
-        in start.report
-    )
+    assert "1 of 3 classes start from random weights, such as 'new'" in start.notes[1]
 
 
 def test_more_classes_than_the_checkpoint_has_are_learned(data: Path, tmp_path: Path) -> None:
@@ -141,16 +146,18 @@ def test_names_that_two_classes_share_tell_neither(tmp_path: Path) -> None:
 def test_classes_can_go_by_id_or_have_no_names(base: Path, tmp_path: Path) -> None:
     unnamed = saved(tmp_path / "unnamed.safetensors", None)
     for file, options in ((base, ["--init_classes=id"]), (unnamed, [])):
-        start = start_with(["n01440764", "n01443537", "n01484850"], file, HIGH_RESOLUTION, *options)
+        start = start_with(
+            ["n01440764", "n01443537", "n01484850"], file, *HIGH_RESOLUTION, *options
+        )
         assert torch.equal(start.model.state_dict()[TABLE], load_file(file)[TABLE])
 
 
 def test_new_classes_in_a_table_that_is_not_trained_are_refused(base: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"1 classes.*'new'.*label table is not trained.*--init_classes id"
+        ConfigError, match=r"1 classes.*'new'.*label table is not trained.*--init-classes id"
     ):
-        start_with(["class0", "class1", "new"], base, HIGH_RESOLUTION)
-    start_with(["class0", "class1", "new"], base, "--trainable=[biases,label_table]")
+        start_with(["class0", "class1", "new"], base, *HIGH_RESOLUTION)
+    start_with(["class0", "class1", "new"], base, "--trainable", "biases", "label_table")
 
 
 def test_another_architecture_is_refused_with_what_differs(base: Path) -> None:
@@ -158,26 +165,24 @@ def test_another_architecture_is_refused_with_what_differs(base: Path) -> None:
         ConfigError,
         match=r"another architecture than model: depth 3 \(there: 2\), num_heads 4 \(there: 2\)",
     ):
-        start_with(
-            ["class0", "class1", "class2"], base, *MODEL, "--model.depth=3", "--model.num_heads=4"
-        )
-    start = start_with(["class0", "class1", "class2"], base, *MODEL, "--model.extrapolation=ntk")
-    assert start.report[0].endswith("base.safetensors, with extrapolation ntk")
+        start_with(NAMES, base, *MODEL, "--model.depth=3", "--model.num_heads=4")
+    start = start_with(NAMES, base, *MODEL, "--model.extrapolation=ntk")
+    assert start.notes[0].endswith("base.safetensors, with extrapolation ntk")
 
 
 def test_latents_of_other_channels_are_refused(base: Path) -> None:
     config = parse_config(["--data=x", "--output=y", "--init", str(base)])
     with pytest.raises(ConfigError, match="takes latents of 4 channels, the latent set has 16"):
-        start_of(
+        initial_model(
             config,
-            LatentSetInfo(("class0", "class1", "class2"), 16, 64, {"scale_factor": 1.0}, "random"),
+            info_of(NAMES, channels=16),
         )
 
 
 def test_a_seed_decides_the_first_weights(data: Path, tmp_path: Path) -> None:
-    info = LatentSet.open(data).info
+    info = open_latent_set(data).info
     states = [
-        start_of(small_config(data, tmp_path, f"--seed={seed}"), info).model.state_dict()
+        initial_model(small_config(data, tmp_path, f"--seed={seed}"), info).model.state_dict()
         for seed in (1, 1, 2)
     ]
     assert identical(states[0], states[1])
@@ -198,7 +203,15 @@ def host_applied(state: dict[str, Tensor], adapters: dict[str, Tensor]) -> dict[
 
 
 def lora_options(base: Path, *options: str) -> list[str]:
-    return [f"--init={base}", "--lora.rank=4", "--lora.alpha=8", "--ema_decays=[0.5,0.9]", *options]
+    return [
+        f"--init={base}",
+        "--lora.rank=4",
+        "--lora.alpha=8",
+        "--ema_decays",
+        "0.5",
+        "0.9",
+        *options,
+    ]
 
 
 def test_lora_trains_adapters_alone_and_its_file_is_what_the_average_has_learned(
@@ -226,10 +239,10 @@ def test_lora_trains_adapters_alone_and_its_file_is_what_the_average_has_learned
     }
     assert farthest(host_applied(load_file(base), file), average) < 1e-6
     assert farthest(average, raw) > 1e-5
-    assert load_checkpoint(latest(tmp_path) / "ema-0.5.safetensors").config == FIT
+    assert load_checkpoint(latest(tmp_path) / "ema-0.5.safetensors").config == SMALL
 
 
-def test_lora_goes_on_bit_for_bit_from_the_same_base_only(
+def test_lora_resumes_bit_for_bit_from_the_same_base_only(
     data: Path, base: Path, tmp_path: Path
 ) -> None:
     for name, parts in (("whole", (6,)), ("parts", (2, 6))):
@@ -244,19 +257,19 @@ def test_lora_goes_on_bit_for_bit_from_the_same_base_only(
             )
     for file in ("model", "ema-0.5", "ema-0.9", "lora", "state"):
         assert identical(weights(tmp_path / "whole", file), weights(tmp_path / "parts", file))
-    moved = saved(base.with_name("moved.safetensors"), ["class0", "class1", "class2"])
+    moved = saved(base.with_name("moved.safetensors"), NAMES)
     state = load_file(moved)
     save_checkpoint(
         moved,
         {**state, "t_embedder.mlp.0.bias": state["t_embedder.mlp.0.bias"] + 1},
-        Metadata(FIT, ["class0", "class1", "class2"]),
+        Metadata(SMALL, NAMES),
     )
     base_bytes = base.read_bytes()
     try:
         moved.replace(base)
         with pytest.raises(
-            CheckpointError,
-            match=r"another than the one this run adapts \(t_embedder.mlp.0.bias differs\)",
+            RunError,
+            match=r"not the one that this run adapts \(t_embedder.mlp.0.bias differs\)",
         ):
             train(
                 small_config(
@@ -272,7 +285,7 @@ def test_lora_goes_on_bit_for_bit_from_the_same_base_only(
 
 def test_adapters_act_as_their_merged_weights_do() -> None:
     config = LoRAConfig(rank=3, alpha=2.0, targets=r"attn\.|fc2|adaLN|embedder|final_layer")
-    model = TrainedFiT(FIT)
+    model = TrainedFiT(SMALL)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     names = lora.add_adapters(model, config)
@@ -281,7 +294,7 @@ def test_adapters_act_as_their_merged_weights_do() -> None:
         if parameter.requires_grad:
             assert name.endswith(("lora_A", "lora_B"))
             torch.nn.init.normal_(parameter, std=0.3)
-    plain = FiT(FIT)
+    plain = FiT(SMALL)
     plain.load_state_dict(lora.merged(model.state_dict(), config))
     inputs: Any = torch.randn(2, 4, 8, 4), torch.rand(2), torch.tensor([0, 3])
     torch.testing.assert_close(model(*inputs), plain(*inputs), rtol=1e-4, atol=1e-4)
@@ -289,13 +302,13 @@ def test_adapters_act_as_their_merged_weights_do() -> None:
 
 def test_a_class_that_an_adapter_cannot_name_is_refused_with_the_nearest(tmp_path: Path) -> None:
     birds = saved(tmp_path / "birds.safetensors", ["heron", "crane", "stork"])
-    assert start_with(["stork", "heron"], birds, "--lora.rank=2").labels.tolist() == [2, 0]
+    assert start_with(["stork", "heron"], birds, "--lora.rank=2").class_map.tolist() == [2, 0]
     assert start_with(
         ["anything"], birds, "--lora.rank=2", "--init_classes=id"
-    ).labels.tolist() == [0]
+    ).class_map.tolist() == [0]
     with pytest.raises(
         ConfigError, match=r"'herons' of the latent set is not among the 3 of .* \(nearest: heron\)"
     ):
         start_with(["herons"], birds, "--lora.rank=2")
-    with pytest.raises(ConfigError, match="is found in no linear layer's name"):
-        start_with(["heron"], birds, "--lora.targets=conv")
+    with pytest.raises(ConfigError, match="matches no linear layer's name"):
+        start_with(["heron"], birds, "--lora.rank=2", "--lora.targets=conv")

@@ -1,4 +1,4 @@
-"""Packs: whole images, in an order that only the seed, the epoch and the sizes decide."""
+"""Packs: whole examples, in an order that only seed, epoch and sizes decide."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -21,7 +21,7 @@ from training.train.packing import (
 
 @pytest.fixture(scope="module")
 def lengths() -> np.ndarray:
-    """Tokens of 300 images as ImageNet's are at 256 pixels: most near 256, some far fewer; a third has a cropped version."""
+    """Tokens of 300 images like ImageNet's at 256 pixels; a third has a cropped version."""
     random = np.random.default_rng(0)
     resized = np.where(
         random.random(300) < 0.8, random.integers(180, 257, 300), random.integers(16, 180, 300)
@@ -33,19 +33,19 @@ PACKED = BatchConfig(token_budget=2048)
 PADDED = BatchConfig(packing="padded", images=16)
 
 
-def images_of(packs: Iterable[Pack]) -> list[tuple[int, int]]:
-    """Epoch and index of each."""
-    return [(epoch, index) for pack in packs for epoch, index, _ in pack.images]
+def seen_in(packs: Iterable[Pack]) -> list[tuple[int, int]]:
+    """Epoch and index of each example."""
+    return [(epoch, index) for pack in packs for epoch, index, _ in pack.examples]
 
 
 @pytest.mark.parametrize("batch", [PACKED, PADDED], ids=["packed", "padded"])
-def test_every_image_is_seen_once_an_epoch(lengths: np.ndarray, batch: BatchConfig) -> None:
+def test_every_example_is_seen_once_per_epoch(lengths: np.ndarray, batch: BatchConfig) -> None:
     for round in range(3):
         packs = list(round_packs(lengths, batch, 0, round))
         epochs = range(
             round * epochs_per_round(lengths, batch), (round + 1) * epochs_per_round(lengths, batch)
         )
-        assert sorted(images_of(packs)) == [
+        assert sorted(seen_in(packs)) == [
             (epoch, index) for epoch in epochs for index in range(300)
         ]
         assert [pack.position for pack in packs] == [
@@ -53,16 +53,16 @@ def test_every_image_is_seen_once_an_epoch(lengths: np.ndarray, batch: BatchConf
         ]
         assert all(
             pack.tokens
-            == sum(lengths[index, int(cropped)] for _, index, cropped in pack.images)
+            == sum(lengths[index, int(cropped)] for _, index, cropped in pack.examples)
             <= pack.slots
             for pack in packs
         )
 
 
 def test_epochs_follow_each_other(lengths: np.ndarray) -> None:
-    """But for what shares the packs that are open where they meet."""
+    """Except for examples that share the packs that are open where two epochs meet."""
     epochs = [
-        epoch for epoch, _ in images_of(round_packs(lengths, replace(PACKED, open_packs=2), 0, 0))
+        epoch for epoch, _ in seen_in(round_packs(lengths, replace(PACKED, open_packs=2), 0, 0))
     ]
     assert len(set(epochs)) == epochs_per_round(lengths, PACKED) > 1
     assert max(abs(a - b) for a, b in zip(epochs, sorted(epochs), strict=True)) <= 1
@@ -81,17 +81,17 @@ def test_a_large_set_is_packed_epoch_by_epoch() -> None:
     assert epochs_per_round(np.full((1000, 2), 256), BatchConfig(packing="padded", images=15)) == 1
 
 
-def test_rounds_and_seeds_are_packed_anew_and_the_same_again(lengths: np.ndarray) -> None:
+def test_rounds_and_seeds_are_packed_differently_and_reproducibly(lengths: np.ndarray) -> None:
     packs = {
         (seed, round): list(round_packs(lengths, PACKED, seed, round))
         for seed in (0, 1)
         for round in (0, 1)
     }
-    assert len({tuple(index for _, index in images_of(p)) for p in packs.values()}) == 4
+    assert len({tuple(index for _, index in seen_in(p)) for p in packs.values()}) == 4
     assert packs[1, 1] == list(round_packs(lengths, PACKED, 1, 1))
 
 
-def test_an_image_goes_where_it_leaves_the_least_room() -> None:
+def test_an_example_goes_where_it_leaves_the_least_room() -> None:
     items = list(enumerate([6, 5, 7, 4, 3, 5]))
     packs = [[length for _, length in pack] for pack in best_fit(items, 10, 8)]
     assert packs == [[6, 4], [7, 3], [5, 5]]
@@ -103,9 +103,13 @@ def test_no_more_packs_are_open_than_asked_for() -> None:
     assert [next(packs) for _ in range(3)] == [[(0, 6)], [(1, 6)], [(2, 6)]]
 
 
-def test_an_image_is_cropped_at_its_probability_whatever_the_packing(lengths: np.ndarray) -> None:
+def test_an_example_is_cropped_at_its_probability_with_any_packing(lengths: np.ndarray) -> None:
     crops = [
-        {image[:2]: image[2] for pack in round_packs(lengths, batch, 0, 0) for image in pack.images}
+        {
+            image[:2]: image[2]
+            for pack in round_packs(lengths, batch, 0, 0)
+            for image in pack.examples
+        }
         for batch in (PACKED, PADDED)
     ]
     both = crops[0].keys() & crops[1].keys()
@@ -114,11 +118,11 @@ def test_an_image_is_cropped_at_its_probability_whatever_the_packing(lengths: np
     assert 0.4 < np.mean(list(crops[0].values())) < 0.6
     never = replace(PACKED, crop=0.0)
     assert not any(
-        cropped for pack in round_packs(lengths, never, 0, 0) for _, _, cropped in pack.images
+        cropped for pack in round_packs(lengths, never, 0, 0) for _, _, cropped in pack.examples
     )
 
 
-def test_as_many_processes_as_one_likes_share_the_same_steps(lengths: np.ndarray) -> None:
+def test_any_number_of_processes_shares_the_same_steps(lengths: np.ndarray) -> None:
     one = [step.packs for step in islice(steps_from(Position(), lengths, PACKED, 0, 4), 20)]
     shares = [
         [
@@ -139,7 +143,7 @@ def test_a_step_may_hold_the_end_of_a_round_and_the_beginning_of_the_next(
     assert len(steps[1].packs) == count - 1
 
 
-def test_steps_go_on_from_any_position(lengths: np.ndarray) -> None:
+def test_steps_continue_from_any_position(lengths: np.ndarray) -> None:
     steps = list(islice(steps_from(Position(), lengths, PACKED, 0, 3), 40))
     assert steps[-1].packs[-1].position.round > 0
     for i in (0, 7, 30):
@@ -152,7 +156,7 @@ def test_steps_go_on_from_any_position(lengths: np.ndarray) -> None:
 def test_totals_count_all_packs_of_a_step(lengths: np.ndarray) -> None:
     step = next(steps_from(Position(), lengths, PADDED, 0, 2))
     seen = [
-        [int(lengths[index, int(cropped)]) for _, index, cropped in pack.images]
+        [int(lengths[index, int(cropped)]) for _, index, cropped in pack.examples]
         for pack in step.packs
     ]
     assert step.totals.images == 32

@@ -41,7 +41,6 @@ def test_the_token_loss_is_the_mean_over_all_tokens(data: Path) -> None:
     assert training_loss(model, batch).item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["image", "token"])
 def test_accumulating_4_times_4_images_is_a_batch_of_16(
     data: Path, tmp_path: Path, loss: str

@@ -1,0 +1,127 @@
+"""Writing and removing checkpoints: complete or absent, and never lost to a failure."""
+
+import errno
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from support.run_folders import make_run
+from support.training_runs import arguments, small_config
+
+from training.train import main, train
+from training.train.checkpoints import writer
+from training.train.checkpoints.reader import (
+    checkpoints,
+    latest,
+    prune,
+    read_summary,
+    remove_unfinished,
+    temporary_path,
+)
+from training.train.checkpoints.run_folder import RunError, step_of
+from training.train.checkpoints.summary import CheckpointSummary
+from training.train.checkpoints.writer import CheckpointWriter
+
+
+@pytest.fixture
+def summary(tmp_path: Path) -> CheckpointSummary:
+    return read_summary(latest(make_run(tmp_path / "other")))
+
+
+def write_checkpoint(run: Path, step: int, summary: CheckpointSummary) -> Path:
+    with CheckpointWriter(run, step) as checkpoint:
+        checkpoint.write("model.safetensors", {"w": torch.ones(1)}, {})
+        checkpoint.finish(summary)
+    return checkpoint.final
+
+
+def test_the_newest_and_milestones_stay(data: Path, tmp_path: Path) -> None:
+    keep = ["--checkpoints.keep=2", "--checkpoints.milestones", "3", "4"]
+    train(small_config(data, tmp_path, "--steps=11", "--checkpoints.every=2", *keep))
+    assert [step_of(checkpoint) for checkpoint in checkpoints(tmp_path)] == [3, 4, 10, 11]
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 4
+
+
+def test_a_folder_without_checkpoints_says_why(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no such folder"):
+        latest(tmp_path / "none")
+    with pytest.raises(RunError, match="not a run's folder"):
+        latest(tmp_path)
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(RunError, match="no checkpoint in its checkpoints"):
+        latest(tmp_path)
+
+
+def test_unfinished_checkpoints_are_ignored_and_only_our_own_are_removed(
+    tmp_path: Path, summary: CheckpointSummary
+) -> None:
+    newest = write_checkpoint(tmp_path, 20, summary)
+    write_checkpoint(tmp_path, 3, summary)
+    unfinished = temporary_path(newest.with_name("step-00000030"))
+    unfinished.mkdir()
+    others = ("step-00000040.bak", "mine", ".step-00000050.tmp", "step-60")
+    for name in others:
+        (newest.parent / name).mkdir()
+    assert latest(tmp_path) == newest
+    assert [step_of(checkpoint) for checkpoint in checkpoints(tmp_path)] == [3, 20]
+    remove_unfinished(tmp_path)
+    assert not unfinished.exists()
+    prune(tmp_path, 1, ())
+    assert {path.name for path in newest.parent.iterdir()} == {newest.name, *others}
+
+
+def test_a_checkpoint_is_not_overwritten(tmp_path: Path, summary: CheckpointSummary) -> None:
+    first = write_checkpoint(tmp_path, 1, summary)
+    content = {path: path.read_bytes() for path in first.iterdir()}
+    with pytest.raises(RunError, match="exists already"):
+        write_checkpoint(tmp_path, 1, summary)
+    assert {path: path.read_bytes() for path in first.iterdir()} == content
+    assert list(first.parent.iterdir()) == [first]
+
+
+def test_an_interrupted_checkpoint_leaves_nothing(tmp_path: Path) -> None:
+    def write_and_stop() -> None:
+        with CheckpointWriter(tmp_path, 1) as checkpoint:
+            checkpoint.write("model.safetensors", {"w": torch.ones(1)}, {})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_and_stop()
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize(
+    "fails_at", ["model.safetensors", "ema-0.9.safetensors", "state.safetensors", "summary.json"]
+)
+def test_a_full_disk_is_reported_and_the_last_good_checkpoint_stays(
+    data: Path,
+    tmp_path: Path,
+    fails_at: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    resume = ["--steps=4", "--checkpoints.every=2", "--resume=latest"]
+    train(small_config(data, tmp_path, "--steps=2"))
+
+    def full(path: Path) -> None:
+        if path.name == fails_at:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    def save_until_full(
+        tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]
+    ) -> None:
+        full(path)
+        save_file(tensors, path, metadata)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writer, "save_file", save_until_full)
+        patched.setattr(writer, "sync_to_disk", full)
+        assert main(arguments(data, tmp_path, *resume)) == 1
+    assert (
+        f"error: the disk of {tmp_path} is full. The last good checkpoint is {latest(tmp_path)}; "
+        "make room and resume with --resume latest."
+    ) in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]
+    assert main(arguments(data, tmp_path, *resume)) == 0
+    assert step_of(latest(tmp_path)) == 4

@@ -1,0 +1,57 @@
+"""Sample sheets: what is on them, and that they cannot end a run."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from support.micro_batches import random_model
+from support.training_runs import small_config
+
+from training.data import open_latent_set
+from training.train import train
+from training.train.checkpoints.reader import latest, read_summary
+from training.train.config import ConfigError, SamplesConfig
+from training.train.sample_sheet import SampleSheet
+
+NAMES = ("crane", "crane", "lynx")
+CPU = torch.device("cpu")
+
+
+def sheet_of(data: Path, config: SamplesConfig) -> Image.Image:
+    sheet = SampleSheet(config, open_latent_set(data).info, NAMES, CPU)
+    torch.manual_seed(1)
+    return sheet.render(random_model(), "a title")
+
+
+def test_a_sheet_is_the_same_from_the_same_weights(data: Path) -> None:
+    config = SamplesConfig(steps=2, sizes=("1:1", "2:1", "96x32"), classes=3)
+    before = torch.get_rng_state()
+    first = sheet_of(data, config)
+    torch.set_rng_state(before)
+    torch.rand(5)  # nothing on a sheet depends on the global generator
+    assert first.tobytes() == sheet_of(data, config).tobytes()
+    other = SamplesConfig(steps=2, sizes=("1:1", "2:1", "96x32"), classes=3, seed=1)
+    assert first.tobytes() != sheet_of(data, other).tobytes()
+
+
+def test_sizes_may_stand_in_one_word_with_commas(data: Path) -> None:
+    sheets = [
+        sheet_of(data, SamplesConfig(steps=1, classes=1, sizes=sizes))
+        for sizes in (("1:1", "2:1"), ("1:1, 2:1",))
+    ]
+    assert sheets[0].tobytes() == sheets[1].tobytes()
+
+
+def test_a_size_that_cannot_be_generated_is_explained(data: Path) -> None:
+    with pytest.raises(ConfigError, match=r"samples.sizes: .*7:5"):
+        SampleSheet(SamplesConfig(sizes=("7:5",)), open_latent_set(data).info, NAMES, CPU)
+
+
+def test_a_sheet_that_cannot_be_written_does_not_end_the_run(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "samples").write_text("a file where the folder should be", encoding="utf-8")
+    assert train(small_config(data, tmp_path, "--samples.every=6", "--samples.steps=1")) == 0
+    assert "cannot write the sample sheet of step 6" in capsys.readouterr().out
+    assert read_summary(latest(tmp_path)).step == 6
