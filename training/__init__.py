@@ -1,1 +1,4 @@
-"""The trainer: a folder of pictures to a checkpoint. Each verb is a command, ``python -m training.<verb>``."""
+"""The trainer: from a folder of images to a checkpoint, one command per package.
+
+``python -m training.<name>``; see README.md.
+"""

@@ -83,7 +83,8 @@ class FiTModel(model_base.BaseModel):
         self.metadata = model_config.metadata
         types = model_base.ModelType
         kind = types.EPS if flow_of(self.metadata.config).predicts_noise else types.FLOW
-        super().__init__(model_config, kind, device=device, unet_model=HostFiT)  # pyright: ignore[reportArgumentType]
+        network: Any = HostFiT  # the host's annotation names its own class
+        super().__init__(model_config, kind, device=device, unet_model=network)
 
     def process_timestep(self, timestep: Tensor, **_: Any) -> Tensor:
         # ModelSamplingSD3 and others set a multiplier, which the host applies to sigma before this.

@@ -28,7 +28,7 @@ SMALL = [
 SHORT = [
     "--optimizer.learning_rate=2e-3",
     "--optimizer.warmup_steps=10",
-    "--ema_decays=[0.95]",
+    "--ema-decays=0.95",
     "--samples.every=0",
     "--precision=fp32",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,7 +83,8 @@ def test_fewer_labels_than_images_repeat_from_the_first(graph: Graph, latents, m
 def test_the_label_count_sets_the_batch(graph: Graph, latents) -> None:
     loader = graph.loader()
     label = graph.label(loader[0], "France; Italy; Finland; Japan")
-    node = graph.fit_sampler(loader[0], label, graph.size(batch_size=label[3])[0], steps=1)  # pyright: ignore[reportArgumentType]
+    count: Any = label[3]
+    node = graph.fit_sampler(loader[0], label, graph.size(batch_size=count)[0], steps=1)
     assert latents(graph, node[0]).shape == (4, 4, HEIGHT, WIDTH)
 
 

@@ -193,8 +193,9 @@ def test_every_image_of_a_list_can_have_its_own_extrapolation(golden_model: FiT)
     for i, method in enumerate(methods):
         alone = sample(golden_model, noise[i][None], y[i : i + 1], "euler", 3, 2.0, method)
         torch.testing.assert_close(together[i], alone[0], rtol=0, atol=1e-4)
+    each: Any = methods
     with pytest.raises(ValueError, match="needs a list of noise"):
-        sample(golden_model, torch.zeros(2, 4, 8, 8), y, extrapolation=methods)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        sample(golden_model, torch.zeros(2, 4, 8, 8), y, extrapolation=each)
 
 
 def test_a_packed_pass_evaluates_the_model_once_per_step(golden_model: FiT) -> None:

@@ -281,8 +281,8 @@ def markdown(options: ReportOptions, scores: Sequence[Score], ratios: dict[str, 
     ).stdout.strip()
     at_commit = f", commit {commit}" if commit else ""
     lines = [
-        f"`{options.checkpoint.name}` in {options.dtype}, `{options.vae.name}`, {_SOLVER}, "
-        f"guidance {options.guidance_scale:g}, seed {options.seed}{at_commit}.",
+        f"`{options.checkpoint.name}` in {options.dtype}, `{options.vae.name}`,",
+        f"{_SOLVER}, guidance {options.guidance_scale:g}, seed {options.seed}{at_commit}.",
         "",
         "| shape | linear size | extrapolation | evaluations | flags | top-1 | distance |",
         "|---|---|---|---|---|---|---|",
@@ -298,7 +298,7 @@ def markdown(options: ReportOptions, scores: Sequence[Score], ratios: dict[str, 
     lines += [
         "",
         f"Reconstruction by the VAE at native size: {np.mean(values):.2f} dB on average over "
-        f"{len(values)} flags, {sum(value < _POOR_DB for value in values)} below {_POOR_DB} dB; "
+        f"{len(values)} flags, {sum(value < _POOR_DB for value in values)} below {_POOR_DB} dB;",
         f"the lowest: {', '.join(f'{name} {ratios[name]:.1f}' for name in lowest)}.",
     ]
     return "\n".join(lines)
