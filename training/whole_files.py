@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from comfyui_fitv2.whole_file import TEMPORARY_SUFFIX, sync_to_disk, write_whole
 
@@ -21,7 +20,6 @@ __all__ = [
     "differences",
     "file_digest",
     "sync_to_disk",
-    "temporary_file",
     "write_json",
     "write_text",
     "write_whole",
@@ -44,12 +42,6 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file, atomically."""
     with write_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def temporary_file(path: Path) -> Iterator[BinaryIO]:
-    with write_whole(path) as temporary, temporary.open("wb") as file:
-        yield file
 
 
 def file_digest(*paths: Path) -> str:
