@@ -157,11 +157,6 @@ def interpolate(data: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
     return t * data + (1 - t) * noise
 
 
-def velocity_from_denoised(denoised: Tensor, x: Tensor, t: Tensor | float) -> Tensor:
-    """The velocity at (x, t) of a model that predicts data: (data − x) / (1 − t), t below 1."""
-    return (denoised - x) / (1 - t)
-
-
 def shift_sigma(sigma: Number, shift: float) -> Number:
     """a·σ / (1 + (a−1)·σ) for a = ``shift``: noisier for a above 1 (arXiv 2403.03206, eq. 23)."""
     return shift * sigma / (1 + (shift - 1) * sigma)

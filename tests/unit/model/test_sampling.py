@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from comfyui_fitv2 import Extrapolation, FiT, FiTConfig, Guidance, patchify, sample, unpatchify
-from comfyui_fitv2.flow import interpolate, velocity_from_denoised
 from comfyui_fitv2.guidance import guided_velocity
 from comfyui_fitv2.sampling import image_noise, resolution_shift
 from comfyui_fitv2.solvers import SOLVERS, sampling_sigmas, schedule
@@ -99,13 +98,6 @@ def test_image_to_image_starts_on_the_path(golden_model: FiT) -> None:
     assert starts[0][1].item() == pytest.approx(0.75)
     torch.testing.assert_close(starts[0][0], 0.75 * latents + 0.25 * noise)
     assert len(starts) == 3
-
-
-def test_data_and_velocity_are_two_views_of_one_prediction() -> None:
-    data, noise, t = torch.randn(5), torch.randn(5), 0.7
-    torch.testing.assert_close(
-        velocity_from_denoised(data, interpolate(data, noise, t), t), data - noise
-    )
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -205,8 +206,8 @@ def test_without_a_model_a_checkpoint_is_needed() -> None:
     assert parse_config([*PLACE, "--init", "some.safetensors"]).model is None
 
 
-def config_of_tiny(**changes: object) -> TrainingConfig:
-    return dataclasses.replace(parse_config(["--config", "tiny", *PLACE]), **changes)  # type: ignore[arg-type]
+def config_of_tiny(**changes: Any) -> TrainingConfig:
+    return dataclasses.replace(parse_config(["--config", "tiny", *PLACE]), **changes)
 
 
 def test_a_run_may_be_resumed_for_longer_and_watched_in_another_way() -> None:
