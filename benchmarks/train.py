@@ -22,12 +22,12 @@ from typing import Literal
 import torch
 from support.latent_sets import make_latent_set
 
-from training.train.batches import MicroBatch
 from training.train.config import TrainingConfig
 from training.train.config_parser import parse_config
 from training.train.flops import TrainingCost, matmul_rate
 from training.train.run import TrainingRun
 from training.train.step import training_step
+from training.train.training_set import MicroBatch
 
 from .timing import DEVICE, interleaved, ratio
 

@@ -145,7 +145,8 @@ class Block(nn.Module):
         """
         modulation = self.adaLN_modulation(conditioning) + shared_modulation
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation.chunk(6, dim=-1)
-        x = batch.gate(x, self.attn(batch.modulate(normalize(x), shift_1, scale_1), batch), gate_1)
+        attended = self.attn(batch.modulate(normalize(x), shift_1, scale_1), batch)
+        x = batch.gate(x, attended, gate_1)
         return batch.gate(x, self.mlp(batch.modulate(normalize(x), shift_2, scale_2)), gate_2)
 
 

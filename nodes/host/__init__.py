@@ -2,24 +2,7 @@
 
 Nodes import from here, and ``comfy_api``; ``surface.py`` lists what this package relies on.
 
-Time and sign. ComfyUI measures noise: sigma is 1 at noise and 0 at data, and flow models return
-noise − data. FiT measures data: t is 0 at noise and 1 at data, and it returns the velocity data −
-noise. This is one model evaluation of one of our solvers; ComfyUI's own samplers use the part from
-``model(x, sigma)`` to ``guided x0``:
-
-    sampling.py   schedule                          sigmas that fall from 1 to 0
-    sampling.py   t = 1 − sigma                     our solvers step upwards in t
-    sampling.py   model(x, sigma)                   with sigma = 1 − t, as ComfyUI asks
-      ComfyUI       class and null class              in one batch or one after the other
-      model.py      timestep = sigma                  without the factor that some nodes put on it
-      network.py    t = 1 − timestep                  in fp32, before any cast
-      network.py    velocity = FiT(x, t, class ids)   data − noise
-      network.py    −velocity                         noise − data, as ComfyUI expects
-      ComfyUI       x0 = x − sigma · (−velocity)      the predicted data, for each of the two
-      guidance.py   guided x0                         ComfyUI's guidance, then our hooks
-    sampling.py   velocity = (guided x0 − x) / sigma  what the solver integrates
-
-A FiT of version 1 predicts noise at DDPM timesteps, as ComfyUI's EPS models do: it needs neither.
+``sigma.py`` draws how ComfyUI's sigma becomes FiT's time, and back.
 
 Class ids travel as integers. Latents keep the scale of the VAE on every wire: ComfyUI itself
 applies ``LatentFormat``. Latents of several sizes go through ComfyUI as a NestedTensor, which it

@@ -12,9 +12,9 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...comfyui_fitv2.flow import flow_of
 from ...comfyui_fitv2.guidance import GUIDED_CHANNELS, Guidance
 from .network import LATENT_SHAPES
+from .sigma import sampler_time
 
 Predict = Callable[[dict[str, Any]], list[Tensor]]
 """The host's hook for the predictions of both conditionings."""
@@ -79,7 +79,7 @@ def _first_channels_of(guided: Tensor, conditional: Tensor) -> Tensor:
 
 def _scheduled_guidance(guidance: Guidance, args: dict[str, Any]) -> Tensor:
     """The power-cosine scale instead of the constant one; the host expects x − data."""
-    scale = Guidance(args["cond_scale"], guidance.power).scale_at(_flow_time(args))
+    scale = Guidance(args["cond_scale"], guidance.power).scale_at(_time(args))
     return args["input"] - torch.lerp(args["uncond_denoised"], args["cond_denoised"], scale)
 
 
@@ -99,16 +99,11 @@ def _interval_guidance(
             args["model"], conds, args["input"], args["sigma"], args["model_options"]
         )
 
-    if len(args["conds"]) != 2 or guidance.acts_at(_flow_time(args)):
+    if len(args["conds"]) != 2 or guidance.acts_at(_time(args)):
         return predict(args["conds"])
     conditional = predict([args["conds"][0], None])[0]
     return [conditional, conditional]
 
 
-def _flow_time(args: dict[str, Any]) -> float:
-    """The time in [0, 1], 1 = data, of the sampler's sigma."""
-    sigma, model = args["sigma"].max(), args["model"]
-    flow = flow_of(model.metadata.config)
-    if flow.predicts_noise:
-        return flow.rope_time(model.model_sampling.timestep(sigma).double()).item()
-    return 1 - sigma.item()
+def _time(args: dict[str, Any]) -> float:
+    return sampler_time(args["model"], args["sigma"])

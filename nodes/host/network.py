@@ -19,6 +19,7 @@ from ...comfyui_fitv2.layers import Operations
 from ...comfyui_fitv2.model import FiT, RunBlock, patchify, unpatchify
 from ...comfyui_fitv2.rope import Pair, untraced
 from .conditioning import CLASS_IDS
+from .sigma import model_time
 
 TransformerOptions = dict[str, Any]
 """The host's dict of what nodes ask of a model's blocks; a clone of a MODEL has its own."""
@@ -76,7 +77,7 @@ class HostFiT(FiT):
         self, x: Tensor, timestep: Tensor, y: Tensor, transformer_options: TransformerOptions
     ) -> Tensor:
         tokens, grid = self._tokens(x)
-        t = self._time(timestep)
+        t = model_time(self.flow, timestep)
         batch = self._batch(grid, t, transformer_options)
         out = self.transform(tokens, t, y, batch, _block_runner(transformer_options))
         return self._image(out, grid, x)
@@ -86,17 +87,13 @@ class HostFiT(FiT):
     ) -> list[Tensor]:
         tokens, grids = zip(*(self._tokens(images) for images in x), strict=True)
         rows = len(y)  # packs in the batch, such as one for the class and one for the null class
-        t = self._time(timestep).repeat_interleave(len(x))
+        t = model_time(self.flow, timestep).repeat_interleave(len(x))
         batch = self._packed_batch(grids * rows, t, transformer_options)
         pack = torch.cat([images[row] for row in range(rows) for images in tokens])[None]
         out = self.transform(pack, t, y.flatten(), batch, _block_runner(transformer_options))
         lengths = [height * width for height, width in grids]
         parts = out[0].view(rows, sum(lengths), -1).split(lengths, dim=1)
         return [self._image(*image) for image in zip(parts, grids, x, strict=True)]
-
-    def _time(self, timestep: Tensor) -> Tensor:
-        """The model's own time; in fp32, before any cast could round it."""
-        return timestep if self.flow.predicts_noise else 1 - timestep.float()
 
     def _tokens(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Tokens and their grid; odd sizes are padded as the host does it, with the other edge."""

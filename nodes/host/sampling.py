@@ -24,6 +24,7 @@ from ...comfyui_fitv2.solvers import SOLVERS, Noise, Velocity, schedule, solver_
 from .conditioning import Conditioning
 from .model import with_extrapolation
 from .previews import StepCallback, step_callback
+from .sigma import sigma_of_time, time_of_sigma
 
 Latents = TypeVar("Latents", Tensor, NestedTensor)
 """Images of one size, (batch, C, H, W), or of several, (1, C, H_i, W_i) each."""
@@ -165,7 +166,7 @@ def sampler(
                 f"{sigmas.max().item():.4g}. For a model that predicts noise, such as FiT version "
                 "1, use KSampler."
             )
-        times = 1 - sigmas.cpu()
+        times = time_of_sigma(sigmas.cpu())
         start, end, steps = times[0].item(), times[-1].item(), len(times) - 1
         noise = {}
         if facts.stochastic:
@@ -180,7 +181,7 @@ def sampler(
                 progress.update(step + 1 - progress.n)
                 if callback is None:
                     return
-                sigma = sigmas.new_tensor(1 - t.item())
+                sigma = sigmas.new_tensor(sigma_of_time(t.item()))
                 state = {"x": x, "i": step, "sigma": sigma, "sigma_hat": sigma}
                 callback({**state, "denoised": x + (1 - t) * slope})
 
@@ -193,7 +194,7 @@ def _velocity_of(model: Callable[..., Tensor], extra_args: dict[str, Any]) -> Ve
     """The host's model of x and sigma, which predicts data, as a velocity of x and t."""
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
-        sigma = 1 - t.item()
+        sigma = sigma_of_time(t.item())
         if abs(sigma) < _SMALLEST_SIGMA:
             sigma = _SMALLEST_SIGMA
         denoised = model(x, sigma * x.new_ones(len(x)), **extra_args)

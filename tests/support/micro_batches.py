@@ -11,11 +11,11 @@ from torch import Tensor
 
 from comfyui_fitv2 import FiTConfig
 from training.data import open_latent_set
-from training.train.batches import MicroBatch, TrainingSet
 from training.train.config import BatchConfig, FlowConfig
 from training.train.model import TrainedFiT
 from training.train.packing import Pack, Position, StepTotals
 from training.train.step import training_loss
+from training.train.training_set import MicroBatch, TrainingSet
 
 from .latent_sets import make_latent_set
 from .run_folders import SMALL

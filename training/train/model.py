@@ -19,7 +19,7 @@ from comfyui_fitv2.config import FiTConfig
 from comfyui_fitv2.model import FiT
 from comfyui_fitv2.rope import Rotation, rotate
 
-from .batches import MicroBatch
+from .training_set import MicroBatch
 
 _MAX_SCORE_TOKENS = 1024
 """Tokens of an image up to which attention scores are stored."""

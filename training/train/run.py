@@ -17,7 +17,6 @@ from comfyui_fitv2.metadata import METADATA_KEY, Metadata
 from ..data import open_latent_set
 from ..processes import StopSignals
 from .accelerator import NO_TRACKER, make_accelerator
-from .batches import TrainingSet, micro_batches
 from .checkpoints.reader import prune, read_metadata, read_summary, remove_unfinished
 from .checkpoints.resume import check_same_data, checkpoint_to_resume, data_digest
 from .checkpoints.run_folder import SAMPLES, step_name, store_config
@@ -35,6 +34,7 @@ from .optimizer import learning_rate, make_optimizers, set_learning_rate
 from .packing import check_lengths
 from .sample_sheet import SampleSheet, save_sheet
 from .step import training_step
+from .training_set import TrainingSet, micro_batches
 
 
 class TrainingRun:

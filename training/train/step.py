@@ -18,8 +18,8 @@ from torch.optim import Optimizer
 
 from comfyui_fitv2.flow import token_errors
 
-from .batches import MicroBatch
 from .guard import StepGuard
+from .training_set import MicroBatch
 
 
 @dataclass(frozen=True, slots=True)

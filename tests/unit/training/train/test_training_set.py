@@ -12,9 +12,9 @@ from support.run_folders import SMALL
 
 from comfyui_fitv2 import patchify
 from training.data import open_latent_set
-from training.train.batches import micro_batches
 from training.train.config import FlowConfig
 from training.train.packing import Position
+from training.train.training_set import micro_batches
 
 CPU = torch.device("cpu")
 
