@@ -12,6 +12,7 @@ same number however the batch is cut: into processes, micro-batches, packed or p
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -28,6 +29,16 @@ DDPM_TIMESTEPS = 1000
 FIRST_BETA, LAST_BETA = 1e-4, 0.02
 
 
+@dataclass(frozen=True, slots=True)
+class TimeDistribution:
+    """The arguments of ``sample_timesteps`` that say how training times are distributed."""
+
+    name: str = "logit-normal"
+    mean: float = 0.0
+    std: float = 1.0
+    shift: float = 1.0
+
+
 class Flow(ABC):
     """A noise process, in terms of a model's own time and output.
 
@@ -39,14 +50,7 @@ class Flow(ABC):
     """Whether the model's output is the noise instead of the velocity."""
 
     @abstractmethod
-    def draw_time(
-        self,
-        generator: torch.Generator | None,
-        distribution: str,
-        mean: float,
-        std: float,
-        shift: float,
-    ) -> Tensor:
+    def draw_time(self, generator: torch.Generator | None, times: TimeDistribution) -> Tensor:
         """A random model time for training, an fp32 scalar; see ``sample_timesteps``."""
 
     @abstractmethod
@@ -71,16 +75,9 @@ class RectifiedFlow(Flow):
 
     predicts_noise = False
 
-    def draw_time(
-        self,
-        generator: torch.Generator | None,
-        distribution: str,
-        mean: float,
-        std: float,
-        shift: float,
-    ) -> Tensor:
+    def draw_time(self, generator: torch.Generator | None, times: TimeDistribution) -> Tensor:
         return sample_timesteps(
-            1, distribution, mean=mean, std=std, shift=shift, generator=generator
+            1, times.name, mean=times.mean, std=times.std, shift=times.shift, generator=generator
         )[0]
 
     def point(self, data: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,14 +98,7 @@ class LinearDDPM(Flow):
 
     predicts_noise = True
 
-    def draw_time(
-        self,
-        generator: torch.Generator | None,
-        distribution: str,
-        mean: float,
-        std: float,
-        shift: float,
-    ) -> Tensor:
+    def draw_time(self, generator: torch.Generator | None, times: TimeDistribution) -> Tensor:
         """A uniform timestep: a DDPM is trained on all of them alike, whatever the distribution."""
         return torch.randint(DDPM_TIMESTEPS, (), generator=generator).float()
 

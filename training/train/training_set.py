@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from comfyui_fitv2.config import FiTConfig
-from comfyui_fitv2.flow import flow_of, token_weights
+from comfyui_fitv2.flow import TimeDistribution, flow_of, token_weights
 from comfyui_fitv2.model import patchify
 
 from ..data.latent_set import LatentSet
@@ -109,7 +109,8 @@ class TrainingSet:
         mean, std = self.latents.moments(index, cropped, flipped)
         posterior, noise = torch.randn(2, *mean.shape, generator=generator)
         flow, config = flow_of(self.model_config), self.flow
-        t = flow.draw_time(generator, config.timesteps, config.mean, config.std, config.shift)
+        times = TimeDistribution(config.timesteps, config.mean, config.std, config.shift)
+        t = flow.draw_time(generator, times)
         x, target = flow.point(mean + std * posterior, noise, t)
         tokens, target = patchify(torch.stack([x, target]), self.model_config.patch_size)
         class_id = int(self.class_map[self.latents.class_ids[index]])

@@ -12,6 +12,7 @@ from comfyui_fitv2.flow import (
     FLOWS,
     LinearDDPM,
     RectifiedFlow,
+    TimeDistribution,
     ddpm_flow_times,
     ddpm_signal,
     interpolate,
@@ -110,7 +111,7 @@ def test_a_perfect_model_of_either_kind_means_the_velocity_of_the_flow(
 def test_each_flow_has_times_of_its_own() -> None:
     def times_of(name: str) -> Tensor:
         generator = torch.Generator().manual_seed(0)
-        times = [FLOWS[name].draw_time(generator, "uniform", 0.0, 1.0, 1.0) for _ in range(2000)]
+        times = [FLOWS[name].draw_time(generator, TimeDistribution("uniform")) for _ in range(2000)]
         return torch.stack(times)
 
     flow, ddpm = times_of("velocity"), times_of("epsilon")
