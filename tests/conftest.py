@@ -14,12 +14,31 @@ from comfyui_fitv2 import FiT, FiTConfig
 GOLDEN = Path(__file__).parent / "golden"
 MODELS = Path(__file__).parent.parent / "models"
 
+_ROWS = {"D": 11, "N": 5, "C": 7, "P": 10}
+CASES = [f"{letter}{number + 1}" for letter, count in _ROWS.items() for number in range(count)]
+"""Inputs made after public reports: images and tables (D), typed text (N), checkpoints (C), and
+devices and other software (P). Each has a test, marked ``cases("D1")``."""
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a ComfyUI, so that no test has to remember it."""
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what needs a ComfyUI; make ``-m cases -k D1`` find a case by its number.
+
+    ``tests -m cases`` stops if a case has no test.
+    """
+    tested: set[str] = set()
     for item in items:
         if "server" in getattr(item, "fixturenames", ()):
             item.add_marker("host")
+        numbers = {number for mark in item.iter_markers("cases") for number in mark.args}
+        item.extra_keyword_matches |= numbers
+        tested |= numbers
+    if unknown := sorted(tested - {*CASES}):
+        raise pytest.UsageError(f"no such case: {', '.join(unknown)}")
+    missing = [case for case in CASES if case not in tested]
+    chosen = {Path(argument).resolve() for argument in config.args}
+    everything = chosen == {Path(__file__).parent} and not config.option.keyword
+    if config.option.markexpr == "cases" and everything and missing:
+        raise pytest.UsageError(f"cases without a test: {', '.join(missing)}")
 
 
 @pytest.fixture(scope="session")
