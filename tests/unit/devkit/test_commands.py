@@ -31,5 +31,6 @@ def test_fast_leaves_out_every_marked_tier() -> None:
     settings = ConfigParser()
     settings.read(ROOT / "tests" / "pytest.ini", encoding="utf-8")
     markers = settings["pytest"]["markers"].strip().splitlines()
-    tiers = [marker.partition(":")[0] for marker in markers]
+    names = [marker.partition(":")[0] for marker in markers]
+    tiers = [name for name in names if "(" not in name]  # with arguments it names a case
     assert f"not ({' or '.join(tiers)})" == FAST
