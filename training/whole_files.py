@@ -1,6 +1,6 @@
 """Atomic writes, file digests, and output folders that belong to one command's settings.
 
-``write_whole`` and ``sync_to_disk`` are the library's.
+``write_whole``, ``rename`` and ``sync_to_disk`` are the library's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from comfyui_fitv2.whole_file import TEMPORARY_SUFFIX, sync_to_disk, write_whole
+from comfyui_fitv2.whole_file import TEMPORARY_SUFFIX, rename, sync_to_disk, write_whole
 
 __all__ = [
     "TEMPORARY_SUFFIX",
@@ -19,6 +19,7 @@ __all__ = [
     "check_output_folder",
     "differences",
     "file_digest",
+    "rename",
     "sync_to_disk",
     "write_json",
     "write_text",

@@ -90,3 +90,62 @@ def test_a_folder_can_be_synced_too(tmp_path: Path) -> None:
     sync_to_disk(tmp_path)
     with pytest.raises(FileNotFoundError):
         sync_to_disk(tmp_path / "none")
+
+
+def deny_renames(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Let the first renames fail as on Windows, where a virus scanner holds a new file open."""
+    left, replace = [times], Path.replace
+
+    def denied(path: Path, target: Path) -> Path:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise PermissionError(errno.EACCES, "Access is denied", str(path))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", denied)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+
+
+@pytest.mark.cases("C7")
+def test_a_rename_that_is_denied_for_a_moment_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deny_renames(monkeypatch, 3)
+    write(tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_a_rename_that_stays_denied_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "file", b"old")
+    deny_renames(monkeypatch, 100)
+    with pytest.raises(PermissionError, match="Access is denied"):
+        write(tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+@pytest.mark.parametrize(
+    "save",
+    [write, lambda path: save_checkpoint(path, FiT(TINY).state_dict(), Metadata(TINY))],
+    ids=["write_whole", "save_checkpoint"],
+)
+def test_a_new_file_follows_the_umask(tmp_path: Path, save, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        save(tmp_path / "file.safetensors")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file.safetensors").stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_a_replaced_file_keeps_its_permissions(tmp_path: Path) -> None:
+    write(tmp_path / "file", b"old")
+    (tmp_path / "file").chmod(0o640)
+    write(tmp_path / "file")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
