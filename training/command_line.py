@@ -13,6 +13,8 @@ import tyro
 
 from comfyui_fitv2.solvers import SolverError
 
+from .processes import announce_failure
+
 Options = TypeVar("Options")
 _FRAME = re.compile(r"\x1b\[[\d;]*m|[╭╮╰╯│─]|-{5,}")
 """Colours and lines around tyro's messages."""
@@ -68,13 +70,19 @@ def run_command(command: Callable[[], int | None], stopped: str = "") -> int:
 
     A ``ValueError``, ``OSError`` or ``SolverError`` is printed as one ``error:`` line; the status
     after an ``OptionError`` is 2. After Ctrl-C one line is printed that ends with ``stopped``,
-    which says what to do next.
+    which says what to do next. Of several processes the first one that fails prints, and the
+    others end with 1.
     """
     try:
         return command() or 0
     except (ValueError, OSError, SolverError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        if announce_failure():
+            print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, OptionError) else 1
+    except Exception:
+        if announce_failure():
+            raise
+        return 1
     except KeyboardInterrupt:
         print(f"stopped. {stopped}".rstrip(), file=sys.stderr)
         return 130

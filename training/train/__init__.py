@@ -1,31 +1,56 @@
 """Train a FiT on a latent set.
 
-    accelerate launch -m training.train --config tiny --data latents --output runs/mine --steps 2000
+    python -m training.train --config tiny --data latents --output runs/mine --steps 2000
+    torchrun --nproc_per_node 8 -m training.train ...        on the GPUs of this machine
 
-One process or many, as accelerate was configured: DDP or FSDP2 (``training/configs/accelerate``).
-The folder of the run gets config.yaml, checkpoints, sample sheets and logs. Ctrl-C and SIGTERM
-finish the step, save, and exit with 130 and 0 (a launcher of several processes exits with its own
-status). ``--resume latest`` resumes; on the CPU bit for bit.
+Many processes train with DDP, or with FSDP2 under ``accelerate launch``
+(``training/configs/accelerate``). The folder of the run gets config.yaml, checkpoints, sample
+sheets and logs. Ctrl-C, SIGTERM and a closed terminal finish the step, save, and exit with 130, 0
+and 0 (a launcher exits with its own status). ``--resume latest`` resumes; on the CPU bit for bit.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from accelerate import PartialState
 
 from ..command_line import run_command
-from ..processes import EXIT_STATUS
+from ..failures import explained
+from ..folder_lock import folder_lock
+from ..processes import EXIT_STATUS, on_main
+from .accelerator import make_accelerator
+from .checkpoints.reader import finish_renames, last_good
 from .config import TrainingConfig
 from .config_parser import parse_config
 from .run import TrainingRun
+
+_MEMORY = (
+    "Lower batch.token_budget (for padded batches, batch.images), or add "
+    "--activation-checkpointing."
+)
+_WORKERS = "Lower batch.workers or batch.token_budget."
 
 
 def train(config: TrainingConfig) -> int:
     """Train to the end, or until stopped; gives the exit status.
 
-    Raises kinds of ``ValueError`` where the user must change something.
+    Raises kinds of ``ValueError`` and ``OSError`` where the user must change something.
     """
-    stopped = TrainingRun(config).train()
+    folder = Path(config.output)
+    accelerator = make_accelerator(config)
+    with ExitStack() as stack:
+        stack.enter_context(explained(_MEMORY, _WORKERS, lambda: last_good(folder)))
+
+        def open_folder() -> None:
+            stack.enter_context(folder_lock(folder, "trains here"))
+            finish_renames(folder)
+
+        on_main(PartialState(), open_folder)
+        stopped = TrainingRun(config, accelerator).train()
     return EXIT_STATUS[stopped] if stopped else 0
 
 

@@ -17,6 +17,7 @@ from accelerate.utils import (
 )
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
+from ..processes import check_joined, check_launch, started_processes, watch_others
 from .checkpoints.run_folder import LOGS
 from .config import ConfigError, TrainingConfig
 
@@ -29,12 +30,14 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     """The accelerator of this process.
 
     ``config.precision`` is applied by ``model.TrainedFiT``, whatever precision accelerate was told.
-    Raises ``ConfigError`` on a kind of distribution or a tracker that cannot be used.
+    Raises ``ConfigError`` on a kind of distribution or a tracker that cannot be used, and
+    ``ValueError`` where several processes were started that cannot train together.
     """
     if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
         raise ConfigError(
             "DeepSpeed is not supported. Shard with FSDP2: training/configs/accelerate/fsdp2.yaml."
         )
+    check_launch(parse_flag_from_env("ACCELERATE_USE_CPU"))
     tracker = None if config.logging.tracker == NO_TRACKER else config.logging.tracker
     accelerator = Accelerator(
         mixed_precision="no",
@@ -48,6 +51,8 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
             InitProcessGroupKwargs(timeout=_TIMEOUT),
         ],
     )
+    check_joined(accelerator.num_processes, _launch_advice())
+    watch_others(accelerator.num_processes)
     if tracker and not accelerator.log_with:
         raise ConfigError(
             f"logging.tracker: {tracker} is not installed. Install it, or set it to tensorboard or "
@@ -55,6 +60,16 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
         )
     check_optimizer(accelerator.distributed_type, config)
     return accelerator
+
+
+def _launch_advice() -> str:
+    one = "Start one with: python -m training.train ..."
+    if torch.accelerator.is_available():
+        return f"{one}; or several with torchrun or accelerate launch."
+    return (
+        f"This machine has no GPU. {one}; or train on the CPU with all: ACCELERATE_USE_CPU=true "
+        f"torchrun --nproc_per_node {started_processes()} -m training.train ..."
+    )
 
 
 def check_optimizer(distributed: DistributedType, config: TrainingConfig) -> None:

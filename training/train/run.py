@@ -15,9 +15,15 @@ from tqdm.auto import tqdm
 from comfyui_fitv2.metadata import METADATA_KEY, Metadata
 
 from ..data import open_latent_set
-from ..processes import StopSignals
+from ..processes import StopSignals, announce_failure
 from .accelerator import NO_TRACKER, make_accelerator
-from .checkpoints.reader import prune, read_metadata, read_summary, remove_unfinished
+from .checkpoints.reader import (
+    finish_renames,
+    prune,
+    read_metadata,
+    read_summary,
+    remove_unfinished,
+)
 from .checkpoints.resume import check_same_data, checkpoint_to_resume, data_digest
 from .checkpoints.run_folder import SAMPLES, step_name, store_config
 from .checkpoints.state import TrainingState
@@ -119,7 +125,11 @@ class TrainingRun:
                             "Resume with --resume latest."
                         )
                         return stopped
+        except BaseException:
+            announce_failure()  # before the clean-up, which disconnects the other processes
+            raise
         finally:
+            self.batches.close()
             monitor.close()
             self.accelerator.end_training()
         return None
@@ -135,6 +145,7 @@ class TrainingRun:
                 writer.write(name, tensors, self._metadata())
             writer.finish(summary)
         if self.accelerator.is_main_process:
+            finish_renames(self.folder)
             prune(self.folder, self.config.checkpoints.keep, self.config.checkpoints.milestones)
 
     def render_sheet(self, sheet: SampleSheet) -> None:

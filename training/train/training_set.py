@@ -8,7 +8,7 @@ that resumes needs no state of theirs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import islice
@@ -24,7 +24,7 @@ from comfyui_fitv2.flow import TimeDistribution, flow_of, token_weights
 from comfyui_fitv2.model import patchify
 
 from ..data.latent_set import LatentSet
-from ..processes import leave_signals_to_the_run
+from ..processes import DataWorkers
 from ..seeds import example_generator
 from .config import BatchConfig, FlowConfig
 from .packing import Pack, Position, Seen, StepTotals, steps_from
@@ -148,18 +148,22 @@ class MicroBatches(IterableDataset):
 
 def micro_batches(
     examples: TrainingSet, position: Position, process: int, processes: int, device: torch.device
-) -> Iterator[MicroBatch]:
+) -> Generator[MicroBatch, None, None]:
     """The process's micro-batches on ``device``, prepared ahead by ``batch.workers`` workers.
 
-    They come in the same order for any number of workers.
+    They come in the same order for any number of workers. Close the generator to end the workers.
     """
-    workers = examples.batch.workers
+    workers, control = examples.batch.workers, DataWorkers()
     loader = DataLoader(
         MicroBatches(examples, position, process, processes),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=_AHEAD if workers else None,
         pin_memory=device.type == "cuda",
-        worker_init_fn=leave_signals_to_the_run,
+        worker_init_fn=control,
     )
-    return (batch.to(device) for batch in loader)
+    try:
+        for batch in loader:
+            yield batch.to(device)
+    finally:
+        control.end()

@@ -27,7 +27,7 @@ from .run_folder import (
 )
 from .summary import CheckpointSummary
 
-_TEMPORARY = re.compile(rf"\.step-\d{{8,}}\.\d+{re.escape(TEMPORARY_SUFFIX)}")
+_TEMPORARY = re.compile(rf"\.(step-\d{{8,}})\.\d+{re.escape(TEMPORARY_SUFFIX)}")
 
 
 def temporary_path(checkpoint: Path) -> Path:
@@ -56,6 +56,13 @@ def latest(run: Path) -> Path:
         f"{run}: {reason}. A run writes a checkpoint every checkpoints.every steps, at its end, "
         "and when it is stopped."
     )
+
+
+def last_good(run: Path) -> str:
+    """Where the last good state of a run is, as a sentence for messages of errors."""
+    if found := checkpoints(run):
+        return f"The last good checkpoint is {found[-1]}; resume with --resume latest."
+    return "No checkpoint has been written yet."
 
 
 def read_summary(checkpoint: Path) -> CheckpointSummary:
@@ -93,15 +100,35 @@ def prune(run: Path, keep: int, milestones: Collection[int]) -> None:
             with suppress(OSError):
                 doomed = temporary_path(checkpoint)
                 checkpoint.rename(doomed)  # so that a half-removed one is never resumed
+                (doomed / SUMMARY).unlink()
                 shutil.rmtree(doomed)
+
+
+def finish_renames(run: Path) -> None:
+    """Give their names to complete checkpoints that were written and could not be renamed."""
+    for path, final in _temporary_folders(run):
+        if _lacks_only_its_name(path, final):
+            with suppress(OSError):
+                path.rename(final)
 
 
 def remove_unfinished(run: Path) -> None:
     """Remove what a killed run was writing or removing: folders with our temporary names only."""
-    folder = run / CHECKPOINTS
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if _TEMPORARY.fullmatch(path.name):
+    for path, final in _temporary_folders(run):
+        if not _lacks_only_its_name(path, final):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _temporary_folders(run: Path) -> list[tuple[Path, Path]]:
+    """Checkpoints under temporary names, and the names they would get."""
+    folder = run / CHECKPOINTS
+    found = folder.iterdir() if folder.is_dir() else ()
+    matches = [(path, _TEMPORARY.fullmatch(path.name)) for path in found]
+    return [(path, path.with_name(match[1])) for path, match in matches if match]
+
+
+def _lacks_only_its_name(path: Path, final: Path) -> bool:
+    return (path / SUMMARY).is_file() and not final.exists()
 
 
 def _unreadable(checkpoint: Path, name: str, error: Exception) -> RunError:
