@@ -24,7 +24,7 @@ import psutil
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 0} | {
     getattr(signal, name): 0 for name in ("SIGHUP", "SIGBREAK") if hasattr(signal, name)
@@ -111,6 +111,7 @@ def on_main(state: PartialState, action: Callable[[], None]) -> None:
         try:
             action()
         except (ValueError, OSError) as failure:
+            announce_failure()
             error = failure
     failed = state.num_processes > 1 and broadcast_object_list([error is not None])[0]
     if failed and error is None:
@@ -185,8 +186,10 @@ def announce_failure() -> bool:
 def _is_first_to_fail() -> bool:
     if _Others.store is None:
         # Processes that have not met yet fail alike: one on each machine speaks for all.
-        alone = started_processes() == 1
-        return alone or os.environ.get("LOCAL_RANK", "0") == "0"
+        if started_processes() == 1 or os.environ.get("LOCAL_RANK", "0") == "0":
+            return True
+        time.sleep(_CLEANUP_SECONDS)  # the launcher would end that one with this one
+        return False
     try:
         return _Others.store.add(_FAILURES, 1) == 1
     except RuntimeError:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -87,6 +88,15 @@ def kill(process: subprocess.Popen[str]) -> None:
     else:
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
+
+
+def survivors(run: Path) -> list[psutil.Process]:
+    """The processes of a run that are there still."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if str(run) in (process.info["cmdline"] or ())
+    ]
 
 
 def torchrun(processes: int) -> list[str]:

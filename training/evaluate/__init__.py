@@ -27,8 +27,9 @@ from comfyui_fitv2.extrapolation import Extrapolation
 from comfyui_fitv2.labels import split_list
 
 from ..command_line import parse_options, run_command
+from ..failures import explained
 from ..processes import join_processes
-from ..sample import GenerationOptions, write_images
+from ..sample import LESS_MEMORY, RESUMES, GenerationOptions, write_images
 from ..sample.generate import Request
 from ..sample.sampler import Sampler
 from .extractors import feature_extractor
@@ -79,15 +80,16 @@ def evaluate(options: EvaluateOptions) -> Evaluation | None:
         raise ValueError(f"--reference {options.reference} is not a folder of images.")
     extractor = feature_extractor(options.inception)
     state = join_processes(options.device)
-    sampler = options.open_sampler(state)
-    requests: dict[str, list[Request]] = {}
-    for method in options.methods(sampler.loaded.config):
-        folder = options.output / _IMAGES / _folder_name(method.label)
-        requests[method.label] = write_images(sampler, options, method, folder, state)
-    if not state.is_main_process:
-        return None
-    evaluation = _measure(options, sampler, extractor.to(sampler.device), requests)
-    write_report(evaluation, options.output)
+    with explained(LESS_MEMORY, last_state=lambda: RESUMES):
+        sampler = options.open_sampler(state)
+        requests: dict[str, list[Request]] = {}
+        for method in options.methods(sampler.loaded.config):
+            folder = options.output / _IMAGES / _folder_name(method.label)
+            requests[method.label] = write_images(sampler, options, method, folder, state)
+        if not state.is_main_process:
+            return None
+        evaluation = _measure(options, sampler, extractor.to(sampler.device), requests)
+        write_report(evaluation, options.output)
     return evaluation
 
 

@@ -17,11 +17,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
+from accelerate import PartialState
 
 from comfyui_fitv2.config import PRECISIONS
 from comfyui_fitv2.metadata import LatentFormat
@@ -31,6 +33,7 @@ from ..data.arrow_set import count_examples, finish, shard_failures, shard_path
 from ..data.latent_set import INFO_FILE, LatentSetInfo
 from ..data.sources import ImageSource, open_images
 from ..data.vae import TINY, VAE, open_vae, vae_digest
+from ..folder_lock import folder_lock
 from ..processes import join_processes, on_main
 from ..whole_files import TEMPORARY_SUFFIX, write_json
 from .encode import encode_shards
@@ -106,6 +109,13 @@ def prepare(options: PrepareOptions) -> None:
     Raises ``ValueError`` or ``OSError`` for what the user can put right.
     """
     state = join_processes(options.device)
+    with ExitStack() as stack:
+        lock = folder_lock(options.output, "prepares images here")
+        on_main(state, lambda: stack.enter_context(lock))
+        _prepare(options, state)
+
+
+def _prepare(options: PrepareOptions, state: PartialState) -> None:
     source = open_images(options.images, options.metadata)
     on_main(state, lambda: _make_plan(options, source))
     output, plan = options.output, open_plan(options.output)

@@ -30,12 +30,15 @@ from comfyui_fitv2.solvers import DEFAULT_SOLVER, SOLVERS
 
 from ..command_line import parse_options, run_command
 from ..data.vae import TINY
+from ..failures import explained
 from ..processes import join_processes, on_main
 from ..whole_files import TEMPORARY_SUFFIX, check_output_folder
 from .generate import Request, SamplingSettings, batches, requests_for
 from .sampler import Sampler, write_npz
 
 SETTINGS_FILE = "sampling.json"
+LESS_MEMORY = "Lower --batch-tokens, or use --precision bf16 in another --output."
+RESUMES = "The images that were written stay; the same command resumes."
 _DECIDING = (
     "count",
     "solver",
@@ -132,7 +135,9 @@ def sample(options: SampleOptions) -> list[Request]:
     state = join_processes(options.device)
     text = options.extrapolation
     extrapolation = None if text is None else Extrapolation.parse(text)
-    return write_images(options.open_sampler(state), options, extrapolation, options.output, state)
+    with explained(LESS_MEMORY, last_state=lambda: RESUMES):
+        sampler = options.open_sampler(state)
+        return write_images(sampler, options, extrapolation, options.output, state)
 
 
 def write_images(

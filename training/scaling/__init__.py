@@ -25,6 +25,7 @@ and trains and measures nothing twice.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -45,7 +46,10 @@ from comfyui_fitv2.model import FiT
 from ..command_line import parse_options, run_command
 from ..data import open_latent_set
 from ..data.latent_set import INFO_FILE, LatentSet
+from ..failures import explained
+from ..folder_lock import folder_lock
 from ..prepare import PrepareOptions, prepare
+from ..processes import PARENT_VARIABLE, require_one_process
 from ..train.checkpoints.reader import checkpoints, read_summary
 from ..train.checkpoints.resume import data_digest
 from ..train.checkpoints.run_folder import ema_file, step_of
@@ -94,6 +98,16 @@ def scaling(options: ScalingOptions) -> list[Curve]:
     Raises ``ValueError`` or ``OSError`` on a user's error, ``KeyboardInterrupt`` when a run was
     stopped.
     """
+    require_one_process(
+        "scaling", 'Start one, with --launcher "accelerate launch" to train on all.'
+    )
+    memory = "Close what else uses it, or name smaller models in --config."
+    resumes = "The same command resumes."
+    with explained(memory, last_state=lambda: resumes), folder_lock(options.output, "works here"):
+        return _study(options)
+
+
+def _study(options: ScalingOptions) -> list[Curve]:
     output = options.output
     config = read_scaling_config("quick" if options.quick else options.config)
     data = options.data or output / "data" / "training"
@@ -136,7 +150,10 @@ def _train(run: TrainingConfig, launcher: str) -> None:
     config.write_text(yaml.safe_dump(run.to_dict(), sort_keys=False), encoding="utf-8")
     print(f"training {folder.name}", file=sys.stderr)
     python = shlex.split(launcher) or [sys.executable]
-    process = subprocess.Popen([*python, "-m", "training.train", "--config", str(config)])
+    process = subprocess.Popen(
+        [*python, "-m", "training.train", "--config", str(config)],
+        env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
+    )
     before = signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
     try:
         status = process.wait()

@@ -26,6 +26,7 @@ from .accelerator import make_accelerator
 from .checkpoints.reader import finish_renames, last_good
 from .config import TrainingConfig
 from .config_parser import parse_config
+from .guard import TrainingError
 from .run import TrainingRun
 
 _MEMORY = (
@@ -50,7 +51,10 @@ def train(config: TrainingConfig) -> int:
             finish_renames(folder)
 
         on_main(PartialState(), open_folder)
-        stopped = TrainingRun(config, accelerator).train()
+        try:
+            stopped = TrainingRun(config, accelerator).train()
+        except TrainingError as error:
+            raise TrainingError(f"{error} {last_good(folder)}") from None
     return EXIT_STATUS[stopped] if stopped else 0
 
 

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -312,7 +312,27 @@ class TrainingConfig:
         return _plain({**vars(self), "model": self.model and self.model.to_dict()})
 
 
+HYPERPARAMETERS = (
+    "precision",
+    "activation_checkpointing",
+    "batch.token_budget",
+    "batch.images",
+    "batch.open_packs",
+    "optimizer.learning_rate",
+    "optimizer.betas",
+    "optimizer.eps",
+    "optimizer.weight_decay",
+    "optimizer.warmup_steps",
+    "optimizer.schedule",
+    "optimizer.multipliers",
+    "optimizer.gradient_clip",
+    "guard",
+)
+"""Fields that decide the next steps and may change on resume. The optimizer's moments stay what
+they are, averages of past gradients; the learning rate is a function of the step; and other packs
+begin with the next round (``packing.next_round``)."""
 RESUMABLE = (
+    *HYPERPARAMETERS,
     "steps",
     "resume",
     "output",
@@ -322,7 +342,6 @@ RESUMABLE = (
     "checkpoints",
     "samples",
     "logging",
-    "guard",
 )
 """Fields that may change on resume. Data identity and packs per step are checked separately."""
 
@@ -330,14 +349,24 @@ RESUMABLE = (
 def differences(before: TrainingConfig, now: TrainingConfig) -> list[str]:
     """What prevents ``now`` from resuming a run of ``before``, one "key: before → now" each."""
     old, new = flat(before.to_dict()), flat(now.to_dict())
-    keys = [
-        key
-        for key in {**old, **new}
-        if not any(key == free or key.startswith(f"{free}.") for free in RESUMABLE)
-    ]
+    keys = [key for key in {**old, **new} if not _is_among(key, RESUMABLE)]
     return [
         f"{key}: {old.get(key)} → {new.get(key)}" for key in keys if old.get(key) != new.get(key)
     ]
+
+
+def changed_hyperparameters(before: Mapping[str, Any], now: TrainingConfig) -> list[str]:
+    """The ``HYPERPARAMETERS`` that differ from those in ``before``, as in ``differences``.
+
+    ``before`` is a ``TrainingConfig.to_dict``, maybe of an earlier version.
+    """
+    old, new = flat(dict(before)), flat(now.to_dict())
+    keys = [key for key in old if key in new and _is_among(key, HYPERPARAMETERS)]
+    return [f"{key}: {old[key]} → {new[key]}" for key in keys if old[key] != new[key]]
+
+
+def _is_among(key: str, fields: Sequence[str]) -> bool:
+    return any(key == field or key.startswith(f"{field}.") for field in fields)
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

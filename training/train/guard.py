@@ -42,6 +42,11 @@ class StepGuard:
                 f"finite, or more than {self.config.gradient_factor:g} times the usual norm (the "
                 f"last: {norm:g}; usual: {usual:g}). Lower optimizer.learning_rate or raise "
                 "optimizer.warmup_steps, check the latent set for values out of range, or try "
-                "--precision fp32. Earlier checkpoints are untouched."
+                "--precision fp32; with --resume latest these may change."
             )
         return good
+
+    def forget_skipped(self) -> None:
+        """Count no step of the past as skipped, after what was wrong with them has changed."""
+        taken = [norm for norm in self.norms if norm is not None]
+        self.norms = deque(taken, maxlen=self.config.window)

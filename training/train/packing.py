@@ -132,6 +132,22 @@ def epochs_per_round(lengths: np.ndarray, batch: BatchConfig) -> int:
     return ceil(_ROUND / filled)
 
 
+def next_round(
+    position: Position, lengths: np.ndarray, before: BatchConfig, now: BatchConfig
+) -> Position:
+    """Where packs of ``now`` begin after ``position`` among packs of ``before``.
+
+    ``position`` stays where the packs are the same. Otherwise it is the start of the first round of
+    which no epoch has begun: the rest of the present round is left out.
+    """
+    deciding = ("packing", "token_budget", "images", "open_packs")
+    if all(getattr(before, name) == getattr(now, name) for name in deciding):
+        return position
+    rounds = position.round + (position.pack > 0)
+    epochs = rounds * epochs_per_round(lengths, before)
+    return Position(ceil(epochs / epochs_per_round(lengths, now)))
+
+
 def best_fit(
     items: Iterable[tuple[T, int]], budget: int, open_packs: int, smallest: int = 1
 ) -> Iterator[list[tuple[T, int]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
 from signal import Signals
@@ -29,7 +30,7 @@ from .checkpoints.run_folder import SAMPLES, step_name, store_config
 from .checkpoints.state import TrainingState
 from .checkpoints.summary import CheckpointSummary
 from .checkpoints.writer import CheckpointWriter
-from .config import TrainingConfig, flat
+from .config import TrainingConfig, changed_hyperparameters, flat
 from .ema import EMA
 from .flops import TrainingCost
 from .guard import StepGuard
@@ -37,7 +38,7 @@ from .initial_model import InitialModel, initial_model, resumed_model
 from .model import TrainedFiT
 from .monitor import Monitor
 from .optimizer import learning_rate, make_optimizers, set_learning_rate
-from .packing import check_lengths
+from .packing import check_lengths, next_round
 from .sample_sheet import SampleSheet, save_sheet
 from .step import training_step
 from .training_set import TrainingSet, micro_batches
@@ -66,8 +67,11 @@ class TrainingRun:
         optimizers = make_optimizers(_trained(model), config.optimizer)
         self.model, *self.optimizers = self.accelerator.prepare(model, *optimizers)
         self.state = self._state()
+        self.changed: list[str] = []
+        """Options that differ from those of the checkpoint, where the run resumes."""
         if checkpoint and summary:
             self.state.restore(checkpoint, summary, self.accelerator.is_main_process)
+            self._apply_changes(summary)
         examples = TrainingSet(
             self.latents,
             model.config,
@@ -209,6 +213,17 @@ class TrainingRun:
         metadata = read_metadata(checkpoint)
         return resumed_model(self.config, metadata, summary.class_map, self.latents.info)
 
+    def _apply_changes(self, summary: CheckpointSummary) -> None:
+        """Fit what was restored to the options that are not those of the checkpoint."""
+        self.changed = changed_hyperparameters(summary.config, self.config)
+        if self.changed:
+            self.state.guard.forget_skipped()
+        now, before = self.config.batch, summary.config.get("batch", {})
+        known = {f.name: before[f.name] for f in fields(now) if f.name in before}
+        self.state.position = next_round(
+            self.state.position, self.latents.lengths, replace(now, **known), now
+        )
+
     def _sheet(self) -> SampleSheet | None:
         if not self.config.samples.every or self.initial.model.flow.predicts_noise:
             return None
@@ -253,7 +268,8 @@ class TrainingRun:
         if config.samples.every and self.sheet is None:
             monitor.say("no sample sheets: sample a model that predicts noise in ComfyUI")
         if self.state.step:
-            monitor.say(f"resumes at step {self.state.step}")
+            changed = f", with {'; '.join(self.changed)}" if self.changed else ""
+            monitor.say(f"resumes at step {self.state.step}{changed}")
         return monitor
 
 

@@ -29,7 +29,9 @@ from sheets.contact_sheet import SheetCell, contact_sheet
 from ..command_line import parse_options, run_command
 from ..data.decode import read_versions
 from ..data.sources import ImageSource, open_images
-from ..processes import StopSignals
+from ..failures import explained
+from ..folder_lock import folder_lock
+from ..processes import StopSignals, require_one_process
 from ..whole_files import check_output_folder, write_json, write_whole
 from .config import VAEOptions
 from .run import SETTINGS_FILE, VAERun, adopt_old_state, reconstructions
@@ -44,6 +46,15 @@ def train_vae(options: VAEOptions) -> bool:
 
     Raises ``ValueError`` or ``OSError`` on a user's error.
     """
+    require_one_process("train_vae", "Start it with: python -m training.train_vae ...")
+    output = options.output
+    memory = "Use a smaller --batch, --crop or --image-size, in another --output."
+    saved = f"What was saved last is in {output}; the same command resumes."
+    with explained(memory, last_state=lambda: saved), folder_lock(output, "trains here"):
+        return _train(options)
+
+
+def _train(options: VAEOptions) -> bool:
     source = open_images(options.images, options.metadata)
     files = source.listing().files
     if not files:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ...data.latent_set import LatentSet
 from ..config import ConfigError, TrainingConfig, differences
 from .reader import checkpoints
-from .run_folder import CONFIG, stored_config
+from .run_folder import CONFIG, MODEL, stored_config
 from .summary import CheckpointSummary
 
 
@@ -21,9 +21,10 @@ def checkpoint_to_resume(config: TrainingConfig) -> Path | None:
     before, found = stored_config(run), checkpoints(run)
     changed = [] if before is None else differences(before, config)
     if changed and (found or config.resume == "latest"):
+        start = f", which may start from this one: --init {_average(found[-1])}" if found else ""
         raise ConfigError(
-            f"{run} holds a run with another configuration: {'; '.join(changed)}. Name another "
-            f"--output, or resume with that run's own: --config {run / CONFIG}."
+            f"{run} holds a run with another configuration: {'; '.join(changed)}. Resume with that "
+            f"run's own, --config {run / CONFIG}, or name another --output{start}."
         )
     if not found:
         return None
@@ -38,6 +39,11 @@ def checkpoint_to_resume(config: TrainingConfig) -> Path | None:
             "--output."
         )
     return found[-1]
+
+
+def _average(checkpoint: Path) -> Path:
+    """A file of weights for --init."""
+    return min(checkpoint.glob("ema-*.safetensors"), default=checkpoint / MODEL)
 
 
 def data_digest(latents: LatentSet) -> dict[str, int]:

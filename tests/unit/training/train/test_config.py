@@ -14,7 +14,12 @@ from comfyui_fitv2 import FiTConfig
 from training.command_line import OptionError
 from training.train import config as config_module
 from training.train import main
-from training.train.config import ConfigError, TrainingConfig, differences
+from training.train.config import (
+    ConfigError,
+    TrainingConfig,
+    changed_hyperparameters,
+    differences,
+)
 from training.train.config_parser import config_from_dict, config_names, parse_config
 
 PLACE = ["--data", "latents", "--output", "runs/mine"]
@@ -219,8 +224,10 @@ def test_a_run_may_be_resumed_for_longer_and_watched_in_another_way() -> None:
 
 def test_a_run_may_not_be_resumed_as_another() -> None:
     before = config_of_tiny()
+    flow = dataclasses.replace(before.flow, shift=2.0)
     optimizer = dataclasses.replace(before.optimizer, betas=(0.8, 0.9))
-    assert differences(before, config_of_tiny(seed=1, optimizer=optimizer)) == [
-        "seed: 0 → 1",
-        "optimizer.betas: [0.9, 0.99] → [0.8, 0.9]",
-    ]
+    now = config_of_tiny(seed=1, flow=flow, optimizer=optimizer)
+    assert differences(before, now) == ["seed: 0 → 1", "flow.shift: 1.0 → 2.0"]
+    changed = ["optimizer.betas: [0.9, 0.99] → [0.8, 0.9]"]
+    assert changed_hyperparameters(before.to_dict(), now) == changed
+    assert not changed_hyperparameters({"from": {"an": "earlier version"}}, now)

@@ -35,8 +35,10 @@ def test_a_skipped_step_changes_nothing_and_too_many_stop_the_run(
         "--guard.limit=5",
     ]
     assert main(arguments(data, tmp_path, *strict)) == 1
-    assert "error: 5 of the last 20 steps had gradients" in capsys.readouterr().err
+    error = capsys.readouterr().err
     newest = latest(tmp_path)
+    assert "error: 5 of the last 20 steps had gradients" in error
+    assert f"The last good checkpoint is {newest}; resume with --resume latest." in error
     summary = read_summary(newest)
     assert (summary.step, summary.skipped, summary.ema_updates) == (24, 4, 20)
     states = [
@@ -44,3 +46,18 @@ def test_a_skipped_step_changes_nothing_and_too_many_stop_the_run(
         for folder in (newest.with_name("step-00000020"), newest)
     ]
     assert farthest(*states) == 0.0
+
+
+def test_the_guards_advice_can_be_followed(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The steps that were skipped before count no more, or the next one would stop the run."""
+    options = ["--guard.window=20", "--guard.limit=3", "--steps=25", "--checkpoints.every=1"]
+    assert main(arguments(data, tmp_path, *options, "--guard.gradient_factor=1e-4")) == 1
+    error = capsys.readouterr().err
+    assert "Lower optimizer.learning_rate or raise optimizer.warmup_steps" in error
+    assert "with --resume latest these may change" in error
+    advice = ["--optimizer.learning_rate=1e-4", "--optimizer.warmup_steps=50", "--precision=fp32"]
+    assert main(arguments(data, tmp_path, *options, *advice, "--resume=latest")) == 0
+    assert "optimizer.learning_rate: 0.001 → 0.0001" in capsys.readouterr().out
+    assert read_summary(latest(tmp_path)).step == 25

@@ -126,11 +126,55 @@ def test_a_run_is_not_touched_without_resume(data: Path, whole_run: Path) -> Non
 
 def test_another_configuration_is_refused_with_the_differences(data: Path, whole_run: Path) -> None:
     before = (whole_run / "config.yaml").read_bytes()
-    other = ["--resume=latest", "--seed=1", "--optimizer.learning_rate=0.002"]
-    message = r"another configuration: seed: 0 → 1; optimizer.learning_rate: 0.001 → 0.002"
+    other = ["--resume=latest", "--seed=1", "--flow.shift=2", "--optimizer.learning_rate=0.002"]
+    message = (
+        r"another configuration: seed: 0 → 1; flow.shift: 1.0 → 2.0. Resume with that run's own, "
+        r".*config.yaml, .*--init .*step-00000030/ema-0.9.safetensors"
+    )
     with pytest.raises(ConfigError, match=message):
         train(small_config(data, whole_run, *other))
     assert (whole_run / "config.yaml").read_bytes() == before
+
+
+def test_hyperparameters_may_change_and_are_said_in_one_line(
+    data: Path, whole_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole_run, run)
+    changed = [
+        "--optimizer.learning_rate=0.0005",
+        "--optimizer.warmup_steps=100",
+        "--optimizer.gradient_clip=0.5",
+        "--precision=bf16",
+        "--activation_checkpointing",
+    ]
+    assert main(arguments(data, run, "--steps=33", "--resume=latest", *changed)) == 0
+    assert (
+        "resumes at step 30, with precision: fp32 → bf16; activation_checkpointing: False → True; "
+        "optimizer.learning_rate: 0.001 → 0.0005; optimizer.warmup_steps: 3 → 100; "
+        "optimizer.gradient_clip: 1.0 → 0.5\n"
+    ) in capsys.readouterr().out
+    again = [*changed, "--steps=34", "--resume=latest"]
+    assert main(arguments(data, run, *again)) == 0
+    assert "resumes at step 33\n" in capsys.readouterr().out
+
+
+def test_smaller_packs_begin_with_the_next_round(
+    data: Path, whole_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where memory ran out. A second start before the first save begins there, too."""
+    run = tmp_path / "run"
+    shutil.copytree(whole_run, run)
+    smaller = small_config(data, run, "--steps=31", "--resume=latest", "--batch.token_budget=32")
+    for _ in range(2):
+        before = read_summary(latest(run)).position
+        resumed = TrainingRun(smaller)
+        assert resumed.changed == ["batch.token_budget: 64 → 32"]
+        assert (before.round, before.pack) == (0, 30)
+        assert (resumed.state.position.round, resumed.state.position.pack) == (2, 0)
+    assert train(smaller) == 0
+    position = read_summary(latest(run)).position
+    assert (position.round, position.pack) == (2, 1)
 
 
 def test_a_damaged_configuration_is_refused(data: Path, whole_run: Path, tmp_path: Path) -> None:

@@ -1,18 +1,20 @@
 """Writing and removing checkpoints: complete or absent, and never lost to a failure."""
 
 import errno
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from support.run_folders import make_run
-from support.training_runs import arguments, small_config
+from support.training_runs import arguments, identical, small_config, weights
 
+from comfyui_fitv2 import whole_file
 from training.train import main, train
-from training.train.checkpoints import writer
 from training.train.checkpoints.reader import (
     checkpoints,
+    finish_renames,
     latest,
     prune,
     read_summary,
@@ -87,6 +89,53 @@ def test_a_checkpoint_is_not_overwritten(tmp_path: Path, summary: CheckpointSumm
     assert list(first.parent.iterdir()) == [first]
 
 
+@pytest.mark.cases("C7")
+def test_a_checkpoint_that_cannot_be_renamed_is_kept_and_named_later(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Windows denies it while another program, such as a virus scanner, reads the files."""
+    replace, rename = Path.replace, Path.rename
+
+    def deny(do: Callable[[Path, Path], Path], denied: str) -> Callable[[Path, Path], Path]:
+        def rename_unless_denied(path: Path, target: Path) -> Path:
+            if Path(target).name == denied:
+                raise PermissionError(errno.EACCES, "Access is denied", str(path))
+            return do(path, target)
+
+        return rename_unless_denied
+
+    every_step = ["--checkpoints.every=1", "--steps=3", "--resume=latest"]
+    with monkeypatch.context() as patched:
+        patched.setattr("time.sleep", lambda seconds: None)
+        for name, do in (("replace", replace), ("rename", rename)):
+            patched.setattr(Path, name, deny(do, "step-00000003"))
+        assert main(arguments(data, tmp_path / "run", *every_step)) == 0
+    printed = capsys.readouterr().out
+    assert "step 3 is complete, but the system does not let it be renamed" in printed
+    assert "Training goes on." in printed
+    assert [step_of(path) for path in checkpoints(tmp_path / "run")] == [1, 2]
+    remove_unfinished(tmp_path / "run")
+    assert main(arguments(data, tmp_path / "run", *every_step)) == 0
+    assert step_of(latest(tmp_path / "run")) == 3
+    train(small_config(data, tmp_path / "other", *every_step))
+    files = [weights(tmp_path / folder, "state") for folder in ("run", "other")]
+    assert identical(*files)
+
+
+def test_a_complete_checkpoint_gets_its_name_unless_that_is_taken(
+    tmp_path: Path, summary: CheckpointSummary
+) -> None:
+    first = write_checkpoint(tmp_path, 1, summary)
+    nameless = first.rename(temporary_path(first))
+    finish_renames(tmp_path)
+    assert checkpoints(tmp_path) == [first]
+    shutil.copytree(first, nameless)
+    finish_renames(tmp_path)
+    assert nameless.exists()
+    remove_unfinished(tmp_path)
+    assert list(first.parent.iterdir()) == [first]
+
+
 def test_an_interrupted_checkpoint_leaves_nothing(tmp_path: Path) -> None:
     def write_and_stop() -> None:
         with CheckpointWriter(tmp_path, 1) as checkpoint:
@@ -112,22 +161,15 @@ def test_a_full_disk_is_reported_and_the_last_good_checkpoint_stays(
     train(small_config(data, tmp_path, "--steps=2"))
 
     def full(path: Path) -> None:
-        if path.name == fails_at:
+        if fails_at in path.name:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    def save_until_full(
-        tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]
-    ) -> None:
-        full(path)
-        save_file(tensors, path, metadata)
-
     with monkeypatch.context() as patched:
-        patched.setattr(writer, "save_file", save_until_full)
-        patched.setattr(writer, "sync_to_disk", full)
+        patched.setattr(whole_file, "sync_to_disk", full)
         assert main(arguments(data, tmp_path, *resume)) == 1
     assert (
-        f"error: the disk of {tmp_path} is full. The last good checkpoint is {latest(tmp_path)}; "
-        "make room and resume with --resume latest."
+        f"error: the disk of {tmp_path} is full. Make room there. The last good checkpoint is "
+        f"{latest(tmp_path)}; resume with --resume latest."
     ) in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]
     assert main(arguments(data, tmp_path, *resume)) == 0
