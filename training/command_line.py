@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any, TextIO, TypeVar
 
 import tyro
 
@@ -73,6 +74,11 @@ def run_command(command: Callable[[], int | None], stopped: str = "") -> int:
     which says what to do next. Of several processes the first one that fails prints, and the
     others end with 1.
     """
+    with _lasting_output():
+        return _run(command, stopped)
+
+
+def _run(command: Callable[[], int | None], stopped: str) -> int:
     try:
         return command() or 0
     except (ValueError, OSError, SolverError) as error:
@@ -86,3 +92,38 @@ def run_command(command: Callable[[], int | None], stopped: str = "") -> int:
     except KeyboardInterrupt:
         print(f"stopped. {stopped}".rstrip(), file=sys.stderr)
         return 130
+
+
+class _LastingStream:
+    """A text stream that outlives its reader, such as the ``tee`` that Ctrl-C ends too.
+
+    Otherwise a run could neither finish its step nor save: it would fail while it prints.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._attempt(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._attempt(self._stream.flush)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _attempt(self, action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except BrokenPipeError:  # what is still buffered must go somewhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+        except OSError:  # a closed terminal, or a full disk
+            pass
+
+
+@contextmanager
+def _lasting_output() -> Iterator[None]:
+    streams: Any = _LastingStream(sys.stdout), _LastingStream(sys.stderr)
+    with redirect_stdout(streams[0]), redirect_stderr(streams[1]):
+        yield

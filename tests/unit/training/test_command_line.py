@@ -1,5 +1,8 @@
 """Options come from a dataclass; a user's error is one line; Ctrl-C has an exit status."""
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,3 +115,35 @@ def test_ctrl_c_is_no_crash(capsys: pytest.CaptureFixture) -> None:
 
     assert run_command(interrupted, "Run it again to resume.") == 130
     assert capsys.readouterr().err == "stopped. Run it again to resume.\n"
+
+
+WITHOUT_A_READER = """
+import sys
+from training.command_line import run_command
+
+def command():
+    sys.stdin.readline()
+    for stream in (sys.stdout, sys.stderr):
+        print("nobody reads this", file=stream, flush=True)
+    return 3
+
+raise SystemExit(run_command(command))
+"""
+
+
+@pytest.mark.processes
+def test_a_command_goes_on_when_nobody_reads_its_output_any_more() -> None:
+    """Ctrl-C ends ``| tee`` before the run has saved."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WITHOUT_A_READER],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    process.communicate("\n", timeout=60)
+    assert process.returncode == 3
