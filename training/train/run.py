@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from comfyui_fitv2.metadata import METADATA_KEY, Metadata
 
 from ..data import open_latent_set
+from ..failures import explained
 from ..processes import StopSignals, announce_failure
 from .accelerator import NO_TRACKER, make_accelerator
 from .checkpoints.reader import (
@@ -156,17 +157,28 @@ class TrainingRun:
         """Render with the first moving average; sharded weights need every process for it."""
         accelerator, decay, step = self.accelerator, self.config.ema_decays[0], self.state.step
         if accelerator.is_main_process or accelerator.distributed_type == DistributedType.FSDP:
-            scale = self.config.samples.guidance_scale
-            title = f"step {step:,} · average of decay {decay} · guidance {scale}"
-            with self.state.ema.in_place(decay):
-                image = sheet.render(self.state.model, title)
-            if accelerator.is_main_process:
-                path = self.folder / SAMPLES / f"{step_name(step)}.png"
-                try:
-                    save_sheet(image, path, accelerator.trackers, step)
-                except OSError as error:  # no reason to lose the run
-                    tqdm.write(f"cannot write the sample sheet of step {step} ({error})")
+            try:
+                self._write_sheet(sheet, decay, step)
+            except OSError as error:
+                if accelerator.distributed_type == DistributedType.FSDP:
+                    raise  # the other processes still render
+                tqdm.write(f"no sample sheet of step {step}: {error}")  # no reason to lose the run
         accelerator.wait_for_everyone()
+
+    def _write_sheet(self, sheet: SampleSheet, decay: float, step: int) -> None:
+        """Render the sheet; the main process writes it. Raises ``OSError`` where that fails."""
+        title = (
+            f"step {step:,} · average of decay {decay} · "
+            f"guidance {self.config.samples.guidance_scale}"
+        )
+        with (
+            explained("Lower samples.classes, or name smaller samples.sizes."),
+            self.state.ema.in_place(decay),
+        ):
+            image = sheet.render(self.state.model, title)
+        if self.accelerator.is_main_process:
+            path = self.folder / SAMPLES / f"{step_name(step)}.png"
+            save_sheet(image, path, self.accelerator.trackers, step)
 
     def _summary(self) -> CheckpointSummary:
         """The summary of the present step. Every process must ask, as the loss is summed."""

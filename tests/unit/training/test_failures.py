@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -87,7 +88,7 @@ def test_a_lost_process_is_said_in_a_run_of_several(monkeypatch: pytest.MonkeyPa
 
 
 class Broken(torch.utils.data.IterableDataset):
-    def __iter__(self) -> None:
+    def __iter__(self) -> Iterator[int]:
         raise FileNotFoundError("latents/shard-000007.arrow is gone")
 
 

@@ -137,3 +137,16 @@ def test_a_mistake_is_one_line_before_anything_is_generated(
     assert printed.startswith("error: ")
     assert printed.count("\n") == 1
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.cases("P6")
+def test_memory_that_runs_out_is_one_line(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*values: Any, **options: Any) -> None:
+        raise RuntimeError("MPS backend out of memory (MPS allocated: 9.06 GiB).\nMore lines.")
+
+    monkeypatch.setattr(sampler, "generate", full)
+    assert main(arguments) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: the memory of the device ran out. Lower --batch-tokens")

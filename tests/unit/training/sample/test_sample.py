@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 
 from comfyui_fitv2 import FiT, FiTConfig, Metadata, load_checkpoint, save_checkpoint
-from training.sample import main
+from training.sample import main, sampler
 
 ROOT = Path(__file__).parents[4]
 FILES = [
@@ -232,3 +233,29 @@ def test_a_vae_of_another_scale_is_refused(
     save_checkpoint(tmp_path / "other.safetensors", loaded.model.state_dict(), other)
     assert main([*arguments, "--checkpoint", str(tmp_path / "other.safetensors")]) == 1
     assert "trained on 0.5" in capsys.readouterr().err
+
+
+@pytest.mark.cases("P6")
+def test_memory_that_runs_out_is_one_line_and_what_was_written_stays(
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    generate, calls = sampler.generate, iter(range(9))
+
+    def generate_until_full(*values: Any, **options: Any) -> list[torch.Tensor]:
+        if next(calls):
+            raise torch.OutOfMemoryError("CUDA out of memory.\nMore lines.")
+        return generate(*values, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sampler, "generate", generate_until_full)
+        assert main([*arguments, "--batch-tokens", "4"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: the memory of the device ran out. Lower --batch-tokens, or use --precision bf16 in "
+        "another --output. The images that were written stay; the same command resumes."
+    )
+    assert list(pixels(tmp_path / "images")) == FILES[:1]
+    assert main([*arguments, "--batch-tokens", "8"]) == 0
+    assert list(pixels(tmp_path / "images")) == FILES

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from support.scaling_study import STUDY
 
@@ -35,6 +36,7 @@ def test_data_to_train_on_need_data_to_measure_on(
 
 @pytest.mark.slow
 @pytest.mark.processes
+@pytest.mark.cases("P6")
 def test_a_study_is_trained_once_measured_once_and_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,6 +56,20 @@ def test_a_study_is_trained_once_measured_once_and_reported(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("worked twice")
 
+    def full(*_: object, **__: object) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nMore lines.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("training.scaling.held_out_loss", full)
+        for file in output.rglob("held_out.json"):
+            file.rename(file.with_name("kept"))
+        assert main(arguments) == 1
+        for file in output.rglob("kept"):
+            file.rename(file.with_name("held_out.json"))
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: the memory of the device ran out. Close what else uses it, or name smaller models "
+        "in --config. The same command resumes."
+    )
     monkeypatch.setattr(subprocess, "Popen", refuse)
     monkeypatch.setattr("training.scaling.held_out_loss", refuse)
     assert main(arguments) == 0

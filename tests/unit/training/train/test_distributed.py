@@ -164,3 +164,21 @@ def test_deepspeed_is_refused_in_one_line(
     assert error.startswith("error: DeepSpeed is not supported. Shard with FSDP2")
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_processes_that_do_not_know_of_each_other_are_refused_in_one_line(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As torchrun and the shipped ddp.yaml start them without a GPU: each would be a run."""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    assert main(arguments(data, tmp_path / "run")) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: 2 processes were started that do not know of each other")
+    assert "ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 -m training.train" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()

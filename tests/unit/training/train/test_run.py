@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 from safetensors import safe_open
@@ -14,6 +15,7 @@ from comfyui_fitv2 import load_checkpoint
 from training.train import main, train
 from training.train.checkpoints.reader import checkpoints, latest, read_summary
 from training.train.config import ConfigError
+from training.train.sample_sheet import SampleSheet
 
 NAMES = ["class0", "class1", "class2"]
 
@@ -105,3 +107,38 @@ def test_another_patch_size_is_refused_before_anything_is_written(
     assert error.startswith("error: model: FiTConfig.patch_size")
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.cases("P6")
+def test_a_sample_sheet_for_which_there_is_no_memory_does_not_end_the_run(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(sheet: SampleSheet, *values: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nMore lines.")
+
+    monkeypatch.setattr(SampleSheet, "render", full)
+    assert main(arguments(data, tmp_path, "--samples.every=3")) == 0
+    assert (
+        "no sample sheet of step 3: the memory of the device ran out. Lower samples.classes"
+    ) in capsys.readouterr().out
+
+
+@pytest.mark.cases("P6")
+def test_memory_that_runs_out_before_the_first_checkpoint_is_one_line(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*values: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
+
+    monkeypatch.setattr("training.train.run.training_step", full)
+    assert main(arguments(data, tmp_path)) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: the computer's memory ran out. Lower batch.token_budget (for padded batches, "
+        "batch.images), or add --activation-checkpointing. No checkpoint has been written yet."
+    )

@@ -12,8 +12,9 @@ from PIL import Image
 
 from comfyui_fitv2.autoencoder import load_autoencoder, save_autoencoder
 from comfyui_fitv2.pixels import psnr
+from training.folder_lock import folder_lock
 from training.train_vae import PSNR_FILE, SHEET_FILE, VAE_FILE, main
-from training.train_vae.run import reconstructions
+from training.train_vae.run import VAERun, reconstructions
 
 SMALL = ["--steps=4", "--crop=32", "--batch=4", "--save-every=2", "--device=cpu"]
 
@@ -115,3 +116,36 @@ def test_a_mistake_is_one_line(
     assert train(images, tmp_path / "run", "--device=gpu") == 1
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines[-1].startswith("error: --device gpu cannot be used here: ")
+
+
+@pytest.mark.cases("P6")
+def test_memory_that_runs_out_is_one_line(
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(run: VAERun) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nMore lines.")
+
+    monkeypatch.setattr(VAERun, "take_step", full)
+    assert train(images, tmp_path / "run") == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: the memory of the device ran out. Use a smaller --batch, --crop or --image-size, "
+        f"in another --output. What was saved last is in {tmp_path / 'run'}; the same command "
+        "resumes."
+    )
+
+
+def test_a_folder_is_trained_by_one_process_that_was_started_alone(
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with folder_lock(tmp_path / "run", "trains here"):
+        assert train(images, tmp_path / "run") == 1
+    assert "trains here since" in capsys.readouterr().err
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert train(images, tmp_path / "run") == 1
+    assert "2 processes were started; train_vae runs in one." in capsys.readouterr().err
