@@ -109,7 +109,8 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """From colours of a profile to sRGB; None where it is damaged, of another mode, or sRGB."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if _MODE_BY_SPACE.get(source.profile.xcolor_space.strip()) != mode:
+        space = str(getattr(source.profile, "xcolor_space", "")).strip()
+        if _MODE_BY_SPACE.get(space) != mode:
             return None
         transform = _to_srgb_from(source, mode)
         if mode != "CMYK":

@@ -35,8 +35,12 @@ _OTHER_KINDS = {
         ".3fr .arw .cr2 .cr3 .crw .dng .erf .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw "
         ".rw2 .rwl .sr2 .srf .srw .x3f"
     ),
-    "a document or drawing; convert it to PNG or JPEG": ".ai .cdr .eps .emf .odg .pdf .ps .svg .svgz .wmf",
-    "a project of an image editor; export it as PNG or JPEG": ".afphoto .clip .kra .ora .psb .procreate .xcf",
+    "a document or drawing; convert it to PNG or JPEG": (
+        ".ai .cdr .emf .eps .odg .pdf .ps .svg .svgz .wmf"
+    ),
+    "a project of an image editor; export it as PNG or JPEG": (
+        ".afphoto .clip .kra .ora .procreate .psb .xcf"
+    ),
     "a video; export the frames that you want as PNG or JPEG": (
         ".3gp .avi .flv .insv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv"
     ),
@@ -83,9 +87,10 @@ def readable_formats() -> list[str]:
 
 
 def _is_readable(name: str) -> bool:
-    if name == "AVIF" and not features.check("avif") and "pillow_avif" not in Image.MODULES:
-        return False  # registered all the same, to say that this Pillow was built without it
-    return name in Image.OPEN
+    if name not in Image.OPEN:
+        return False
+    # A Pillow that was built without AVIF registers it all the same, to say so.
+    return name != "AVIF" or bool(features.check("avif"))
 
 
 _FORMAT_BY_SUFFIX = {s: name for name, text in _SUFFIXES_BY_FORMAT.items() for s in text.split()}

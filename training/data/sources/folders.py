@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .class_names import class_name, look_alikes, natural_order
 from .levels import level_problem, split_problem
-from .listing import Listing, printable, some
+from .listing import Listing, counted, printable, some
 from .walk import ImageWalk
 
 
@@ -55,7 +55,8 @@ class ImageFolder:
             )
         if count := walk.unusable[""]:
             reason = walk.unusable_reasons[""]
-            return f"{self.root}: none of its {count:,} images can be used: {reason}."
+            files = counted(count, "file")
+            return f"{self.root}: no image that can be used ({files}): {reason}."
         return (
             f"{self.root}: no images. Put them into a sub-folder for each class, or name a "
             "--metadata file."
@@ -110,7 +111,8 @@ def _lost(walk: ImageWalk, used: Set[str]) -> Iterator[str]:
     for folder in lost:
         reasons.setdefault(walk.unusable_reasons[folder], []).append(folder)
     for reason, folders in reasons.items():
-        count = sum(walk.unusable[folder] for folder in folders)
+        files = counted(sum(walk.unusable[folder] for folder in folders), "file")
         names = some([printable(folder) for folder in folders])
-        which = "the class" if len(folders) == 1 else f"the {len(folders)} classes"
-        yield f"None of the {count:,} images of {which} {names} can be used: {reason}."
+        which = "The class" if len(folders) == 1 else f"The {len(folders)} classes"
+        has = "has" if len(folders) == 1 else "have"
+        yield f"{which} {names} {has} no image that can be used ({files}): {reason}."

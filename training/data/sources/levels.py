@@ -10,22 +10,25 @@ from dataclasses import dataclass, field
 from .listing import some
 
 # fmt: off
+_TRAINING_WORDS = (
+    "train", "training", "trainval", "entrainement", "apprentissage", "entrenamiento", "treino",
+    "treinamento", "addestramento", "trening", "treningowy", "trainen", "egitim", "тренировка",
+    "обучение", "обучающая", "训练", "訓練", "学習", "トレーニング", "훈련", "학습",
+)
 _SPLIT_WORDS = (
-    "train", "training", "val", "valid", "validation", "validate", "test", "testing", "dev",
-    "devel", "development", "eval", "evaluation", "holdout", "heldout", "trainval", "unlabeled",
-    "unlabelled",
-    "validierung", "trainieren", "prufung",  # German, without its marks
-    "entrainement", "apprentissage",  # French
-    "entrenamiento", "validacion", "prueba", "pruebas", "evaluacion",  # Spanish
-    "treino", "treinamento", "validacao", "teste", "testes",  # Portuguese
-    "addestramento", "convalida", "validazione",  # Italian
-    "trening", "treningowy", "walidacja", "testowy",  # Polish
-    "trainen", "validatie",  # Dutch
-    "egitim", "dogrulama",  # Turkish
-    "тренировка", "обучение", "обучающая", "валидация", "проверка", "тест", "тестовая",
-    "训练", "验证", "校验", "测试", "訓練", "驗證", "測試",
-    "学習", "検証", "評価", "テスト", "トレーニング",
-    "훈련", "학습", "검증", "테스트",
+    *_TRAINING_WORDS,
+    "val", "valid", "validation", "validate", "test", "testing", "dev", "devel", "development",
+    "eval", "evaluation", "holdout", "heldout", "unlabeled", "unlabelled",
+    "validierung", "prufung",  # German, without its marks
+    "validacion", "prueba", "pruebas", "evaluacion",  # Spanish
+    "validacao", "teste", "testes",  # Portuguese
+    "convalida", "validazione",  # Italian
+    "walidacja", "testowy",  # Polish
+    "validatie", "dogrulama",  # Dutch, Turkish
+    "валидация", "проверка", "тест", "тестовая",
+    "验证", "校验", "测试", "驗證", "測試",
+    "検証", "評価", "テスト",
+    "검증", "테스트",
 )
 _GROUPS = frozenset([
     "album", "batch", "cam", "camera", "cd", "chunk", "crops", "cropped", "data", "dataset", "day",
@@ -36,12 +39,12 @@ _GROUPS = frozenset([
     "png", "pngs", "raw", "resized", "roll", "scene", "selected", "seq", "sequence", "session",
     "set", "shard", "small", "sub", "subset", "take", "various", "vid", "video", "vol", "volume",
 ])
-# fmt: on
 """Names of folders that group images of one class."""
-_AFFIXES = re.compile(
-    "^(data|images?|imgs?)|"
-    "(datasets?|sets?|s?daten|data|splits?|images?|imgs?|集|组|組|用|データ|セット|세트|데이터)+$"
+_AFTER_SPLITS = (
+    "dataset", "datasets", "set", "sets", "daten", "sdaten", "data", "split", "splits", "img",
+    "imgs", "image", "images", "集", "组", "組", "用", "データ", "セット", "세트", "데이터",
 )
+# fmt: on
 _DATE = re.compile(r"(19|20)[0-9]{2}([-_. ]?[0-9]{2}.*)?")
 _SHORT_KEY = re.compile(r"[0-9]+|[0-9a-f]{1,3}")
 
@@ -111,7 +114,7 @@ def _advice(path: str, place: _Folder, option: str) -> str:
             return (
                 f"name the folder around those that you mean ({one}), or put all into one folder."
             )
-        name = min(names, key=lambda name: (not _plain(name).startswith("train"), name))
+        name = min(names, key=lambda name: (_plain(name) not in _TRAINING, name))
         path, place = f"{path}/{name}", place.folders[name]
     if not place.folders or (len(place.folders) == 1 and all(map(_is_group, place.folders))):
         return "put the images into a folder for each class, or name a --metadata file."
@@ -132,14 +135,14 @@ def _are_around_classes(place: _Folder) -> bool:
         return False
     if all(map(_is_group, folders)):
         return True
-    inner = {name for folder in folders.values() for name in folder.folders}
+    inner = [item for folder in folders.values() for item in folder.folders.items()]
     # One folder alone may well be a data set of digits.
     keys_group = len(folders) > 1
     return not all(
         _is_group(name)
-        or _plain(name) in _SPLITS
+        or (folder.has_images and _plain(name) in _SPLITS)
         or (keys_group and _SHORT_KEY.fullmatch(name.lower()))
-        for name in inner
+        for name, folder in inner
     )
 
 
@@ -159,4 +162,6 @@ def _letters(name: str) -> str:
     return unicodedata.normalize("NFC", letters)
 
 
+_TRAINING = frozenset(map(_letters, _TRAINING_WORDS))
 _SPLITS = frozenset(map(_letters, _SPLIT_WORDS))
+_AFFIXES = re.compile(f"^(data|images?|imgs?)|({'|'.join(map(_letters, _AFTER_SPLITS))})+$")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +11,7 @@ T = TypeVar("T")
 
 NAMED = 3
 """So many examples are named where more are meant."""
+_SHOWN = 10
 
 
 class SourceError(ValueError):
@@ -43,6 +44,15 @@ class Listing:
         self.files.append(file)
         self.class_ids.append(class_id)
         self.sizes.append(size)
+
+    def report(self, what: str) -> Iterator[str]:
+        """Lines for a user: the notes, and what is left out under the title ``what``."""
+        yield from self.notes
+        if self.left_out:
+            yield f"{len(self.left_out):,} {what}:"
+            yield from (f"  {file}: {why}" for file, why in list(self.left_out.items())[:_SHOWN])
+            if len(self.left_out) > _SHOWN:
+                yield f"  and {len(self.left_out) - _SHOWN:,} more"
 
     def stop_at_problems(self) -> None:
         """Raises ``ValueError`` with all problems in one line, if there are any."""

@@ -10,8 +10,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import pyarrow.compute as pc
-
 from ..decode import DecodeError
 from .class_names import class_name, look_alikes, natural_order
 from .listing import NAMED, Listing, SourceError, some
@@ -37,9 +35,9 @@ class SavedDataset:
         stored_names = getattr(table.features[label], "names", None)  # of a ClassLabel
         if stored_names is None:
             labels = [_label(value) for value in values]
-            names = sorted({label for label in labels if label}, key=natural_order)
+            names = sorted({label for label in labels if label is not None}, key=natural_order)
             ids = {name: i for i, name in enumerate(names)}
-            class_ids = [ids.get(label, -1) for label in labels]
+            class_ids = [-1 if label is None else ids[label] for label in labels]
         else:
             names = list(stored_names)
             class_ids = [-1 if value is None else value for value in values]
@@ -83,7 +81,7 @@ def _label(value: Any) -> str | None:
 def _have_images(table: Dataset, image: str) -> Iterator[bool]:
     """Whether each row has an image, without reading it."""
     for chunk in table.data.column(image).chunks:
-        present = [pc.is_valid(chunk.field(name)).to_numpy(False) for name in ("bytes", "path")]
+        present = [chunk.field(name).is_valid().to_numpy(False) for name in ("bytes", "path")]
         yield from chunk.is_valid().to_numpy(False) & (present[0] | present[1])
 
 

@@ -24,8 +24,8 @@ FILE_COLUMNS = (
 )
 LABEL_COLUMNS = (
     "label", "class", "class_name", "classname", "label_name", "category", "category_name",
-    "target", "species", "breed", "labels", "classes", "class_label", "class_id", "label_id", "category_id",
-    "y",
+    "target", "species", "breed", "labels", "classes", "class_label", "class_id", "label_id",
+    "category_id", "y",
 )
 # fmt: on
 """Names of columns, the preferred ones first; capitals, spaces and hyphens do not matter."""

@@ -6,6 +6,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ..formats import HEAD_BYTES, NO_IMAGE, content_reason, format_of, suffix_reason
@@ -91,14 +92,14 @@ class ImageWalk:
                 continue
             mode = status.st_mode
             if stat.S_ISDIR(mode):
-                if reason := _skipped_folder(name, folder):
-                    self.left_out.add_folder(file, reason)
+                if _is_skipped(name, folder):
+                    self._skip(file)
                 elif is_link:
                     self._folder_links.append(file)
                 else:
                     inner.append(name)
             elif name.startswith("."):
-                hidden += suffix_reason(_suffix(name)) == "" and not name.startswith("._")
+                hidden += suffix_reason(suffix_of(name)) == "" and not name.startswith("._")
             elif name.lower() in _SYSTEM_FILES:
                 continue
             elif not stat.S_ISREG(mode):
@@ -117,6 +118,15 @@ class ImageWalk:
                 self.folders.add(name)
             yield name
 
+    def _skip(self, folder: str) -> None:
+        """Report a folder that is not looked into; a hidden one if it holds an image."""
+        if not folder.rpartition("/")[2].startswith("."):
+            self.left_out.add_folder(folder, _OTHER_PROGRAMS_REASON)
+            return
+        with suppress(OSError), os.scandir(self._path(folder)) as entries:
+            if any(suffix_reason(suffix_of(entry.name)) == "" for entry in entries):
+                self.left_out.add_folder(folder, "a hidden folder")
+
     def _take_file(self, file: str, size: int) -> bool:
         reason = self._file_reason(file, size)
         if not reason:
@@ -129,7 +139,7 @@ class ImageWalk:
 
     def _file_reason(self, file: str, size: int) -> str:
         """Why a regular file cannot be used; "" where it can."""
-        reason = suffix_reason(_suffix(file))
+        reason = suffix_reason(suffix_of(file))
         if reason:
             return reason
         if printable(file) != file:
@@ -187,15 +197,15 @@ class ImageWalk:
         self.unusable_reasons.setdefault(top, reason)
 
 
-def _skipped_folder(name: str, parent: str) -> str | None:
+def _is_skipped(name: str, parent: str) -> bool:
+    """Whether a folder is another program's, or hidden."""
     lower = name.lower()
-    if lower in _OTHER_PROGRAMS or lower.endswith(_OTHER_PROGRAMS_SUFFIXES):
-        return _OTHER_PROGRAMS_REASON
-    if name.startswith("."):
-        return "a hidden folder"
-    if parent.lower().endswith(_PHOTO_LIBRARIES) and lower not in _ORIGINALS:
-        return _OTHER_PROGRAMS_REASON
-    return None
+    return (
+        name.startswith(".")
+        or lower in _OTHER_PROGRAMS
+        or lower.endswith(_OTHER_PROGRAMS_SUFFIXES)
+        or (parent.lower().endswith(_PHOTO_LIBRARIES) and lower not in _ORIGINALS)
+    )
 
 
 def _is_link(entry: os.DirEntry[str]) -> bool:
@@ -237,6 +247,7 @@ def _below(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
-def _suffix(file: str) -> str:
+def suffix_of(file: str) -> str:
+    """The suffix in lower case, as ``Path`` has it; faster where there are many files."""
     stem, dot, suffix = file.rpartition("/")[2].rpartition(".")
     return dot + suffix.lower() if stem else ""
