@@ -2,88 +2,23 @@
 
 from __future__ import annotations
 
-import io
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 
 from comfyui_fitv2.resolution import Resolution, flexible_resize
 
 from .colour import colour_profile, to_srgb
-from .formats import HEAD_BYTES, content_reason, readable_formats
+from .image_facts import ImageFacts, probe
+from .image_file import MAX_PIXELS, DecodeError, open_image, orientation, too_large
 
-_FORMATS = readable_formats()
-
-MAX_PIXELS = 2**29
-"""About 2 GB in memory. Beyond it an image is refused, before the system ends the whole process."""
+__all__ = ["DecodeError", "ImageFacts", "probe", "read_middle", "read_versions", "trained_size"]
 
 _DRAFT_MARGIN = 2
 """A JPEG may be decoded at a fraction of its size that is at least this many times as large as what
 is needed, on each side."""
-
-_ORIENTATIONS: dict[Any, Image.Transpose] = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-_QUARTER_TURNS = frozenset(turn for code, turn in _ORIENTATIONS.items() if code >= 5)
-
-_MAX_DRAFT = 8
-"""The smallest part of its size at which a JPEG is decoded is an eighth."""
-_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND", "GIF": b"\0;"}
-"""What stands at the end of a file that is whole."""
-_END_BYTES = 4096
-
-
-class DecodeError(ValueError):
-    """An image that can be opened but not used."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImageFacts:
-    """What the first bytes of a file say of the image in it."""
-
-    width: int = 0
-    height: int = 0
-    """In pixels, upright; 0 where the file is no image."""
-    mode: str = ""
-    """Pillow's name, such as RGB, L or CMYK."""
-    format: str = ""
-    """Pillow's name of the format that the content has, such as PNG, whatever the suffix says."""
-    frames: int = 1
-    """Frames or pages, of which the first is used."""
-    reason: str | None = None
-    """Why the file cannot be used, where that is sure."""
-
-
-def probe(source: Path | IO[bytes]) -> ImageFacts:
-    """What is known of an image without decoding it. Never raises for a damaged file.
-
-    Only a file that seems to be cut short is decoded, to be sure. Other damage in the middle of a
-    file is found when it is read.
-    """
-    try:
-        with _open(source) as image:
-            turn = _orientation_before_pixels(image)
-            width, height = image.size
-            if turn in _QUARTER_TURNS:
-                width, height = height, width
-            facts = width, height, image.mode, image.format or "", _frames(image)
-            return ImageFacts(*facts, _damage(image))
-    except Exception as error:  # damaged files raise anything
-        return ImageFacts(reason=_reason(error))
 
 
 def trained_size(width: int, height: int, image_size: int, enlarge: bool = False) -> Resolution:
@@ -116,7 +51,7 @@ def read_versions(
     transparent. Raises ``DecodeError`` beyond ``max_pixels`` and for what is not a regular file,
     and what Pillow raises for damaged files.
     """
-    with _open(source) as image:
+    with open_image(source) as image:
         width, height = image.size
         size = trained_size(width, height, image_size, enlarge)
         has_crop = min(width, height) > image_size and width != height
@@ -138,60 +73,12 @@ def read_middle(
 
     Also tells whether it was enlarged. Returns and raises as ``read_versions`` does.
     """
-    with _open(source) as image:
+    with open_image(source) as image:
         needed = _DRAFT_MARGIN * max(width, height)
         rgb, turn = _decode(image, (needed, needed), max_pixels)
     upright = _turned(rgb, turn)
     enlarged = upright.width < width or upright.height < height
     return np.asarray(_middle(upright, width, height)), enlarged
-
-
-@contextmanager
-def _open(source: Path | IO[bytes]) -> Iterator[Image.Image]:
-    if isinstance(source, Path) and not stat.S_ISREG(source.stat().st_mode):
-        raise DecodeError("not a regular file")  # to open a named pipe would wait for ever
-    with _pillow_limit_lifted:
-        try:
-            image = Image.open(source, formats=_FORMATS)
-        except UnidentifiedImageError:
-            raise UnidentifiedImageError(_why_unidentified(source)) from None
-        with image:
-            yield image
-
-
-def _why_unidentified(source: Path | IO[bytes]) -> str:
-    if isinstance(source, Path):
-        with source.open("rb") as file:
-            head = file.read(HEAD_BYTES)
-    else:
-        source.seek(0)
-        head = source.read(HEAD_BYTES)
-    return content_reason(head) or "not an image by its content, or damaged"
-
-
-class _PillowLimitLifted:
-    """Lifts Pillow's own limit while an image is read, by any number of threads.
-
-    That limit is lower than ``MAX_PIXELS``, and counts pixels that are never decoded.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._readers, self._limit = Lock(), 0, Image.MAX_IMAGE_PIXELS
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._readers:
-                self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            self._readers += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._readers -= 1
-            if not self._readers:
-                Image.MAX_IMAGE_PIXELS = self._limit
-
-
-_pillow_limit_lifted = _PillowLimitLifted()
 
 
 def _decode(
@@ -201,17 +88,10 @@ def _decode(
     size = image.size
     image.draft(None, needed)  # does something for a JPEG alone
     if image.width * image.height > max_pixels:
-        raise DecodeError(_too_large(size, max_pixels))
+        raise DecodeError(too_large(size, max_pixels))
     profile = colour_profile(image)
-    turn = _orientation(image)
+    turn = orientation(image)
     return _to_rgb(image, profile), turn
-
-
-def _too_large(size: tuple[int, int], max_pixels: int) -> str:
-    return (
-        f"{size[0]} × {size[1]} pixels; images of up to {max_pixels:,} pixels in total can be "
-        "read. Make it smaller."
-    )
 
 
 def _middle(image: Image.Image, width: int, height: int) -> Image.Image:
@@ -225,70 +105,6 @@ def _middle(image: Image.Image, width: int, height: int) -> Image.Image:
 
 def _turned(image: Image.Image, turn: Image.Transpose | None) -> Image.Image:
     return image if turn is None else image.transpose(turn)
-
-
-def _orientation(image: Image.Image) -> Image.Transpose | None:
-    try:
-        return _ORIENTATIONS.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # damaged EXIF raises anything, while the image itself may be intact
-        return None
-
-
-def _orientation_before_pixels(image: Image.Image) -> Image.Transpose | None:
-    """As ``_orientation``, without decoding a PNG in search of Exif that follows its pixels."""
-    if image.format == "PNG" and "exif" not in image.info:
-        return None
-    return _orientation(image)
-
-
-def _frames(image: Image.Image) -> int:
-    try:
-        return getattr(image, "n_frames", 1)
-    except Exception:  # later frames may be damaged while the first one is intact
-        return 1
-
-
-def _damage(image: Image.Image) -> str | None:
-    """Why an opened image cannot be used, if that is sure."""
-    size = image.size
-    if image.format in ("JPEG", "MPO"):  # can be decoded at an eighth
-        size = size[0] // _MAX_DRAFT, size[1] // _MAX_DRAFT
-    if size[0] * size[1] > MAX_PIXELS:
-        return _too_large(image.size, MAX_PIXELS)
-    if _seems_cut(image):
-        try:
-            image.draft(None, (1, 1))
-            image.load()
-        except Exception as error:  # damaged files raise anything
-            return _reason(error)
-    return None
-
-
-def _reason(error: Exception) -> str:
-    return f"{error}" or type(error).__name__
-
-
-def _seems_cut(image: Image.Image) -> bool:
-    """Whether pixels lie beyond the end of the file, or it does not end as its format does."""
-    file, end = getattr(image, "fp", None), _ENDS.get(image.format or "", b"")
-    if file is None:
-        return False
-    place = file.tell()
-    try:
-        length = file.seek(0, io.SEEK_END)
-        file.seek(max(length - _END_BYTES, 0))
-        return end not in file.read() or _pixels_end(image) > length
-    finally:
-        file.seek(place)
-
-
-def _pixels_end(image: Image.Image) -> int:
-    """Where the pixels of a TIFF end in its file; 0 for other formats."""
-    tags = getattr(image, "tag_v2", {})
-    for offsets, counts in ((273, 279), (324, 325)):  # of strips, of tiles
-        if offsets in tags and counts in tags:
-            return max(map(sum, zip(tags[offsets], tags[counts], strict=False)), default=0)
-    return 0
 
 
 def _to_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:

@@ -128,7 +128,7 @@ def content_reason(head: bytes) -> str | None:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if not head:
         return "empty: 0 bytes"
-    if not head.strip(b"\0"):
+    if len(head) == HEAD_BYTES and not head.strip(b"\0"):
         return "only zero bytes: an unfinished download or a damaged disk"
     if text.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the image; run: git lfs pull"
