@@ -298,7 +298,7 @@ def _junk(folder: _Folder) -> None:
 def _unsupported(folder: _Folder) -> None:
     for suffixes, remedy in (
         (("cr2", "nef", "dng", "svg", "pdf"), "convert it to PNG"),
-        (("mp4", "xcf"), "export"),
+        (("mp4", "xcf"), "export "),
         (("zip",), "unpack"),
     ):
         for suffix in suffixes:

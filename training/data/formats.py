@@ -30,23 +30,23 @@ _SUFFIXES_BY_FORMAT = {
 _PACKAGES = {"HEIF": "pillow-heif", "JXL": "pillow-jxl-plugin", "AVIF": "pillow>=11.3"}
 
 # fmt: off
-_OTHER_KINDS = {
+_OTHER_IMAGES = {
     "a raw camera file; convert it to PNG or JPEG": (
         ".3fr .arw .cr2 .cr3 .crw .dng .erf .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw "
         ".rw2 .rwl .sr2 .srf .srw .x3f"
     ),
-    "a document or drawing; convert it to PNG or JPEG": (
-        ".ai .cdr .emf .eps .odg .pdf .ps .svg .svgz .wmf"
-    ),
     "a project of an image editor; export it as PNG or JPEG": (
         ".afphoto .clip .kra .ora .procreate .psb .xcf"
     ),
-    "a video; export the frames that you want as PNG or JPEG": (
-        ".3gp .avi .flv .insv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv"
-    ),
     "an image format that is not supported; convert it to PNG or JPEG": (
         ".bpg .cur .dcm .dds .djvu .exr .fits .flif .hdr .icns .iff .jbig2 .jls .jxr .pcx .pfm "
-        ".qoi .ras .sgi .wdp .xbm .xpm"
+        ".qoi .ras .sgi .svg .svgz .wdp .xbm .xpm"
+    ),
+}
+_OTHER_FILES = {
+    "a document or drawing; convert it to PNG or JPEG": ".ai .cdr .emf .eps .odg .pdf .ps .wmf",
+    "a video; export the frames that you want as PNG or JPEG": (
+        ".3gp .avi .flv .insv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv"
     ),
     "an archive; unpack it": ".7z .gz .rar .tar .tgz .xz .zip .zst",
 }
@@ -61,6 +61,8 @@ _NO_IMAGES = frozenset([
 # fmt: on
 
 NO_IMAGE = "not an image by its suffix"
+NOT_MEANT_AS_IMAGES = frozenset([NO_IMAGE, *_OTHER_FILES])
+"""The reasons of files that nobody took for one of the images."""
 HEAD_BYTES = 512
 """So many bytes from the start of a file tell its kind."""
 
@@ -94,7 +96,9 @@ def _is_readable(name: str) -> bool:
 
 
 _FORMAT_BY_SUFFIX = {s: name for name, text in _SUFFIXES_BY_FORMAT.items() for s in text.split()}
-_KIND_BY_SUFFIX = {s: kind for kind, text in _OTHER_KINDS.items() for s in text.split()}
+_KIND_BY_SUFFIX = {
+    s: kind for kind, text in {**_OTHER_IMAGES, **_OTHER_FILES}.items() for s in text.split()
+}
 
 
 def suffix_reason(suffix: str) -> str | None:

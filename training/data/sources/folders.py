@@ -11,6 +11,13 @@ from .levels import level_problem, split_problem
 from .listing import Listing, counted, printable, some
 from .walk import ImageWalk
 
+_TABLES = tuple(
+    f"{name}{suffix}"
+    for name in ("metadata", "labels", "train", "annotations")
+    for suffix in (".jsonl", ".csv", ".tsv", ".json")
+)
+"""Where people keep the labels of a folder of images."""
+
 
 @dataclass(frozen=True, slots=True)
 class ImageFolder:
@@ -48,10 +55,12 @@ class ImageFolder:
 
     def _nothing(self, walk: ImageWalk) -> str:
         if walk.images:
+            tables = [f"{self.root}/{name}" for name in _TABLES if (self.root / name).is_file()]
+            table = f"--metadata {tables[0]}" if tables else "a --metadata file"
             return (
-                f"{self.root}: its {len(walk.images):,} images lie in no folder of a class. Put "
-                "them into a sub-folder for each class, or name a --metadata file. If they are all "
-                "of one class, name the folder around it."
+                f"{self.root}: its {counted(len(walk.images), 'image')} lie in no folder of a "
+                f"class. Put them into a sub-folder for each class, or name {table}. If they are "
+                "all of one class, name the folder around it."
             )
         if count := walk.unusable[""]:
             reason = walk.unusable_reasons[""]

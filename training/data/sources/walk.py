@@ -9,7 +9,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ..formats import HEAD_BYTES, NO_IMAGE, content_reason, format_of, suffix_reason
+from ..formats import (
+    HEAD_BYTES,
+    NO_IMAGE,
+    NOT_MEANT_AS_IMAGES,
+    content_reason,
+    format_of,
+    suffix_reason,
+)
 from .listing import LeftOut, counted, printable
 
 # fmt: off
@@ -131,7 +138,7 @@ class ImageWalk:
         reason = self._file_reason(file, size)
         if not reason:
             self.images[file] = size
-        elif reason == NO_IMAGE:
+        elif reason in NOT_MEANT_AS_IMAGES:
             self.left_out.add(file, reason)
         else:
             self._unusable(file, reason)

@@ -193,3 +193,21 @@ def test_links_among_linked_folders_end(tmp_path: Path) -> None:
         "cat/one/two/back": "a link to a folder that is read as the whole",
         "cat/one/two/one": "a link to a folder that is read as cat/one",
     }
+
+
+def test_folders_of_other_things_beside_the_classes_are_left_out(tmp_path: Path) -> None:
+    place(tmp_path / "cat" / "a.png")
+    for name in ("films/a.mp4", "downloads/cats.zip", "papers/cat.pdf"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"x" * 400)
+    listing = open_images(tmp_path, None).listing()
+    assert (listing.problems, listing.class_names) == ([], ["cat"])
+    assert listing.left_out["downloads/cats.zip"] == "an archive; unpack it"
+    assert listing.left_out["downloads"] == "a folder without images is no class"
+
+
+def test_a_table_beside_the_images_is_named(tmp_path: Path) -> None:
+    place(tmp_path / "a.png")
+    (tmp_path / "metadata.csv").write_text("file_name,label\na.png,cat\n", encoding="utf-8")
+    (problem,) = open_images(tmp_path, None).listing().problems
+    assert f"name --metadata {tmp_path}/metadata.csv" in problem
