@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..formats import HEAD_BYTES, content_reason, suffix_reason
 from .class_names import class_name, look_alikes, natural_order
-from .listing import LeftOut, Listing, SourceError, some
+from .listing import LeftOut, Listing, SourceError, counted, some
 from .table_text import file_and_label, read_table
 from .walk import kind_of_file, suffix_of
 
@@ -109,14 +109,14 @@ class _Found:
         total = len(self.images) + len(self._missing) + len(self._unusable)
         if self._missing:
             yield (
-                f"{self.metadata}: {len(self._missing):,} of its {total:,} images do not exist "
-                f"below {self.root}: {some(self._missing)}. Name the folder that the table's paths "
-                "begin in."
+                f"{self.metadata}: {len(self._missing):,} of its {counted(total, 'image')} not "
+                f"found below {self.root}: {some(self._missing)}. Name the folder that the table's "
+                "paths begin in."
             )
         if self._contradictory:
             yield (
-                f"{self.metadata}: {len(self._contradictory):,} images have more than one label: "
-                f"{some(self._contradictory)}. Without the others the first one counts."
+                f"{self.metadata}: {counted(len(self._contradictory), 'image')} with more than one "
+                f"label: {some(self._contradictory)}. The first one counts if you ignore this."
             )
         if self._unusable and not self.images:
             first, reason = next(iter(self.left_out.reasons().items()))
@@ -124,15 +124,11 @@ class _Found:
 
     def notes(self) -> Iterator[str]:
         if self._repeated:
-            yield (
-                f"{self.metadata}: {len(self._repeated):,} rows repeat an image with the same "
-                f"label and count once: {some(self._repeated)}."
-            )
+            rows = counted(len(self._repeated), "repeated row")
+            yield f"{self.metadata}: {rows}, used once: {some(self._repeated)}."
         if self._rewritten:
-            yield (
-                f"{self.metadata}: {len(self._rewritten):,} paths are read in another spelling: "
-                f"{some(self._rewritten)}."
-            )
+            paths = counted(len(self._rewritten), "path")
+            yield f"{self.metadata}: {paths} read in another spelling: {some(self._rewritten)}."
 
     def _resolve(self, written: str) -> tuple[str, os.stat_result] | None:
         """The file that a path in the table means, below the root, and its state."""

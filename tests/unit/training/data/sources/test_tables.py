@@ -216,7 +216,7 @@ def test_files_that_do_not_exist_are_a_problem(tmp_path: Path) -> None:
     content = "\n".join(["file,label", *rows, "cat/a.png,cat", "http://x.org/a.png,cat"])
     listing = listed(tmp_path, "t.csv", content, "cat/a.png")
     (problem,) = listing.problems
-    assert "313 of its 314 images do not exist below" in problem
+    assert "313 of its 314 images not found below" in problem
     assert "0.png, 1.png, 2.png, …" in problem
     assert labels(listing) == {"cat/a.png": "cat"}
     assert listing.class_names == ["cat"], "a class without an image is none"
@@ -230,8 +230,8 @@ def test_an_image_under_two_labels_is_a_problem_and_a_repeated_row_is_not(tmp_pa
     listing = listed(tmp_path, "t.csv", content, "a.png", "b.png")
     assert labels(listing) == {"a.png": "cat", "b.png": "cat"}
     (problem,) = listing.problems
-    assert "1 images have more than one label: b.png (lines 5 and 6)" in problem
-    assert "2 rows repeat an image" in listing.notes[0]
+    assert "1 image with more than one label: b.png (lines 5 and 6)" in problem
+    assert "2 repeated rows, used once: a.png" in listing.notes[0]
 
 
 @pytest.mark.cases("D7", "D8")
