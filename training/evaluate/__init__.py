@@ -16,6 +16,7 @@ twice.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,8 @@ from comfyui_fitv2.extrapolation import Extrapolation
 from comfyui_fitv2.labels import split_list
 
 from ..command_line import parse_options, run_command
-from ..processes import join_processes
+from ..data.sources import ImageSource, Listing, SourceError, open_unsorted
+from ..processes import join_processes, on_main
 from ..sample import GenerationOptions, write_images
 from ..sample.generate import Request
 from ..sample.sampler import Sampler
@@ -46,7 +48,7 @@ class EvaluateOptions(GenerationOptions):
     output: Path
     """Folder for report, images and features. The same command resumes where it stopped."""
     reference: Path
-    """Folder of images to compare with; sub-folders are read too."""
+    """Folder of images to compare with, or one that `datasets` saved; sub-folders are read too."""
     count: int = 50
     """Number of images per class and size."""
     extrapolations: tuple[str, ...] = ()
@@ -57,6 +59,8 @@ class EvaluateOptions(GenerationOptions):
     """Maximum number of reference images."""
     cache: Path | None = None
     """Folder for features of the reference, which evaluations can share; by default in --output."""
+    ignore_problems: bool = False
+    """Go on where the reference folder looks like a mistake."""
 
     def methods(self, config: FiTConfig) -> list[Extrapolation]:
         """The extrapolations, each once. Raises ``ValueError`` on none and on an unknown one."""
@@ -75,10 +79,14 @@ def evaluate(options: EvaluateOptions) -> Evaluation | None:
     """
     if options.reference_count < 1:
         raise ValueError(f"--reference-count must be 1 or more, not {options.reference_count}.")
-    if not options.reference.is_dir():
-        raise ValueError(f"--reference {options.reference} is not a folder of images.")
+    try:
+        source = open_unsorted(options.reference, "--reference")
+    except SourceError as error:
+        raise ValueError(f"--reference {error}") from None
     extractor = feature_extractor(options.inception)
     state = join_processes(options.device)
+    listings: list[Listing] = []
+    on_main(state, lambda: listings.append(_list_references(options, source)))
     sampler = options.open_sampler(state)
     requests: dict[str, list[Request]] = {}
     for method in options.methods(sampler.loaded.config):
@@ -86,9 +94,19 @@ def evaluate(options: EvaluateOptions) -> Evaluation | None:
         requests[method.label] = write_images(sampler, options, method, folder, state)
     if not state.is_main_process:
         return None
-    evaluation = _measure(options, sampler, extractor.to(sampler.device), requests)
+    images = source, listings[0]
+    evaluation = _measure(options, sampler, extractor.to(sampler.device), requests, images)
     write_report(evaluation, options.output)
     return evaluation
+
+
+def _list_references(options: EvaluateOptions, source: ImageSource) -> Listing:
+    listing = source.listing()
+    for line in listing.report(f"left out of {options.reference}"):
+        print(line, file=sys.stderr)
+    if not options.ignore_problems or not listing.files:
+        listing.stop_at_problems()
+    return listing
 
 
 def _measure(
@@ -96,15 +114,17 @@ def _measure(
     sampler: Sampler,
     extractor: FeatureExtractorBase,
     requests: dict[str, list[Request]],
+    images: tuple[ImageSource, Listing],
 ) -> Evaluation:
-    """Compare the images of every size and method, ``requests`` by label, with the reference."""
+    """Compare what was generated for every size and method, ``requests`` by label, with ``images``,
+    the source of the references and its listing."""
     output, published = options.output, options.inception is not None
     names = INCEPTION_METRICS if published else RANDOM_FEATURE_METRICS
     references: dict[str, Reference] = {}
     rows = []
     for size in options.resolutions(sampler.loaded.config):
         reference = reference_features(
-            options.reference,
+            *images,
             size,
             options.reference_count,
             extractor,
@@ -126,6 +146,7 @@ def _measure(
         published=published,
         settings=options.settings_by_name(),
         reference=options.reference.resolve().name,
+        left_out=images[1].left_out,
         references=references,
         rows=rows,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ class Evaluation:
     """Options that decide an image."""
     reference: str
     """Name of the folder of reference images."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """The reason for each file or folder there that is no reference image."""
     references: dict[str, Reference]
     """Reference images by size."""
     rows: list[Row]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.discs import make_discs
+from support.nasty_images import make_nasty_images
 
 from training.evaluate import main
 from training.evaluate.extractors import RandomFeatures
@@ -137,3 +138,36 @@ def test_a_mistake_is_one_line_before_anything_is_generated(
     assert printed.startswith("error: ")
     assert printed.count("\n") == 1
     assert not (tmp_path / "results").exists()
+
+
+def test_references_of_several_splits_stop_before_anything_is_generated(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    root = tmp_path / "q"
+    for split in ("train", "val"):
+        make_discs(root / split, count=4)
+    changed = [*arguments, "--reference", str(root)]
+    assert main(changed) == 1
+    printed = capsys.readouterr().err
+    assert f"such as --reference {root}/train" in printed
+    assert "--ignore-problems" in printed
+    assert not (tmp_path / "results").exists()
+    assert main([*changed, "--ignore-problems"]) == 0
+
+
+@pytest.mark.cases("D6", "D7", "D9", "D10")
+def test_references_are_listed_and_converted_as_images_of_training_are(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    root = tmp_path / "nasty"
+    expected = make_nasty_images(root)
+    sizes = ["--reference", str(root), "--sizes", "32x32"]
+    assert main([*arguments, *sizes]) == 0
+    results = json.loads((tmp_path / "results" / "evaluation.json").read_text(encoding="utf-8"))
+    usable = [file for file, found in expected.items() if found.size is not None]
+    reference = results["references"]["32x32"]
+    assert reference["images"] == len(usable) + 1, "and the one outside of a class"
+    broken = {file for file, e in expected.items() if e.class_name and e.size is None}
+    assert reference["unreadable"].keys() == broken
+    assert "formats/@eaDir" in results["left_out"]
+    assert f"left out of {root}" in capsys.readouterr().err
