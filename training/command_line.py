@@ -66,7 +66,7 @@ def _one_line(message: str) -> str:
 
 
 def _check_torch() -> None:
-    if torch.__version__ < (2, 9):  # torch's version compares with numbers
+    if torch.__version__ < "2.9":  # not a comparison of text: torch's version has its own
         raise OSError(
             f"PyTorch {torch.__version__} is too old: training needs 2.9 or newer. Install it for "
             "your machine as pytorch.org says, in an environment of its own."
