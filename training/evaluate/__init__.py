@@ -34,9 +34,9 @@ from ..sample import GenerationOptions, write_images
 from ..sample.generate import Request
 from ..sample.sampler import Sampler
 from .extractors import feature_extractor
-from .feature_set import generated_features, reference_features
+from .feature_set import FeatureSet, generated_features, reference_features
 from .metrics import INCEPTION_METRICS, RANDOM_FEATURE_METRICS
-from .report import Evaluation, Reference, Row, markdown, write_report
+from .report import Evaluation, Floor, Reference, Row, check_report, markdown, write_report
 
 _IMAGES, _FEATURES, _REFERENCE = "images", "features", "reference"
 
@@ -57,6 +57,8 @@ class EvaluateOptions(GenerationOptions):
     """Inception weights of torch-fidelity or pytorch-fid, for published metrics."""
     reference_count: int = 50_000
     """Maximum number of reference images."""
+    report: str = "evaluation"
+    """Name of the report's files, for a second comparison of the same images."""
     cache: Path | None = None
     """Folder for features of the reference, which evaluations can share; by default in --output."""
     ignore_problems: bool = False
@@ -84,6 +86,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation | None:
     except SourceError as error:
         raise ValueError(f"--reference {error}") from None
     extractor = feature_extractor(options.inception)
+    compared = {"reference": _reference_name(options), "features": extractor.get_name()}
+    check_report(options.output, options.report, compared)
     state = join_processes(options.device)
     listings: list[Listing] = []
     on_main(state, lambda: listings.append(_list_references(options, source)))
@@ -96,7 +100,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation | None:
         return None
     images = source, listings[0]
     evaluation = _measure(options, sampler, extractor.to(sampler.device), requests, images)
-    write_report(evaluation, options.output)
+    write_report(evaluation, options.output, options.report)
     return evaluation
 
 
@@ -122,7 +126,8 @@ def _measure(
     names = INCEPTION_METRICS if published else RANDOM_FEATURE_METRICS
     references: dict[str, Reference] = {}
     rows = []
-    for size in options.resolutions(sampler.loaded.config):
+    sizes = options.resolutions(sampler.loaded.config)
+    for size in sizes:
         reference = reference_features(
             *images,
             size,
@@ -132,7 +137,15 @@ def _measure(
             options.cache or output / _REFERENCE,
         )
         key = f"{size.width}x{size.height}"
-        references[key] = Reference(len(reference), reference.enlarged, reference.unreadable)
+        count = min(map(len, requests.values())) // len(sizes)
+        references[key] = Reference(
+            len(reference),
+            reference.enlarged,
+            reference.unreadable,
+            features=reference.pooled.shape[1],
+            digest=reference.digest,
+            floor=_floor(reference, count, names),
+        )
         for label, of_method in requests.items():
             folder = _folder_name(label)
             files = [output / _IMAGES / folder / r.file_name for r in of_method if r.size == size]
@@ -145,11 +158,24 @@ def _measure(
         features=extractor.get_name(),
         published=published,
         settings=options.settings_by_name(),
-        reference=options.reference.resolve().name,
         left_out=images[1].left_out,
+        reference=_reference_name(options),
         references=references,
         rows=rows,
     )
+
+
+def _floor(reference: FeatureSet, count: int, names: Sequence[str]) -> Floor | None:
+    """What real images reach, by the ``names`` of the metrics."""
+    found = reference.floor(count)
+    if found is None:
+        return None
+    images, metrics = found
+    return Floor(images, dict(zip((names[0], *names[3:]), metrics, strict=True)))
+
+
+def _reference_name(options: EvaluateOptions) -> str:
+    return options.reference.resolve().name
 
 
 def _folder_name(label: str) -> str:

@@ -68,6 +68,26 @@ class FeatureSet:
             *precision_and_recall(self.pooled, reference.pooled),
         )
 
+    @property
+    def digest(self) -> str:
+        """16 hex digits that tell the images of one set from those of another."""
+        return hashlib.sha256(self.pooled.numpy().tobytes()).hexdigest()[:16]
+
+    def floor(self, count: int) -> tuple[int, tuple[float, float, float]] | None:
+        """What real images reach: ``count`` of this set, at most half, against the others of it.
+
+        Returns their number and their Fréchet distance, precision and recall; None where there are
+        too few images.
+        """
+        count = min(count, len(self) // 2)
+        if count <= NEIGHBOURS:
+            return None
+        chosen = torch.zeros(len(self), dtype=torch.bool)
+        chosen[evenly(range(len(self)), count)] = True
+        some, others = self.pooled[chosen], self.pooled[~chosen]
+        distance = frechet_distance(feature_statistics(some), feature_statistics(others))
+        return count, (distance, *precision_and_recall(some, others))
+
 
 def generated_features(
     files: Sequence[Path], extractor: FeatureExtractorBase, device: torch.device, cache: Path

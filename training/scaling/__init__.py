@@ -42,7 +42,7 @@ from accelerate import PartialState
 from comfyui_fitv2.checkpoint import load_checkpoint
 from comfyui_fitv2.model import FiT
 
-from ..command_line import parse_options, run_command
+from ..command_line import by_path, parse_options, run_command
 from ..data import open_latent_set
 from ..data.latent_set import INFO_FILE, LatentSet
 from ..prepare import PrepareOptions, prepare
@@ -135,8 +135,8 @@ def _train(run: TrainingConfig, launcher: str) -> None:
     config = folder.with_name(f"{folder.name}.yaml")
     config.write_text(yaml.safe_dump(run.to_dict(), sort_keys=False), encoding="utf-8")
     print(f"training {folder.name}", file=sys.stderr)
-    python = shlex.split(launcher) or [sys.executable]
-    process = subprocess.Popen([*python, "-m", "training.train", "--config", str(config)])
+    command = [*shlex.split(launcher), "-m", "training.train"] if launcher else by_path("train")
+    process = subprocess.Popen([*command, "--config", str(config)])
     before = signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
     try:
         status = process.wait()

@@ -114,7 +114,7 @@ def test_a_mistake_is_one_line(
     assert "no such folder" in capsys.readouterr().err
     assert train(images, tmp_path / "run", "--device=gpu") == 1
     lines = capsys.readouterr().err.strip().splitlines()
-    assert lines[-1].startswith("error: --device gpu cannot be used here: ")
+    assert lines[-1].startswith("error: --device gpu cannot be used: ")
 
 
 def test_an_image_that_cannot_be_read_is_named(
