@@ -55,6 +55,7 @@ class ArrowLatentSet(LatentSet):
     def __init__(self, path: Path) -> None:
         self._path = path
         self.info, count, shards = _read_info(path)
+        self._shards = shards
         paths = [shard_path(path, number) for number in range(shards)]
         if missing := [shard.name for shard in paths if not shard.is_file()]:
             raise LatentSetError(
@@ -80,6 +81,13 @@ class ArrowLatentSet(LatentSet):
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy in another process maps the files again."""
         return ArrowLatentSet, (self._path,)
+
+    def names(self) -> list[str]:
+        return [
+            name
+            for number in range(self._shards)
+            for name in read_shard(self._path, number)["file"].to_pylist()
+        ]
 
     def moments(self, index: int, cropped: bool, flipped: bool) -> tuple[Tensor, Tensor]:
         batch, row = self._row(int(index))

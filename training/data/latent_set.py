@@ -90,6 +90,10 @@ class LatentSet(ABC):
         return self.grids.prod(axis=-1)
 
     @abstractmethod
+    def names(self) -> list[str]:
+        """What identifies each example, whatever its index: the name of its file."""
+
+    @abstractmethod
     def moments(self, index: int, cropped: bool, flipped: bool) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation in the model's scale, each fp32 (channels, height, width).
 

@@ -52,10 +52,10 @@ from ..train.checkpoints.run_folder import ema_file, step_of
 from ..train.checkpoints.summary import CheckpointSummary
 from ..train.config import ConfigError, TrainingConfig
 from ..train.flops import TrainingCost
+from ..train.held_out_loss import held_out_loss, held_out_times
 from ..train.packing import Position, StepTotals
 from ..whole_files import write_json
 from .config import ShapesConfig, read_scaling_config
-from .held_out_loss import held_out_loss
 from .report import Curve, Point, markdown, write_report
 from .shapes import write_shapes
 
@@ -171,7 +171,7 @@ def _curve(family: str, size: str, run: TrainingConfig, held_out: LatentSet, tim
         if step not in losses:
             class_map = _class_map(held_out, loaded.class_names or ())
             losses[step] = held_out_loss(
-                loaded.model.to(device), held_out, class_map, times, device
+                loaded.model.to(device), held_out, class_map, held_out_times(times), device
             )
             write_json(file, {"measured_on": measured_on, "losses": losses})
         parameters = sum(p.numel() for p in loaded.model.parameters())

@@ -102,6 +102,9 @@ class BatchConfig:
     """Probability of using the cropped version of an image that has one."""
     flip: Probability = 0.5
     """Probability of mirroring an image."""
+    class_balance: Probability = 0.0
+    """How far rare classes are drawn more often: 0 draws every image once per epoch, 1 draws every
+    class equally often, and 0.5 lies between. An epoch has as many draws as there are images."""
     workers: CountOrZero = 1
     """Processes that prepare batches ahead, per training process; 0 prepares them in it."""
 
@@ -200,6 +203,19 @@ class SamplesConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeldOutConfig:
+    """Images that are not trained on, but measured: their loss rises when the model overfits."""
+
+    share: Annotated[float, _Range(0, 0.5)] = 0.0
+    """Share of the images of each class, at least one where it has two; 0 holds out none. Which
+    ones follows from the seed and their names, so they stay held out when the set grows."""
+    every: Count = 500
+    """Steps between two measurements of the first moving average."""
+    images: Count = 128
+    """Maximum number of held-out images to measure, each at four times."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoggingConfig:
     """What is logged of a run."""
 
@@ -271,6 +287,8 @@ class TrainingConfig:
     """When checkpoints are written, and which are kept."""
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     """The sample sheet."""
+    held_out: HeldOutConfig = field(default_factory=HeldOutConfig)
+    """Images that are not trained on, but measured."""
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     """What is logged of a run."""
     guard: GuardConfig = field(default_factory=GuardConfig)
@@ -321,6 +339,7 @@ RESUMABLE = (
     "batch.accumulation",
     "checkpoints",
     "samples",
+    "held_out.every",
     "logging",
     "guard",
 )
