@@ -13,10 +13,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from accelerate import PartialState
+
 from ..command_line import run_command
 from ..processes import EXIT_STATUS
 from .config import TrainingConfig
 from .config_parser import parse_config
+from .plan import NO_OUTPUT, plan, plan_options
 from .run import TrainingRun
 
 
@@ -30,7 +33,17 @@ def train(config: TrainingConfig) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = sys.argv[1:] if argv is None else argv
     return run_command(
-        lambda: train(parse_config(arguments)), "Nothing was saved since the last checkpoint."
+        lambda: _command(sys.argv[1:] if argv is None else argv),
+        "Nothing was saved since the last checkpoint.",
     )
+
+
+def _command(argv: Sequence[str]) -> int:
+    options, argv = plan_options(argv)
+    if options is None:
+        return train(parse_config(argv))
+    text = plan(parse_config(argv, defaults=["--output", NO_OUTPUT]), options)
+    if PartialState().is_main_process:
+        print(text)
+    return 0

@@ -43,14 +43,15 @@ def line_chart(
     *,
     digits: str = ",.3g",
     log: bool = False,
+    from_zero: bool = False,
     size: tuple[int, int] = (860, 300),
     marked: tuple[int, str] | None = None,
     label: str = "",
 ) -> str:
     """The chart as an ``<svg>`` element; empty text where there is nothing to draw.
 
-    ``digits`` is the format of values, ``marked`` a step with a word on it, ``label`` what a screen
-    reader says.
+    ``digits`` is the format of values, ``from_zero`` begins their axis at 0, ``marked`` is a step
+    with a word on it, ``label`` what a screen reader says.
     """
     drawn = [line for line in lines if line.points]
     values = [v for line in drawn for _, v in line.points if v > 0 or not log]
@@ -58,7 +59,7 @@ def line_chart(
         return ""
     width, height = size
     last = max(step for line in drawn for step, _ in line.points)
-    low, high = _range(values, log)
+    low, high = _range([0.0, *values] if from_zero else values, log)
 
     def x(step: float) -> float:
         return _LEFT + (width - _LEFT - _RIGHT) * step / max(last, 1)
@@ -155,6 +156,4 @@ def _nice_ticks(low: float, high: float, count: int) -> list[float]:
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
-    return [
-        round(i * step, 12) for i in range(math.ceil(low / step), math.floor(high / step) + 1)
-    ]
+    return [round(i * step, 12) for i in range(math.ceil(low / step), math.floor(high / step) + 1)]

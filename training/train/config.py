@@ -188,7 +188,10 @@ class SamplesConfig:
     """Steps between two sheets; 0 renders none."""
     sizes: tuple[str, ...] = ("1:1", "3:2", "2:3")
     """Aspect ratios, width : height, with as many tokens as a square of the latent set's image
-    size; or sizes in pixels, such as 256x192."""
+    size; sizes in pixels, such as 256x192; or squares beyond that size, such as 1.5x."""
+    extrapolation: str = "ntk"
+    """RoPE extrapolation at sizes of more tokens than were trained on, spelt as for evaluate, such
+    as linear or ntk + pro2."""
     classes: Count = 4
     """Number of classes on the sheet, spread evenly over all."""
     steps: Count = 20

@@ -36,6 +36,11 @@ class _CommandLine(TrainingConfig):
     one, and options win over both. Repeat the option for several files."""
     print_config: bool = False
     """Print the resolved configuration as YAML, and exit."""
+    plan: bool = False
+    """Measure some steps and print what the run would take: memory, time, epochs, disk. Nothing is
+    written."""
+    price_per_hour: float | None = None
+    """With --plan: the price of an hour on this machine, for the cost of the run."""
 
     def __post_init__(self) -> None:
         """Nothing: the values are checked when they are all together, by ``TrainingConfig``."""
@@ -48,8 +53,10 @@ class _CommandLineWithModel(_CommandLine):
     model: ModelConfig = field()
 
 
-def parse_config(argv: Sequence[str]) -> TrainingConfig:
+def parse_config(argv: Sequence[str], defaults: Sequence[str] = ()) -> TrainingConfig:
     """The configuration that a command line describes, such as ["--config", "tiny", …].
+
+    ``defaults`` are options that files and command line win over.
 
     Raises ``SystemExit`` with status 0 after ``--help`` and ``--print-config``, ``OptionError`` on
     options that cannot be read, and ``ConfigError`` on a ``--config`` that is no readable YAML file
@@ -66,7 +73,7 @@ def parse_config(argv: Sequence[str]) -> TrainingConfig:
     # The folders do not matter where the configuration is only printed.
     folders = ["--data=", "--output="] if options.print_config else []
     try:
-        config = _parse([*folders, *chain.from_iterable(files.values()), *argv])
+        config = _parse([*defaults, *folders, *chain.from_iterable(files.values()), *argv])
     except OptionError as error:
         origins = [f"{path}: " for path in _blamed(str(error), files, argv)]
         raise OptionError(f"{''.join(origins)}{error}") from None

@@ -138,7 +138,10 @@ class Monitor:
     def finished(self) -> None:
         """Say how a complete run ended, and what to do with it. Every process must call it."""
         self.bar.close()
-        loss, lowest = self._training_loss(), best(self.history.measurements if self.history else ())
+        loss, lowest = (
+            self._training_loss(),
+            best(self.history.measurements if self.history else ()),
+        )
         words = [] if loss is None else [f"loss {loss:.4f}"]
         if lowest is not None:
             words.append(f"held-out loss {self._held_out_loss:.4f}")
@@ -181,7 +184,7 @@ class Monitor:
             configuration=yaml.safe_dump(
                 self.config.to_dict(), sort_keys=False, allow_unicode=True
             ),
-            export=self.export_command(),
+            exports=self._exports(),
         )
         try:
             write_page(view, self.history)
@@ -207,6 +210,13 @@ class Monitor:
     @property
     def _held_out_loss(self) -> float | None:
         return self.history.last.get("held_out_loss") if self.history else None
+
+    def _exports(self) -> list[tuple[str, str]]:
+        exports, best = [("The newest checkpoint", self.export_command())], self.best_checkpoint()
+        if best is not None:
+            command = self.export_command(step_of(best))
+            exports.append((f"The lowest held-out loss, at step {step_of(best):,}", command))
+        return exports
 
     def _record(self, numbers: dict[str, float]) -> None:
         if self.history is not None:

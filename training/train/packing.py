@@ -2,8 +2,9 @@
 
 Every process computes the same packs and takes its own from each step. So no process has to ask
 another, and the number of processes changes who computes a pack but not what is in it. ``draws``
-gives the examples of an epoch; each draw is in one pack. Several epochs of a small set are packed together, as a round, so that few
-packs stay partly empty: where an epoch ends, a pack may continue with the next one.
+gives the examples of an epoch, and each draw is in one pack. Several epochs of a small set are
+packed together, as a round, so that few packs stay partly empty: where an epoch ends, a pack may
+continue with the next one.
 """
 
 from __future__ import annotations
@@ -151,9 +152,7 @@ def best_fit(
     yield from (opened[number] for _, number in rooms)
 
 
-def _packs_from(
-    position: Position, draws: Draws, batch: BatchConfig, seed: int
-) -> Iterator[Pack]:
+def _packs_from(position: Position, draws: Draws, batch: BatchConfig, seed: int) -> Iterator[Pack]:
     for round in count(position.round):
         first = position.pack if round == position.round else 0
         yield from islice(round_packs(draws, batch, seed, round), first, None)

@@ -40,8 +40,8 @@ class RunView:
     notes: Sequence[str]
     configuration: str
     """As YAML."""
-    export: str
-    """The command that exports the run."""
+    exports: Sequence[tuple[str, str]]
+    """Commands that export the run, each after what it exports."""
 
 
 def write_page(view: RunView, history: History) -> None:
@@ -59,6 +59,9 @@ def render(view: RunView, history: History) -> str:
         f"A run that goes on writes this page every {RELOAD_SECONDS} seconds or so."
         if view.running
         else ""
+    )
+    exports = "".join(
+        f"<p>{escape(what)}:</p><pre>{escape(command)}</pre>" for what, command in view.exports
     )
     return f"""<!doctype html>
 <html lang="en">
@@ -82,12 +85,11 @@ def render(view: RunView, history: History) -> str:
 {_sheets(view)}
 <div class="pair">
 {_small("Learning rate", "learning_rate", history, ".2g")}
-{_small("Tokens per second", "tokens_per_second", history, ",.0f")}
+{_small("Tokens per second", "tokens_per_second", history, ",.0f", smooth=True)}
 </div>
 <section>
 <h2>Export</h2>
-<p>The newest checkpoint, for ComfyUI:</p>
-<pre>{escape(view.export)}</pre>
+{exports}
 </section>
 <section>
 <h2>Run</h2>
@@ -174,11 +176,12 @@ def _loss(history: History) -> str:
     )
 
 
-def _small(title: str, key: str, history: History, digits: str) -> str:
+def _small(title: str, key: str, history: History, digits: str, smooth: bool = False) -> str:
     if key not in history.curves:
         return ""
     points = history.curves[key].points
-    chart = line_chart([Line(title, "a", points)], digits=digits, size=(430, 170), label=title)
+    line = Line(title, "a", smoothed(points) if smooth else points)
+    chart = line_chart([line], digits=digits, from_zero=True, size=(430, 170), label=title)
     return f"<section><h2>{title}</h2>{chart}</section>"
 
 
@@ -242,6 +245,7 @@ section { padding: 14px 16px; margin: 0 0 16px; }
 #log { position: fixed; top: 0; }
 .log { display: none; } #log:target ~ .log { display: block; }
 #log:target ~ .linear { display: none; }
+.loss div { overflow-x: auto; } .loss svg { min-width: 560px; }
 svg { width: 100%; height: auto; display: block; }
 svg text { fill: var(--soft); font: 12px system-ui, sans-serif; }
 svg .end { text-anchor: end; } svg .middle { text-anchor: middle; }

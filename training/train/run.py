@@ -64,9 +64,7 @@ class TrainingRun:
         self.initial = self._initial_model(checkpoint, summary)
         self.sheet = self._sheet()
         trained = summary.data["images"] if summary else 0
-        self.held_out = HeldOut.of(
-            self.latents, config.held_out, config.seed, self.folder, trained
-        )
+        self.held_out = HeldOut.of(self.latents, config.held_out, config.seed, self.folder, trained)
         if writes:
             self._open_folder()
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from comfyui_fitv2.extrapolation import Extrapolation
 from comfyui_fitv2.pixels import to_bytes
 from comfyui_fitv2.preview import preview
 from comfyui_fitv2.resolution import TOKEN_PIXELS, Resolution, describe_size, parse_sizes
@@ -22,6 +26,9 @@ from ..seeds import image_generator
 from ..whole_files import write_whole
 from .config import ConfigError, SamplesConfig
 from .model import TrainedFiT
+
+_TIMES = re.compile(r"(\d+(?:\.\d+)?) ?[x×](?!\s*\d)")
+"""A square as a multiple of the trained side, such as 1.5x; 256x192 is none."""
 
 
 class SampleSheet:
@@ -47,11 +54,17 @@ class SampleSheet:
         count = min(config.classes, len(class_names))
         spread = np.linspace(0, len(class_names) - 1, count)
         self.class_ids: list[int] = spread.round().astype(int).tolist()
+        side = info.image_size // TOKEN_PIXELS
+        self.trained_tokens = side**2
         try:
-            tokens = (info.image_size // TOKEN_PIXELS) ** 2
-            self.sizes = parse_sizes(", ".join(config.sizes), tokens)
+            self.sizes = parse_sheet_sizes(config.sizes, info.image_size)
         except ValueError as error:
             raise ConfigError(f"samples.sizes: {error}") from None
+        try:
+            method = Extrapolation.parse(config.extrapolation)
+        except ValueError as error:
+            raise ConfigError(f"samples.extrapolation: {error}") from None
+        self.beyond = replace(method, train_length=max(side, 2))
 
     def render(self, model: TrainedFiT, title: str) -> Image.Image:
         """The sheet of ``model``. Where its weights are sharded, every process must render."""
@@ -59,9 +72,17 @@ class SampleSheet:
         return contact_sheet(
             [list(row) for row in zip(*columns, strict=True)],
             rows=[self.class_names[class_id] for class_id in self.class_ids],
-            columns=list(self.sizes),
+            columns=[self._column(name, size) for name, size in self.sizes.items()],
             title=title,
         )
+
+    def _column(self, name: str, size: Resolution) -> str:
+        extrapolation = self._extrapolation(size)
+        return name if extrapolation is None else f"{name} · {extrapolation.label}"
+
+    def _extrapolation(self, size: Resolution) -> Extrapolation | None:
+        """None, which is the model's own, for sizes with no more tokens than were trained on."""
+        return self.beyond if size.tokens > self.trained_tokens else None
 
     def _cells(self, model: TrainedFiT, size: Resolution) -> list[SheetCell]:
         """One image of this size per class."""
@@ -80,10 +101,29 @@ class SampleSheet:
             y,
             steps=self.config.steps,
             guidance=self.config.guidance_scale,
+            extrapolation=self._extrapolation(size),
         )
         if self.vae:
             return self.vae.decode(latents).cpu()
         return preview(latents.float().cpu(), self.latent_format)
+
+
+def parse_sheet_sizes(sizes: Sequence[str], image_size: int) -> dict[str, Resolution]:
+    """The sizes of ``samples.sizes``, by the text that each was written as.
+
+    Raises ``ValueError`` on one that cannot be read.
+    """
+
+    names: dict[str, str] = {}
+
+    def in_pixels(times: re.Match[str]) -> str:
+        side = round(float(times[1]) * image_size)
+        names[f"{side}x{side}"] = times[0]
+        return f"{side}x{side}"
+
+    text = _TIMES.sub(in_pixels, ", ".join(sizes))
+    parsed = parse_sizes(text, (image_size // TOKEN_PIXELS) ** 2)
+    return {names.get(written, written): size for written, size in parsed.items()}
 
 
 def save_sheet(sheet: Image.Image, path: Path, trackers: list[Any], step: int) -> None:

@@ -18,7 +18,7 @@ from training.train.config import ConfigError, TrainingConfig, differences
 from training.train.config_parser import config_from_dict, config_names, parse_config
 
 PLACE = ["--data", "latents", "--output", "runs/mine"]
-PUBLISHED = [name for name in config_names() if name != "tiny"]
+PUBLISHED = [name for name in config_names() if name not in ("tiny", "photos")]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

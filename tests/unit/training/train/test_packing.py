@@ -63,7 +63,8 @@ def test_every_example_is_seen_once_per_epoch(lengths: np.ndarray, batch: BatchC
 def test_epochs_follow_each_other(lengths: np.ndarray) -> None:
     """Except for examples that share the packs that are open where two epochs meet."""
     epochs = [
-        epoch for epoch, _ in seen_in(round_packs(Draws(lengths), replace(PACKED, open_packs=2), 0, 0))
+        epoch
+        for epoch, _ in seen_in(round_packs(Draws(lengths), replace(PACKED, open_packs=2), 0, 0))
     ]
     assert len(set(epochs)) == epochs_per_round(lengths, PACKED) > 1
     assert max(abs(a - b) for a, b in zip(epochs, sorted(epochs), strict=True)) <= 1
@@ -119,7 +120,9 @@ def test_an_example_is_cropped_at_its_probability_with_any_packing(lengths: np.n
     assert 0.4 < np.mean(list(crops[0].values())) < 0.6
     never = replace(PACKED, crop=0.0)
     assert not any(
-        cropped for pack in round_packs(Draws(lengths), never, 0, 0) for _, _, cropped, _ in pack.examples
+        cropped
+        for pack in round_packs(Draws(lengths), never, 0, 0)
+        for _, _, cropped, _ in pack.examples
     )
 
 
