@@ -19,7 +19,7 @@ from ..command_line import run_command
 from ..processes import EXIT_STATUS
 from .config import TrainingConfig
 from .config_parser import parse_config
-from .plan import NO_OUTPUT, plan, plan_options
+from .plan import NO_OUTPUT, make_plan, plan_options
 from .run import TrainingRun
 
 
@@ -43,7 +43,7 @@ def _command(argv: Sequence[str]) -> int:
     options, argv = plan_options(argv)
     if options is None:
         return train(parse_config(argv))
-    text = plan(parse_config(argv, defaults=["--output", NO_OUTPUT]), options)
+    text = make_plan(parse_config(argv, defaults=["--output", NO_OUTPUT]), options)
     if PartialState().is_main_process:
         print(text)
     return 0

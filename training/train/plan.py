@@ -61,7 +61,7 @@ def plan_options(argv: Sequence[str]) -> tuple[PlanOptions | None, list[str]]:
     return None, rest
 
 
-def plan(config: TrainingConfig, options: PlanOptions) -> str:
+def make_plan(config: TrainingConfig, options: PlanOptions) -> str:
     """The plan of a run, as text. Every process must ask; the main process should print it.
 
     Raises what ``TrainingRun`` raises where the run could not start.
