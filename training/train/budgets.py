@@ -37,9 +37,16 @@ class MemoryLine:
         return max(int((memory - self.constant) / self.per_token), 0)
 
 
+def available_memory(run: TrainingRun) -> int:
+    """Bytes that a process may use; on a CPU the processes share them. 0 where unknown."""
+    device = run.accelerator.device
+    sharing = run.accelerator.num_processes if device.type == "cpu" else 1
+    return memory_meter(device).available() // sharing
+
+
 def measure_budgets(run: TrainingRun) -> tuple[list[Probe], str]:
     """Measurements at rising budgets, and why the configured one was not measured, if so."""
-    batch, available = run.config.batch, memory_meter(run.accelerator.device).available()
+    batch, available = run.config.batch, available_memory(run)
     configured = budget_of(batch)
     least = int(run.examples.lengths.max()) if batch.packing == "packed" else 1
     probes: list[Probe] = []
@@ -110,11 +117,13 @@ def checkpointing_advice(run: TrainingRun, probes: Sequence[Probe], needed: bool
         fit = None
     finally:
         model.activation_checkpointing = False
-    most = room(run, fit, memory_meter(run.accelerator.device).available())
+    most = room(run, fit, available_memory(run))
     fits = f": up to about {most:,} then fit" if most else ""
     return f"advised, --activation-checkpointing{fits}; steps take about a third longer"
 
 
 def gib(size: float) -> str:
-    """A number of bytes, such as "1.73 GiB"."""
+    """A number of bytes, such as "1.73 GiB" or "41 MiB"."""
+    if size < 0.1 * 2**30:
+        return f"{size / 2**20:,.0f} MiB"
     return f"{size / 2**30:,.2f} GiB" if size < 10 * 2**30 else f"{size / 2**30:,.0f} GiB"

@@ -146,7 +146,8 @@ class Monitor:
         if lowest is not None:
             words.append(f"held-out loss {self._held_out_loss:.4f}")
             words.append(f"lowest {lowest.held_out:.4f} at step {lowest.step:,}")
-        self.say(f"trained {self.state.step:,} steps: {', '.join(words) or 'none was usable'}")
+        steps = f"{self.state.step:,} step{'s' * (self.state.step > 1)}"
+        self.say(f"trained {steps}: {', '.join(words) or 'none was usable'}")
         for newest in checkpoints(self.folder)[-1:]:
             self.say(f"checkpoint: {newest}")
         self.say(f"export it:  {self.export_command()}")

@@ -18,12 +18,20 @@ import numpy as np
 from ..command_line import OptionError
 from .accelerator import NO_TRACKER
 from .advice import advice
-from .budgets import MemoryLine, checkpointing_advice, full_step, gib, measure_budgets, room
+from .budgets import (
+    MemoryLine,
+    available_memory,
+    checkpointing_advice,
+    full_step,
+    gib,
+    measure_budgets,
+    room,
+)
 from .config import TrainingConfig
 from .held_out import TIMES
 from .packing import Position, steps_from
 from .page import in_words
-from .probe import Probe, budget_of, memory_meter
+from .probe import Probe, budget_of
 from .run import TrainingRun
 
 NO_OUTPUT = "runs/new"
@@ -94,8 +102,8 @@ def _about(run: TrainingRun) -> list[tuple[str, str]]:
 
 
 def _memory(run: TrainingRun, probes: Sequence[Probe], refused: str) -> list[tuple[str, str]]:
-    batch, meter = run.config.batch, memory_meter(run.accelerator.device)
-    available, configured = meter.available(), budget_of(batch)
+    batch, available = run.config.batch, available_memory(run)
+    configured = budget_of(batch)
     unit = "tokens" if batch.packing == "packed" else "images"
     of_all = f" of {gib(available)}" if available else ""
     rows = [

@@ -77,10 +77,10 @@ class SampleSheet:
         )
 
     def _column(self, name: str, size: Resolution) -> str:
-        extrapolation = self._extrapolation(size)
+        extrapolation = self.extrapolation(size)
         return name if extrapolation is None else f"{name} · {extrapolation.label}"
 
-    def _extrapolation(self, size: Resolution) -> Extrapolation | None:
+    def extrapolation(self, size: Resolution) -> Extrapolation | None:
         """None, which is the model's own, for sizes with no more tokens than were trained on."""
         return self.beyond if size.tokens > self.trained_tokens else None
 
@@ -101,7 +101,7 @@ class SampleSheet:
             y,
             steps=self.config.steps,
             guidance=self.config.guidance_scale,
-            extrapolation=self._extrapolation(size),
+            extrapolation=self.extrapolation(size),
         )
         if self.vae:
             return self.vae.decode(latents).cpu()

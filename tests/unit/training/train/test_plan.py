@@ -144,8 +144,7 @@ def test_a_budget_that_does_not_fit_is_refused_before_it_is_tried(
 
     meter = memory_meter(torch.device("cpu"))
     few = replace(meter, available=lambda: 3000 * 2**20)
-    for module in ("plan", "budgets"):
-        monkeypatch.setattr(f"training.train.{module}.memory_meter", lambda device: few)
+    monkeypatch.setattr("training.train.budgets.memory_meter", lambda device: few)
     monkeypatch.setattr("training.train.budgets.probe", probe)
     lines = plan_of(capsys, data, tmp_path / "run", "--batch.token_budget=512")
     assert 512 not in tried

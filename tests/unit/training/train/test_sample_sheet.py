@@ -8,11 +8,12 @@ from PIL import Image
 from support.micro_batches import random_model
 from support.training_runs import small_config
 
+from comfyui_fitv2 import Extrapolation
 from training.data import open_latent_set
 from training.train import train
 from training.train.checkpoints.reader import latest, read_summary
 from training.train.config import ConfigError, SamplesConfig
-from training.train.sample_sheet import SampleSheet
+from training.train.sample_sheet import SampleSheet, parse_sheet_sizes
 
 NAMES = ("crane", "crane", "lynx")
 CPU = torch.device("cpu")
@@ -41,6 +42,34 @@ def test_sizes_may_stand_in_one_word_with_commas(data: Path) -> None:
         for sizes in (("1:1", "2:1"), ("1:1, 2:1",))
     ]
     assert sheets[0].tobytes() == sheets[1].tobytes()
+
+
+def test_squares_beyond_the_trained_side_are_extrapolated_and_say_so(data: Path) -> None:
+    """The side of the set is 96 pixels, 6 tokens."""
+    sizes = parse_sheet_sizes(("1:1", "1.5x", "96x32, 2x"), 96)
+    assert {name: (size.width, size.height) for name, size in sizes.items()} == {
+        "1:1": (96, 96),
+        "1.5x": (144, 144),
+        "96x32": (96, 32),
+        "2x": (192, 192),
+    }
+    config = SamplesConfig(steps=1, classes=1, sizes=("3:2", "1.5x"), extrapolation="linear")
+    sheet = SampleSheet(config, open_latent_set(data).info, NAMES, CPU)
+    inside, beyond = sheet.sizes.values()
+    assert sheet.extrapolation(inside) is None
+    assert sheet.extrapolation(beyond) == Extrapolation("linear", train_length=6)
+    torch.manual_seed(1)
+    assert (
+        sheet.render(random_model(), "").tobytes()
+        != sheet_of(
+            data, SamplesConfig(steps=1, classes=1, sizes=("3:2", "1.5x"), extrapolation="none")
+        ).tobytes()
+    )
+
+
+def test_an_unknown_extrapolation_is_explained(data: Path) -> None:
+    with pytest.raises(ConfigError, match=r"samples.extrapolation: .*'stretch'"):
+        sheet_of(data, SamplesConfig(extrapolation="stretch"))
 
 
 def test_a_size_that_cannot_be_generated_is_explained(data: Path) -> None:
