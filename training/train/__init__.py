@@ -3,10 +3,10 @@
     accelerate launch -m training.train --config tiny --data latents --output runs/mine --steps 2000
 
 One process or many, as accelerate was configured: DDP or FSDP2 (``training/configs/accelerate``).
-The folder of the run gets config.yaml, checkpoints, sample sheets, logs, and a page to watch. With
-``--plan`` nothing is written: some steps are measured, and what the run would take is printed. Ctrl-C and SIGTERM
-finish the step, save, and exit with 130 and 0 (a launcher of several processes exits with its own
-status). ``--resume latest`` resumes; on the CPU bit for bit.
+The folder of the run gets config.yaml, checkpoints, sample sheets, logs, and a page to watch.
+Ctrl-C and SIGTERM finish the step, save, and exit with 130 and 0 (a launcher of several processes
+exits with its own status). ``--resume latest`` resumes; on the CPU bit for bit. ``--plan`` measures
+some steps, prints what the run would take, and writes nothing.
 """
 
 from __future__ import annotations

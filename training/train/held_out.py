@@ -59,6 +59,8 @@ class HeldOut:
         if before is not None:
             known = np.array([name in before for name in names[:trained]], dtype=bool)
         indices = np.flatnonzero(choose(hashes, latents.class_ids, config.share, known))
+        if not len(indices):
+            return None
         by_hash = indices[np.argsort(hashes[indices], kind="stable")]
         measured = np.sort(by_hash[: config.images])
         return cls(latents, indices, tuple(names[index] for index in indices), measured)

@@ -104,6 +104,7 @@ class TrainingRun:
         config, state = self.config, self.state
         if state.step >= config.steps:
             self._say_that_nothing_is_left()
+            self.accelerator.end_training()
             return None
         monitor = self.monitor = self._monitor()
         try:
@@ -282,6 +283,8 @@ class TrainingRun:
             monitor.say(note)
         if config.samples.every and self.sheet is None:
             monitor.say("no sample sheets: sample a model that predicts noise in ComfyUI")
+        if config.held_out.share and self.held_out is None:
+            monitor.say("no image is held out: no class can spare one")
         if self.state.step:
             monitor.say(f"resumes at step {self.state.step}")
         monitor.say(f"open {self.folder / PAGE} in a browser to watch it")

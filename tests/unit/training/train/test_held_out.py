@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.latent_sets import make_latent_set
 from support.training_runs import identical, small_config, weights
 
 from training.data import open_latent_set
@@ -115,6 +116,16 @@ def test_measuring_changes_nothing_in_the_run_and_is_the_same_after_resuming(
     ]
     assert losses[0] == losses[1]
     assert len(losses[0]) == 3
+
+
+def test_a_set_that_can_spare_no_image_trains_on_all_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    single = make_latent_set(tmp_path / "latents", per_class=1)
+    assert train(small_config(single, tmp_path / "run", *SOME)) == 0
+    said = capsys.readouterr().out
+    assert "3 images of 3 classes, 1 pack per step" in said
+    assert "no image is held out: no class can spare one" in said
 
 
 def test_another_share_is_refused_on_resume_and_another_rhythm_is_not(
