@@ -189,7 +189,9 @@ def _data(run: TrainingRun) -> list[tuple[str, str]]:
         seen, count = per_class[class_id], images[class_id]
         return f"{names[class_id]} {seen:,.0f} ({count:,} image{'s' * bool(count > 1)})"
 
-    lines = [("epochs", f"{epochs:,.1f}, each of {len(run.examples.draws):,} images")]
+    balance = run.config.batch.class_balance
+    drawn = f"draws, class balance {balance:g}" if balance else "images"
+    lines = [("epochs", f"{epochs:,.1f}, each of {len(run.examples.draws):,} {drawn}")]
     rare = ", ".join(map(described, order[:_NAMED_CLASSES]))
     lines.append(("images seen per class", f"fewest: {rare}"))
     if len(order) > _NAMED_CLASSES:
