@@ -10,21 +10,33 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .checkpoint_error import CheckpointError
 from .config import PRESETS, FiTConfig
 from .flow import flow_of
 from .labels import IMAGENET_CLASSES, imagenet_class_names
-from .metadata import METADATA_KEY, LatentFormat, Metadata
+from .metadata import METADATA_KEY, METADATA_TENSOR, LatentFormat, Metadata
 from .model import FiT
-from .weights_file import CheckpointError, read_weights
+from .preview import feature_count
+from .quantized import COMPUTED_IN, FP8
+from .weights import Weights, read_weights
 from .whole_file import write_whole
 
-METADATA_TENSOR = "fitv2_metadata"
-"""Key of a uint8 tensor with the metadata JSON, for hosts that save tensors but no metadata."""
+__all__ = [
+    "METADATA_TENSOR",
+    "Checkpoint",
+    "CheckpointError",
+    "LoadedModel",
+    "load_checkpoint",
+    "metadata_tensor",
+    "read_checkpoint",
+    "save_checkpoint",
+]
 
 _LISTED = 4
 
@@ -36,6 +48,8 @@ class Checkpoint:
     path: Path
     state_dict: dict[str, Tensor]
     metadata: Metadata
+    dtype: torch.dtype
+    """Precision to compute in: that of the file, or bf16 where it is fp8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +76,16 @@ class LoadedModel:
 def load_checkpoint(
     path: str | os.PathLike[str], *, preset: str | None = None, dtype: torch.dtype | None = None
 ) -> LoadedModel:
-    """Build the model of a checkpoint; see ``read_checkpoint`` for the errors.
+    """Build the model of a checkpoint; see ``read_checkpoint`` for the files and the errors.
 
-    Weights keep the file's dtype unless ``dtype`` is given.
+    Weights keep the file's dtype unless ``dtype`` is given; those of a file in fp8 become bf16.
+    Raises ``ValueError`` for a ``dtype`` of fp8, in which nothing can be computed.
     """
+    if dtype in FP8:
+        raise ValueError(f"A FiT cannot compute in {dtype}. Choose bf16, fp16 or fp32.")
     checkpoint, model = _read(Path(path), preset)
     state_dict = checkpoint.state_dict
-    dtype = dtype or state_dict["x_embedder.proj.weight"].dtype
+    dtype = dtype or checkpoint.dtype
     # Assigned, not copied: where the dtype is the file's, the mapped weights are the only copy in
     # memory.
     model.load_state_dict({k: v.to(dtype) for k, v in state_dict.items()}, strict=True, assign=True)
@@ -78,7 +95,10 @@ def load_checkpoint(
 def read_checkpoint(path: str | os.PathLike[str], *, preset: str | None = None) -> Checkpoint:
     """Read a safetensors file or torch pickle, whatever its name, and check it against its model.
 
-    The configuration is that of the ``preset`` where one is given, else our metadata's, else that
+    ``path`` may also be the index or a part of a checkpoint in several files, or the folder of one.
+    What other trainers wrap around the weights is removed; a moving average among it is preferred,
+    and the log says so. Weights in fp8 stay in fp8, and become bf16 where they have scales. The
+    configuration is that of the ``preset`` where one is given, else our metadata's, else that
     of the preset with the same shapes. Raises ``CheckpointError`` for anything but a complete FiTv2
     with finite weights, and ``FileNotFoundError`` where there is no file.
     """
@@ -87,16 +107,16 @@ def read_checkpoint(path: str | os.PathLike[str], *, preset: str | None = None) 
 
 def _read(path: Path, preset: str | None) -> tuple[Checkpoint, FiT]:
     """The checkpoint, and its model on the meta device."""
-    tensors, metadata_json = read_weights(path)
-    embedded = tensors.pop(METADATA_TENSOR, None)
-    if metadata_json is None and embedded is not None:
-        metadata_json = bytes(embedded.tolist()).decode("utf-8", errors="replace")
+    weights = read_weights(path)
+    path, tensors = weights.path, weights.tensors
     _require_fit(path, tensors)
-    metadata = _metadata(path, tensors, metadata_json, preset)
+    metadata = _metadata(weights, preset)
+    _require_size(path, tensors, metadata.config)
     _drop_learned_sigma(tensors, metadata.config)
     model = FiT(metadata.config, device="meta")
     _check_tensors(path, tensors, model)
-    return Checkpoint(path, tensors, metadata), model
+    dtype = COMPUTED_IN if weights.is_fp8 else tensors["x_embedder.proj.weight"].dtype
+    return Checkpoint(path, tensors, metadata, dtype), model
 
 
 def save_checkpoint(
@@ -131,23 +151,46 @@ def _require_fit(path: Path, tensors: Mapping[str, Tensor]) -> None:
         )
 
 
-def _metadata(
-    path: Path, tensors: Mapping[str, Tensor], metadata_json: str | None, preset: str | None
-) -> Metadata:
+def _metadata(weights: Weights, preset: str | None) -> Metadata:
     metadata = None
-    if metadata_json is not None:
+    if weights.metadata_json is not None:
         try:
-            metadata = Metadata.from_json(metadata_json)
+            metadata = Metadata.from_json(weights.metadata_json)
+            _require_preview(metadata)
         except ValueError as error:
             raise CheckpointError(
-                path, f"a FiTv2 checkpoint whose metadata cannot be used: {error}."
+                weights.path, f"a FiTv2 checkpoint whose metadata cannot be used: {error}."
             ) from None
     if preset is not None or metadata is None:
-        config = _config_by_shape(path, tensors, preset)
+        config = _config_by_shape(weights, preset)
         metadata = Metadata(config) if metadata is None else replace(metadata, config=config)
     if metadata.class_names is None and metadata.config.num_classes == IMAGENET_CLASSES:
         metadata = replace(metadata, class_names=imagenet_class_names())
     return metadata
+
+
+def _require_preview(metadata: Metadata) -> None:
+    """Raise ``ValueError`` where the preview colours are not those of the model's latents."""
+    latent_format, channels = metadata.latent_format, metadata.config.in_channels
+    if latent_format is None or latent_format.latent_rgb_factors is None:
+        return
+    expected = feature_count(latent_format.preview_kind, channels)
+    if len(latent_format.latent_rgb_factors) != expected:
+        raise ValueError(
+            f"{len(latent_format.latent_rgb_factors)} latent_rgb_factors for {channels} channels, "
+            f"which have {expected}"
+        )
+
+
+def _require_size(path: Path, tensors: Mapping[str, Tensor], config: FiTConfig) -> None:
+    """Refuse a configuration that is far from the weights, before a model of it is built."""
+    stored = sum(value.numel() for value in tensors.values())
+    if config.depth > len(tensors) or config.hidden_size > stored:
+        raise CheckpointError(
+            path,
+            f"not a FiTv2 of {config.depth} blocks and hidden size {config.hidden_size}, as its "
+            f"metadata says: it has {len(tensors)} tensors with {stored} weights in total.",
+        )
 
 
 def _drop_learned_sigma(tensors: dict[str, Tensor], config: FiTConfig) -> None:
@@ -160,11 +203,12 @@ def _drop_learned_sigma(tensors: dict[str, Tensor], config: FiTConfig) -> None:
             tensors[key] = tensors[key][:outputs]
 
 
-def _config_by_shape(path: Path, tensors: Mapping[str, Tensor], preset: str | None) -> FiTConfig:
-    """The preset of these shapes, or the one named.
+def _config_by_shape(weights: Weights, preset: str | None) -> FiTConfig:
+    """The preset of these shapes, or the one named, or what the config.json beside them tells.
 
     High-resolution presets have the shapes of the base ones, so they must be asked for by name.
     """
+    path, tensors = weights.path, weights.tensors
     try:
         hidden = tensors["x_embedder.proj.weight"].shape[0]
         # Without LoRA (version 1) one layer makes the whole modulation.
@@ -184,6 +228,8 @@ def _config_by_shape(path: Path, tensors: Mapping[str, Tensor], preset: str | No
     for config in candidates.values():
         if shape == (config.hidden_size, config.depth, config.adaln_lora_dim):
             return replace(config, num_classes=num_classes)
+    if preset is None and (heads := _head_count(weights.config, hidden)) is not None:
+        return _config_with_heads(weights, hidden, depth, heads, num_classes, rank)
     expected = "; ".join(
         f"{name}: {c.hidden_size}, {c.depth}, {c.adaln_lora_dim}" for name, c in candidates.items()
     )
@@ -193,6 +239,29 @@ def _config_by_shape(path: Path, tensors: Mapping[str, Tensor], preset: str | No
         f"{METADATA_KEY!r} metadata, and no preset has that shape ({expected}). Its head count "
         "cannot be known from the weights: save it with metadata.",
     )
+
+
+def _head_count(config: Mapping[str, Any], hidden: int) -> int | None:
+    """The attention heads that a config.json tells, under our name or that of diffusers."""
+    for name in ("num_heads", "num_attention_heads"):
+        heads = config.get(name)
+        if type(heads) is int and heads > 0 and config.get("hidden_size", hidden) == hidden:
+            return heads
+    return None
+
+
+def _config_with_heads(
+    weights: Weights, hidden: int, depth: int, heads: int, num_classes: int, rank: int
+) -> FiTConfig:
+    """The configuration of weights whose config.json tells what their shapes do not."""
+    known = ("extrapolation", "decoupled", "train_length", "rope_base", "qk_norm", "prediction")
+    also = {name: weights.config[name] for name in (*known, "mlp_ratio") if name in weights.config}
+    try:
+        return FiTConfig(hidden, depth, heads, num_classes, rank, **also)
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(
+            weights.path, f"a FiTv2 whose config.json cannot be used: {error}"
+        ) from None
 
 
 def _check_tensors(path: Path, tensors: dict[str, Tensor], model: FiT) -> None:

@@ -19,6 +19,13 @@ from .resolution import VAE_FACTOR
 _SQUASHINGS = (0.5, 1.5)
 
 
+def feature_count(preview_kind: str, channels: int) -> int:
+    """The number of features that previews of this kind make of latents with these channels."""
+    if preview_kind == "products":
+        return len(_SQUASHINGS) * (2 ** min(channels, 64) - 1)
+    return channels
+
+
 def preview_features(latents: Tensor) -> Tensor:
     """The products of every set of channels, first of tanh(0.5·z), then of tanh(1.5·z).
 
