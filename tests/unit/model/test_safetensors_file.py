@@ -195,7 +195,7 @@ ABSURD = {
         latent_format={"scale_factor": 1, "latent_rgb_factors": [[1.0, 2.0, float("nan")]] * 4}
     ),
     "too many factors": _stored(
-        latent_format={"scale_factor": 1, "latent_rgb_factors": [[0.0] * 3] * 100_000}
+        latent_format={"scale_factor": 1, "latent_rgb_factors": [[0.0] * 3] * 10_000}
     ),
     "too few factors": _stored(
         latent_format={"scale_factor": 1, "latent_rgb_factors": [[0.0] * 3] * 3}

@@ -71,7 +71,7 @@ WITHOUT_AVERAGE: dict[str, Wrap] = {
     },
     "settings in a dict": lambda s: {"model": s, "args": {"lr": 1e-4, "betas": [0.9, 0.99]}},
     "several levels": lambda s: {"checkpoint": {"state": {"network": prefixed(s, "a.b.")}}},
-    "an average that is counted": lambda s: {
+    "AveragedModel": lambda s: {
         "n_averaged": torch.tensor(5),
         **prefixed(s, "module."),
     },
@@ -175,10 +175,6 @@ def test_an_average_that_fits_no_weights_is_left_out_and_named(
     assert "its average ema.shadow_params fits none of its weights" in caplog.text
 
 
-class _Settings(nn.Module):
-    pass
-
-
 @pytest.mark.cases("C2")
 @pytest.mark.parametrize(
     ("extra", "message"),
@@ -239,5 +235,5 @@ def test_dicts_that_hold_themselves_or_are_very_deep_end(tmp_path: Path) -> None
     circle: dict[str, Any] = OrderedDict()
     circle["model"] = circle
     for content in (deep, circle):
-        with pytest.raises(CheckpointError, match="without weights|damaged"):
+        with pytest.raises(CheckpointError, match=r"without weights|damaged"):
             load(tmp_path, content)
