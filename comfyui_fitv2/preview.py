@@ -59,8 +59,9 @@ def preview(latents: Tensor, latent_format: LatentFormat) -> Tensor:
     else:
         products = latent_format.preview_kind == "products"
         features = preview_features(latents) if products else latents
-        factors = torch.tensor(latent_format.latent_rgb_factors)
-        bias = torch.tensor(latent_format.latent_rgb_factors_bias or [0.0] * 3)
+        device = latents.device
+        factors = torch.tensor(latent_format.latent_rgb_factors, device=device)
+        bias = torch.tensor(latent_format.latent_rgb_factors_bias or [0.0] * 3, device=device)
         rgb = torch.einsum("bfhw,fc->bchw", features, factors) + bias[:, None, None]
     small = ((rgb + 1) / 2).nan_to_num(0.5).clamp(0, 1)
     return small.repeat_interleave(VAE_FACTOR, -2).repeat_interleave(VAE_FACTOR, -1)
