@@ -10,14 +10,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .architecture import config_by_shape
 from .checkpoint_error import CheckpointError
-from .config import PRESETS, FiTConfig
+from .config import FiTConfig
 from .flow import flow_of
 from .labels import IMAGENET_CLASSES, imagenet_class_names
 from .metadata import METADATA_KEY, METADATA_TENSOR, LatentFormat, Metadata
@@ -162,7 +162,7 @@ def _metadata(weights: Weights, preset: str | None) -> Metadata:
                 weights.path, f"a FiTv2 checkpoint whose metadata cannot be used: {error}."
             ) from None
     if preset is not None or metadata is None:
-        config = _config_by_shape(weights, preset)
+        config = config_by_shape(weights, preset)
         metadata = Metadata(config) if metadata is None else replace(metadata, config=config)
     if metadata.class_names is None and metadata.config.num_classes == IMAGENET_CLASSES:
         metadata = replace(metadata, class_names=imagenet_class_names())
@@ -199,69 +199,8 @@ def _drop_learned_sigma(tensors: dict[str, Tensor], config: FiTConfig) -> None:
         return
     outputs = config.in_channels * config.patch_size**2
     for key in ("final_layer.linear.weight", "final_layer.linear.bias"):
-        if key in tensors and len(tensors[key]) == 2 * outputs:
+        if key in tensors and tensors[key].shape[:1] == (2 * outputs,):
             tensors[key] = tensors[key][:outputs]
-
-
-def _config_by_shape(weights: Weights, preset: str | None) -> FiTConfig:
-    """The preset of these shapes, or the one named, or what the config.json beside them tells.
-
-    High-resolution presets have the shapes of the base ones, so they must be asked for by name.
-    """
-    path, tensors = weights.path, weights.tensors
-    try:
-        hidden = tensors["x_embedder.proj.weight"].shape[0]
-        # Without LoRA (version 1) one layer makes the whole modulation.
-        rank = (
-            tensors["blocks.0.adaLN_modulation.1.weight"].shape[0]
-            if "blocks.0.adaLN_modulation.2.weight" in tensors
-            else 0
-        )
-        num_classes = tensors["y_embedder.embedding_table.weight"].shape[0] - 1
-    except KeyError as error:
-        raise CheckpointError(
-            path, f"an incomplete FiTv2 checkpoint: {error.args[0]} is missing."
-        ) from None
-    depth = len({key.split(".")[1] for key in tensors if key.startswith("blocks.")})
-    shape = (hidden, depth, rank)
-    candidates = {preset: FiTConfig.preset(preset)} if preset else PRESETS
-    for config in candidates.values():
-        if shape == (config.hidden_size, config.depth, config.adaln_lora_dim):
-            return replace(config, num_classes=num_classes)
-    if preset is None and (heads := _head_count(weights.config, hidden)) is not None:
-        return _config_with_heads(weights, hidden, depth, heads, num_classes, rank)
-    expected = "; ".join(
-        f"{name}: {c.hidden_size}, {c.depth}, {c.adaln_lora_dim}" for name, c in candidates.items()
-    )
-    raise CheckpointError(
-        path,
-        f"a FiTv2 of hidden size {hidden}, {depth} blocks and LoRA rank {rank}, without "
-        f"{METADATA_KEY!r} metadata, and no preset has that shape ({expected}). Its head count "
-        "cannot be known from the weights: save it with metadata.",
-    )
-
-
-def _head_count(config: Mapping[str, Any], hidden: int) -> int | None:
-    """The attention heads that a config.json tells, under our name or that of diffusers."""
-    for name in ("num_heads", "num_attention_heads"):
-        heads = config.get(name)
-        if type(heads) is int and heads > 0 and config.get("hidden_size", hidden) == hidden:
-            return heads
-    return None
-
-
-def _config_with_heads(
-    weights: Weights, hidden: int, depth: int, heads: int, num_classes: int, rank: int
-) -> FiTConfig:
-    """The configuration of weights whose config.json tells what their shapes do not."""
-    known = ("extrapolation", "decoupled", "train_length", "rope_base", "qk_norm", "prediction")
-    also = {name: weights.config[name] for name in (*known, "mlp_ratio") if name in weights.config}
-    try:
-        return FiTConfig(hidden, depth, heads, num_classes, rank, **also)
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(
-            weights.path, f"a FiTv2 whose config.json cannot be used: {error}"
-        ) from None
 
 
 def _check_tensors(path: Path, tensors: dict[str, Tensor], model: FiT) -> None:
@@ -295,7 +234,7 @@ def _check_tensors(path: Path, tensors: dict[str, Tensor], model: FiT) -> None:
 
 
 def _is_finite(value: Tensor) -> bool:
-    if not value.is_floating_point():
+    if not value.is_floating_point() or value.is_meta or value.layout is not torch.strided:
         return False
     if value.element_size() == 1:  # no reductions in fp8
         value = value.float()

@@ -91,7 +91,7 @@ def sample(
 
     Raises ``ValueError`` for an unknown solver or option, values out of range, class ids that the
     model does not have and models that predict noise, and ``SolverError`` where an adaptive solver
-    fails.
+    fails. Class ids that are on a device already are not checked: reading them would wait for it.
     """
     require_rectified_flow(model.config)
     integrate = solver_named(solver, **solver_options)
@@ -131,7 +131,7 @@ def _per_image(callback: PackedCallback | None, shapes: Sequence[Sequence[int]])
 
 
 def _class_ids(y: Tensor, count: int, null_class: int, device: torch.device) -> Tensor:
-    """``y`` on the ``device``; only ids that are not there yet are checked, which would wait."""
+    """``y`` on the ``device``, checked where that needs no wait: on the CPU."""
     y = torch.as_tensor(y)
     in_range = not y.is_cpu or (int(y.min()) >= 0 and int(y.max()) <= null_class)
     if len(y) != count or not in_range:

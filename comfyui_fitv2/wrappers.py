@@ -66,11 +66,14 @@ def unwrap(path: Path, content: object) -> Unwrapped:
     if not found:
         return Unwrapped(_without_fit(path, content, levels))
     notes = []
-    for name, values in ((f"{x.place}{key}", v) for x in levels for key, v in x.lists.items()):
+    lists = ((f"{x.place}{key}", values) for x in levels for key, values in x.lists.items())
+    for name, values in lists:
+        if not _AVERAGE.search(name):
+            continue
         named = next((m for w in found.values() if (m := _named(values, w)) is not None), None)
         if named is not None:
             found[name] = named
-        elif _AVERAGE.search(name):
+        else:
             notes.append(f"its average {name} fits none of its weights and was left out")
     averages = [name for name in found if _AVERAGE.search(name)]
     # An average object may hold the weights as well: the innermost name decides.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +231,34 @@ def test_absurd_metadata_is_a_checkpoint_error(
     with pytest.raises(CheckpointError) as error:
         load_checkpoint(path)
     assert len(str(error.value)) < 1000
+
+
+@pytest.mark.cases("C5")
+@pytest.mark.parametrize("with_metadata", [True, False])
+@pytest.mark.parametrize("version_1", [True, False])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("x_embedder.proj.weight", torch.tensor(1.0)),
+        ("y_embedder.embedding_table.weight", torch.zeros(0, 32)),
+        ("final_layer.linear.weight", torch.tensor(1.0)),
+        ("final_layer.linear.bias", torch.zeros(16, device="meta")),
+        ("final_layer.linear.bias", torch.zeros(16).to_sparse()),
+        ("final_layer.linear.bias", torch.zeros(16, dtype=torch.complex64)),
+        ("final_layer.linear.bias", torch.zeros(16, dtype=torch.bool)),
+        ("blocks.x.bias", torch.zeros(0)),
+    ],
+)
+def test_absurd_tensors_are_a_checkpoint_error(
+    tmp_path: Path, key: str, value: Tensor, with_metadata: bool, version_1: bool
+) -> None:
+    path, state = tmp_path / "model.pt", {**weights(), key: value}
+    if with_metadata:
+        config = replace(CONFIG, prediction="epsilon") if version_1 else CONFIG
+        state[METADATA_TENSOR] = metadata_tensor(Metadata(config))
+    path.write_bytes(torch_pickle(state))
+    with pytest.raises(CheckpointError):
+        load_checkpoint(path)
 
 
 @pytest.mark.cases("C5")
