@@ -11,6 +11,8 @@ from .config import PRESETS, FiTConfig
 from .metadata import METADATA_KEY
 from .weights import Weights
 
+_NO_SUCH_SHAPES = "not a FiTv2: its embedders have shapes that no FiT has."
+
 
 def config_by_shape(weights: Weights, preset: str | None) -> FiTConfig:
     """The preset of these shapes, or the one named, or what the config.json beside them tells.
@@ -32,9 +34,9 @@ def config_by_shape(weights: Weights, preset: str | None) -> FiTConfig:
             path, f"an incomplete FiTv2 checkpoint: {error.args[0]} is missing."
         ) from None
     except IndexError:  # a tensor without axes
-        num_classes = 0
+        raise CheckpointError(path, _NO_SUCH_SHAPES) from None
     if num_classes < 1:
-        raise CheckpointError(path, "not a FiTv2: its embedders have shapes that none has.")
+        raise CheckpointError(path, _NO_SUCH_SHAPES)
     depth = len({key.split(".")[1] for key in tensors if key.startswith("blocks.")})
     shape = (hidden, depth, rank)
     candidates = {preset: FiTConfig.preset(preset)} if preset else PRESETS

@@ -28,7 +28,7 @@ _MODULE_WRAPPERS = re.compile(
 _AVERAGE = re.compile(r"(?:^|[._])(?:ph)?ema|averaged?(?:[._]|$)|shadow|(?:^|[._])swa(?:[._]|$)")
 _AVERAGE_COUNT = "n_averaged"
 """Key of ``torch.optim.swa_utils.AveragedModel`` beside its weights."""
-_OPTIMIZER_STATE = ("exp_avg", "exp_avg_sq", "momentum_buffer")
+_OPTIMIZER_STATE = re.compile(r"(?:^|[./])(?:exp_avg|exp_avg_sq|momentum_buffer)(?:[./]|$)")
 _LORA = re.compile(r"\.(?:lora_(?:A|B|up|down)|hada_w|lokr_w|dora_scale)|^lora_unet_|^lycoris_")
 _DEEPEST = 8
 """Levels of dicts within dicts that are searched."""
@@ -197,4 +197,4 @@ def _without_fit(path: Path, content: object, levels: list[_Level]) -> dict[str,
 def _is_optimizer(content: Any, tensors: Mapping[str, Tensor]) -> bool:
     if isinstance(content, Mapping) and "param_groups" in content and "state" in content:
         return True
-    return any(key.endswith(_OPTIMIZER_STATE) for key in tensors)
+    return any(_OPTIMIZER_STATE.search(key) for key in tensors)

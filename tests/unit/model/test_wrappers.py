@@ -206,6 +206,7 @@ def test_what_is_no_weight_is_named_with_a_command_that_saves_the_weights(
     [
         (torch.optim.AdamW(FiT(CONFIG).parameters()).state_dict(), "the state of an optimizer"),
         ({"state.blocks.0.attn.qkv.weight.exp_avg": torch.zeros(2)}, "the state of an optimizer"),
+        ({"exp_avg/blocks.0.attn.qkv.lora_A": torch.zeros(2)}, "the state of an optimizer"),
         (
             {
                 "diffusion_model.blocks.0.attn.qkv.lora_A.weight": torch.zeros(1, 2),
@@ -219,7 +220,17 @@ def test_what_is_no_weight_is_named_with_a_command_that_saves_the_weights(
         ({"epoch": 3}, "without weights"),
         ({}, "without weights"),
     ],
-    ids=["optimizer", "sharded optimizer", "lora", "kohya", "lokr", "shadow", "epoch", "empty"],
+    ids=[
+        "optimizer",
+        "sharded optimizer",
+        "own",
+        "lora",
+        "kohya",
+        "lokr",
+        "shadow",
+        "epoch",
+        "empty",
+    ],
 )
 def test_what_holds_no_model_is_called_what_it_is(
     tmp_path: Path, content: Any, message: str
