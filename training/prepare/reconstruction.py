@@ -13,7 +13,7 @@ from comfyui_fitv2.pixels import from_bytes, psnr
 from ..data.decode import read_versions
 from ..data.sources import ImageSource, evenly
 from ..data.vae import TINY, VAE
-from ..data.vae_files import HOW_TO_GET
+from ..data.vae_files import how_to_get
 from .options import PrepareOptions
 from .plan import Plan
 
@@ -56,7 +56,7 @@ class Reconstruction:
             print(
                 "  The tiny VAE is made for flat colours and loses the detail of these images: "
                 "faces, hair, text.\n  For photographs use Stable Diffusion's VAE. "
-                f"{HOW_TO_GET}"
+                f"{how_to_get()}"
             )
         elif self.median < _VERY_POOR:
             print(

@@ -66,7 +66,7 @@ def summary_to_resume(
             f"{checkpoint} was trained on another latent set, of {summary.data['images']} images "
             f"(now: {len(latents)}). Name that set, or another --output."
         )
-    if changes.new_classes and not summary.config.get("lora"):
+    if changes.new_classes and not (summary.config.get("lora") or {}).get("rank"):
         newest = next(iter(sorted(checkpoint.glob("ema-*.safetensors"))), checkpoint)
         raise ConfigError(
             f"the latent set has changed since {checkpoint}: {changes}. A model cannot get new "
