@@ -57,7 +57,7 @@ class Plan:
     settings: dict[str, Any]
     fingerprint: str
     images: pa.Table
-    labels: np.ndarray
+    labels: np.ndarray = field(compare=False)
     """(n,), one per image."""
     version: int = 0
     """How often the images have changed since the plan was made."""
