@@ -16,7 +16,8 @@ from tqdm.auto import tqdm
 
 from comfyui_fitv2.resolution import TOKEN_PIXELS
 
-from ..data.decode import probe, trained_size
+from ..data.decode import trained_size
+from ..data.image_facts import probe
 from ..data.sources import ImageSource, Listing
 from ..processes import exit_with_parent
 
@@ -56,6 +57,7 @@ class Check:
     """The reason for each file that cannot be used."""
     left_out: dict[str, str]
     """The reason for each file or folder that is skipped."""
+    listing_notes: list[str]
     listing_problems: list[str]
     encoded_classes: frozenset[int] = frozenset()
     """Ids of classes with images that were not looked at, because they are encoded already."""
@@ -87,13 +89,13 @@ class Check:
         """Whether a side is shorter than a token, so that the image is enlarged."""
         return self.usable & (self.sizes.min(axis=1) < TOKEN_PIXELS)
 
-    @property
-    def bent(self) -> np.ndarray:
-        """Whether the ratio of the sides changes noticeably."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            before = self.sizes[:, 0] / self.sizes[:, 1]
-            factor = before / (self.trained[:, 0] / self.trained[:, 1])
-            return self.usable & (np.maximum(factor, 1 / factor) > _BENT)
+    def bent(self) -> list[int]:
+        """Images of which the ratio of the sides changes noticeably, by index, the worst first."""
+        rows = np.flatnonzero(self.usable)
+        before, after = (np.log(s[rows, 0] / s[rows, 1]) for s in (self.sizes, self.trained))
+        factors = np.exp(np.abs(before - after))
+        order = np.argsort(-factors, kind="stable")
+        return rows[order[: int((factors > _BENT).sum())]].tolist()
 
     def per_class(self) -> list[tuple[str, int, int]]:
         """Name, usable and unusable images of each class, in the order of their ids."""
@@ -121,7 +123,7 @@ class Check:
                 found.append(f"{which} ({first}: {self.unusable[first]}).")
         tokens = self.tokens[self.usable]
         is_whole = not self.encoded_classes
-        if is_whole and len(tokens) and tokens.max() <= _FEW_TOKENS < self.budget / _LITTLE:
+        if is_whole and len(tokens) and tokens.max() <= _FEW_TOKENS <= self.budget / _LITTLE:
             found.append(
                 f"All images are so small that they become at most {int(tokens.max())} of the "
                 f"{self.budget} tokens that an image of this --image-size has. Add --enlarge."
@@ -174,6 +176,7 @@ def check_images(
         animated=animated,
         unusable=unusable,
         left_out=dict(listing.left_out),
+        listing_notes=list(listing.notes),
         listing_problems=list(listing.problems),
         encoded_classes=frozenset(np.delete(np.array(listing.class_ids), rows).tolist()),
     )

@@ -50,7 +50,7 @@ td { padding: 3px 10px 3px 0; vertical-align: middle; overflow-wrap: anywhere }
 td.n { text-align: right; width: 1%; white-space: nowrap; padding-right: 12px }
 td.name { width: 30%; max-width: 260px }
 .track { display: flex; height: 12px; border-radius: 3px; overflow: hidden }
-.track i { background: var(--bar); min-width: 1px } .track i + i { background: var(--lost) }
+.track i { background: var(--bar); min-width: 1px } .track .lost { background: var(--lost) }
 svg { display: block; width: 100%; height: auto; font: 12px system-ui, sans-serif }
 svg rect { fill: var(--bar) } svg text { fill: var(--soft); text-anchor: middle }
 svg line { stroke: var(--line) } svg text.count { fill: var(--ink); font-size: 11px }
@@ -67,6 +67,7 @@ def write_page(check: Check, options: PrepareOptions) -> None:
     path = page_path(options)
     if path.exists() and _MARK not in path.read_text(encoding="utf-8", errors="replace")[:300]:
         raise ValueError(f"{path} exists and is no page of this command. Move it elsewhere.")
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page(check))
     for problem in check.problems:
         print(f"PROBLEM: {problem}")
@@ -151,13 +152,15 @@ def _classes(check: Check) -> str:
         between = f" (the {half} largest and the {half} smallest of {len(classes):,})"
     rows = "".join(
         f'<tr><td class="name">{escape(name)}</td><td class="n">{used:,}</td>'
-        f'<td><div class="track"><i style="width:{100 * used / most:.2f}%"></i>'
-        + (f'<i style="width:{100 * lost / most:.2f}%" title="{lost:,} unusable"></i>' * bool(lost))
-        + "</div></td></tr>"
+        f'<td><div class="track">{_bar(used, most)}{_bar(lost, most, "lost")}</div></td></tr>'
         for name, used, lost in shown
     )
     orange = '<p class="soft">Orange: files that cannot be used.</p>' * bool(check.unusable)
     return _section(f"Images per class{between}", f"<table>{rows}</table>{orange}")
+
+
+def _bar(count: int, most: int, kind: str = "") -> str:
+    return f'<i class="{kind}" style="width:{100 * count / most:.2f}%"></i>' if count else ""
 
 
 def _token_histogram(check: Check) -> str:
@@ -190,7 +193,7 @@ def _formats(check: Check) -> str:
     most = max(check.kinds.values(), default=1)
     rows = "".join(
         f'<tr><td class="name">{escape(kind)}</td><td class="n">{count:,}</td>'
-        f'<td><div class="track"><i style="width:{100 * count / most:.2f}%"></i></div></td></tr>'
+        f'<td><div class="track">{_bar(count, most)}</div></td></tr>'
         for kind, count in check.kinds.most_common(10)
     )
     return f"<table>{rows}</table>"
@@ -232,9 +235,12 @@ def _lists(check: Check) -> str:
             [_group(check, group) for group in check.contradictory()],
         ),
         _list("The same bytes", [_group(check, group) for group in check.duplicates]),
-        _list("Changes its shape", _shapes(check, check.bent)),
-        _list("A side below 16 pixels, enlarged to a token", _shapes(check, check.tiny)),
-        _list("Small", _shapes(check, check.small)),
+        _list("Changes its shape", _shapes(check, check.bent())),
+        _list(
+            "A side below 16 pixels, enlarged to a token",
+            _shapes(check, np.flatnonzero(check.tiny).tolist()),
+        ),
+        _list("Small", _shapes(check, np.flatnonzero(check.small).tolist())),
         _list("Several frames or pages: the first is used", check.animated),
         *(_list(f"Skipped: {reason}", files) for reason, files in by_reason(check.left_out)),
     ]
@@ -252,8 +258,8 @@ def _list(title: str, lines: Sequence[str]) -> str:
     return f"<details><summary>{heading}</summary><ul>{items}</ul></details>"
 
 
-def _shapes(check: Check, chosen: np.ndarray) -> list[str]:
-    return [f"{check.files[row]}: {shape(check, row)}" for row in np.flatnonzero(chosen).tolist()]
+def _shapes(check: Check, rows: Sequence[int]) -> list[str]:
+    return [f"{check.files[row]}: {shape(check, row)}" for row in rows]
 
 
 def _group(check: Check, group: Iterable[int]) -> str:

@@ -19,7 +19,7 @@ _LINES = 8
 def headline(check: Check) -> str:
     """Such as "1,234 images of 10 classes; 32 to 256 tokens each (median 240)"."""
     tokens = check.tokens[check.usable]
-    classes = sum(used + lost > 0 for _, used, lost in check.per_class())
+    classes = sum(used > 0 for _, used, _ in check.per_class())
     if not len(tokens):
         return f"{counted(len(check.files), 'file')}, none of which can be used"
     low, high = int(tokens.min()), int(tokens.max())
@@ -33,7 +33,7 @@ def headline(check: Check) -> str:
 
 def notes(check: Check) -> list[str]:
     """Full sentences on what is unusual, what matters most first. Mistakes are ``problems``."""
-    return [note for part in _PARTS for note in part(check)]
+    return [*check.listing_notes, *(note for part in _PARTS for note in part(check))]
 
 
 def short_form(check: Check) -> str:
@@ -114,7 +114,7 @@ def _duplicates(check: Check) -> Iterator[str]:
 
 
 def _tiny(check: Check) -> Iterator[str]:
-    if len(rows := np.flatnonzero(check.tiny & ~check.bent)):
+    if len(rows := np.flatnonzero(check.tiny)):
         yield (
             f"{counted(len(rows), 'image')} with a side below 16 pixels "
             f"{'is' if len(rows) == 1 else 'are'} enlarged to a whole token: "
@@ -123,7 +123,7 @@ def _tiny(check: Check) -> Iterator[str]:
 
 
 def _bent(check: Check) -> Iterator[str]:
-    if len(rows := np.flatnonzero(check.bent)):
+    if rows := check.bent():
         yield (
             f"{counted(len(rows), 'image')} {'changes its' if len(rows) == 1 else 'change their'} "
             f"shape to fit into whole tokens: {check.files[rows[0]]} {shape(check, rows[0])}."

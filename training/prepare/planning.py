@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
 
 from ..data.arrow_set import shard_path
 from ..data.sources import ImageSource, Listing, open_images
@@ -53,7 +52,8 @@ def plan_images(source: ImageSource, options: PrepareOptions) -> None:
     output, settings = options.folder, options.settings
     check_settings(output, settings, options.shard_size)
     listing = source.listing()
-    _say_left_out(options, listing)
+    for line in listing.report(f"left out of {options.images}"):
+        print(line, file=sys.stderr)
     _refuse_nothing(options, listing)
     modified = modification_times(source, listing)
     before, parts = open_plan(output), complete_parts(output)
@@ -115,16 +115,3 @@ def _refuse_nothing(options: PrepareOptions, listing: Listing) -> None:
         f"{options.images}: no images with a class. Put them in a sub-folder for each class, or "
         "name a --metadata file."
     )
-
-
-def _say_left_out(options: PrepareOptions, listing: Listing) -> None:
-    """The number of files for each reason, with an example."""
-    if not listing.left_out:
-        return
-    by_reason: dict[str, list[str]] = defaultdict(list)
-    for file, reason in listing.left_out.items():
-        by_reason[reason].append(file)
-    print(f"{len(listing.left_out):,} left out of {options.images}:", file=sys.stderr)
-    for reason, files in sorted(by_reason.items(), key=lambda item: -len(item[1])):
-        others = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
-        print(f"  {files[0]}{others}: {reason}", file=sys.stderr)
