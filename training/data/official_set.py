@@ -71,7 +71,7 @@ class OfficialLatentSet(LatentSet):
         )
 
     def names(self) -> list[str]:
-        return [files[0].stem for files in self._files]
+        return [files[0].name for files in self._files]
 
     def moments(self, index: int, cropped: bool, flipped: bool) -> tuple[Tensor, Tensor]:
         tokens = _read_tokens(self._files[index][-1 if cropped else 0])[int(flipped)].float()

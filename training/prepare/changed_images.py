@@ -172,7 +172,7 @@ def _find_origins(
     """Where each image that need not be encoded again is now; notes what has changed."""
     files_now = {image.file for image in now}
     gone = {file: origin for file, origin in encoded.items() if file not in files_now}
-    by_content = {
+    by_content: dict[tuple[int, bytes | None], str] = {
         (old[file].size, origin.digest): file for file, origin in gone.items() if origin.digest
     }
     sizes_gone = {size for size, _ in by_content}

@@ -32,10 +32,9 @@ def vae(monkeypatch: pytest.MonkeyPatch) -> PoolingVAE:
     return vae
 
 
-def check(photos: Path, image_size: int = 64, **options: bool) -> Check:
-    return check_all(
-        PrepareOptions(images=photos, check=True, image_size=image_size, workers=0, **options)
-    )
+def check(photos: Path, enlarge: bool = False) -> Check:
+    options = PrepareOptions(images=photos, check=True, image_size=64, enlarge=enlarge, workers=0)
+    return check_all(options)
 
 
 def text(checked: Check) -> str:
