@@ -89,8 +89,8 @@ def _decode(
     image.draft(None, needed)  # does something for a JPEG alone
     if image.width * image.height > max_pixels:
         raise DecodeError(too_large(size, max_pixels))
-    image.load()  # here, because asking a PNG for its EXIF would decode it and hide an error
     profile = colour_profile(image)
+    image.load()  # here, because asking a PNG for its EXIF would decode it and hide an error
     turn = orientation(image)
     return _to_rgb(image, profile), turn
 
