@@ -9,6 +9,7 @@ that has another class now, is copied to a new one without it.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -131,12 +132,16 @@ def _follow_classes(before: Sequence[str], now: Sequence[str]) -> tuple[list[str
 
 
 def _numbered(names: Iterable[str]) -> list[tuple[str, int]]:
-    """Each name with the number of equal names before it."""
+    """Each name with the number of equal names before it.
+
+    Older versions told composed from decomposed Unicode, and kept spaces around a name.
+    """
     seen: Counter[str] = Counter()
     numbered = []
     for name in names:
-        numbered.append((name, seen[name]))
-        seen[name] += 1
+        key = unicodedata.normalize("NFC", name).strip()
+        numbered.append((key, seen[key]))
+        seen[key] += 1
     return numbered
 
 

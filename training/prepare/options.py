@@ -25,8 +25,8 @@ class PrepareOptions:
     image_size: Annotated[int, tyro.conf.arg(aliases=["--resolution"])] = 256
     """S in pixels, a multiple of 16: a resized image has at most S² pixels, a crop is S × S."""
     vae: str = TINY
-    """"tiny", a file in TAESD layout, a diffusers AutoencoderKL folder, or a single file of Stable
-    Diffusion's VAE."""
+    """"tiny", a file in TAESD layout, a diffusers AutoencoderKL folder, a single file of Stable
+    Diffusion's VAE, or a name on Hugging Face, if it was downloaded before."""
     metadata: Path | None = None
     """JSONL or CSV file with a file (in the images folder) and a label per line, instead of
     sub-folders."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from datasets import Image as ImageFeature
 from support.image_files import contents, draw_bar
 from support.old_sets import OLD, OldSet
 from support.pooling_vae import PoolingVAE
+from support.training_runs import ROOT, torchrun
 from torch import Tensor
 
 from training import prepare as module
@@ -328,3 +331,36 @@ def test_other_settings_are_refused_though_the_images_changed_too(
     ):
         with pytest.raises(ValueError, match=message):
             run("latents", **change)
+
+
+def test_names_that_older_versions_wrote_in_another_form_are_the_same_classes(
+    run: Run, photos: Path, vae: PoolingVAE
+) -> None:
+    decomposed = "bleu cafe\u0301"
+    (photos / "blue").rename(photos / decomposed)
+    folder = run("latents")
+    for file in ("plan.json", "latent_set.json"):
+        content = json.loads((folder / file).read_text(encoding="utf-8"))
+        content["class_names"][0] = decomposed
+        (folder / file).write_text(json.dumps(content), encoding="utf-8")
+    draw_bar(photos / "red" / "new.png", (80, 40), (1, 2, 3))
+    assert encoded(vae, run) == 1
+    assert open_latent_set(folder).info.class_names == (decomposed, "green", "red")
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_two_processes_follow_as_one(run: Run, photos: Path, tmp_path: Path) -> None:
+    options = {"shard_size": 2}
+    run("one", **options)
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    (photos / "blue" / "0.png").unlink()
+    for i in range(5):
+        draw_bar(photos / "azure" / f"{i}.png", (48, 48), (0, 200, i))
+    one = contents(run("one", **options))
+    arguments = ["--images", str(photos), "--output", str(tmp_path / "two"), "--resolution=64"]
+    command = [*torchrun(2), "-m", "training.prepare", *arguments, "--batch-size=2", "--workers=1"]
+    subprocess.run(
+        [sys.executable, *command, "--device=cpu"], cwd=ROOT, check=True, capture_output=True
+    )
+    assert contents(tmp_path / "two") == one
