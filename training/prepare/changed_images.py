@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 from tqdm.auto import tqdm
 
 from ..data.arrow_set import image_digest, shard_digests, shard_failures, shard_path
@@ -84,6 +86,8 @@ def changed_plan(
     ``published`` are the class names of the complete set in ``output``, if there is one.
     """
     names, labels = _follow_classes(before.class_names, listing.class_names)
+    if _is_unchanged(before, listing, labels, modified):
+        return None
     now = [
         PlannedImage(file, labels[class_id], size, time, 0)
         for file, class_id, size, time in zip(
@@ -92,12 +96,6 @@ def changed_plan(
     ]
     may_differ = before.fingerprint != listing.fingerprint
     old = {image.file: image for image in before.entries()}
-    if (
-        len(old) == len(now)
-        and not may_differ
-        and all(_same(old.get(new.file), new) for new in now)
-    ):
-        return None
     encoded = _find_encoded(output, before, old.values())
     changes = Changes()
     origins = _find_origins(source, old, now, encoded, may_differ, changes)
@@ -108,12 +106,26 @@ def changed_plan(
     return later_plan(before, listing, names, images, published or before.published), changes
 
 
-def _same(old: PlannedImage | None, new: PlannedImage) -> bool:
-    return (
-        old is not None
-        and (old.label, old.size) == (new.label, new.size)
-        and old.modified in (-1, new.modified)
-    )
+def _is_unchanged(
+    before: Plan, listing: Listing, labels: Sequence[int], modified: Sequence[int]
+) -> bool:
+    """Compares columns, because a set may have millions of images and seldom changes."""
+    if len(before.images) != len(listing.files) or before.fingerprint != listing.fingerprint:
+        return False
+    now = {
+        "file": pa.array(listing.files, pa.string()),
+        "label": np.array(labels)[np.array(listing.class_ids)],
+        "bytes": np.array(listing.sizes),
+        "modified": np.array(modified),
+    }
+    old, new = (table.sort_by("file") for table in (before.images, pa.table(now)))
+    if not old["file"].equals(new["file"]):
+        return False
+    same = [old[name].to_numpy() == new[name].to_numpy() for name in ("label", "bytes")]
+    if "modified" in old.column_names:  # not in older versions
+        times = old["modified"].to_numpy()
+        same.append((times == -1) | (times == new["modified"].to_numpy()))
+    return bool(np.all(same))
 
 
 def _follow_classes(before: Sequence[str], now: Sequence[str]) -> tuple[list[str], list[int]]:

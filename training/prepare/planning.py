@@ -109,8 +109,7 @@ def _left_to_encode(options: PrepareOptions, plan: Plan) -> list[str]:
 def _refuse_nothing(options: PrepareOptions, listing: Listing) -> None:
     if listing.files:
         return
-    if listing.problems:
-        raise ProblemsError(" ".join(listing.problems))
+    listing.stop_at_problems()
     raise ValueError(
         f"{options.images}: no images with a class. Put them in a sub-folder for each class, or "
         "name a --metadata file."
