@@ -13,7 +13,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,44 +22,10 @@ from tqdm.auto import tqdm
 
 from ..data.arrow_set import image_digest, shard_digests, shard_failures, shard_path
 from ..data.sources import ImageSource, Listing
+from .changes import Changes
 from .plan import Plan, PlannedImage, later_plan
 
 _READERS = 8
-_NAMED = 3
-
-
-@dataclass(slots=True)
-class Changes:
-    """What differs between a plan and the images that there are now: names of files."""
-
-    added: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    replaced: list[str] = field(default_factory=list)
-    relabelled: list[str] = field(default_factory=list)
-    renamed: list[str] = field(default_factory=list)
-    """Images of the same class and another name, by the name that they have now."""
-    new_classes: list[str] = field(default_factory=list)
-    empty_classes: list[str] = field(default_factory=list)
-    """Classes that have lost all of their images."""
-
-    def lines(self) -> list[str]:
-        """One line for each kind of change."""
-        kinds = {
-            "added": self.added,
-            "removed": self.removed,
-            "replaced": self.replaced,
-            "in another class": self.relabelled,
-            "renamed": self.renamed,
-        }
-        said = [f"{_counted(files, 'image')} {what}" for what, files in kinds.items() if files]
-        if self.new_classes:
-            said.append(f"{_counted(self.new_classes, 'class')} new")
-        if self.empty_classes:
-            said.append(
-                f"{_counted(self.empty_classes, 'class')} without images now; names and class ids "
-                "stay, so that runs on this set can resume"
-            )
-        return said
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,8 +288,3 @@ def _arrange(
 def _next_number(output: Path, before: Plan) -> int:
     on_disk = (re.fullmatch(r"shard-(\d+)\.arrow", path.name) for path in output.iterdir())
     return max([-1, *before.shards, *(int(match[1]) for match in on_disk if match)]) + 1
-
-
-def _counted(names: Sequence[str], noun: str) -> str:
-    plural = noun if len(names) == 1 else f"{noun}{'e' * noun.endswith('s')}s"
-    return f"{len(names):,} {plural} ({', '.join(names[:_NAMED])}{', …' * (len(names) > _NAMED)})"
