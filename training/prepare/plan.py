@@ -222,7 +222,8 @@ def open_plan(output: Path) -> Plan | None:
     listing = output / _listing_file(content.get("version", 0))
     if not listing.is_file():
         return None
-    with pa.memory_map(str(listing)) as mapped, pa.ipc.open_stream(mapped) as stream:
+    # Not memory-mapped: Windows could not replace the file then.
+    with pa.ipc.open_stream(listing.read_bytes()) as stream:
         images = stream.read_all()
     return _plan(content, images)
 

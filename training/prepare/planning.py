@@ -68,14 +68,14 @@ def plan_images(source: ImageSource, options: PrepareOptions) -> None:
         if changed is None:
             return
         plan, changes = changed
-        if lines := changes.lines():
-            print(f"{output} follows the images: {'; '.join(lines)}.")
         if len(changes.removed) * 2 > len(before.images) and not options.ignore_problems:
             raise ProblemsError(
                 f"{len(changes.removed):,} of the {len(before.images):,} images in {output} are no "
                 f"longer in {options.images}. If it is another folder, name another --output. To "
                 "drop them from the set, add --ignore-problems."
             )
+        if lines := changes.lines():
+            print(f"{output} follows the images: {'; '.join(lines)}.")
     problems = list(listing.problems)
     if to_encode := _left_to_encode(options, plan):
         rows = {file: row for row, file in enumerate(listing.files)}
