@@ -43,6 +43,10 @@ _CLASSES = {
     "AutoencoderDC": "covers 32 × 32 pixels per latent",
     "VQModel": "has codes, not a scale",
 }
+_OTHER_LATENTS = re.compile(
+    r"flux|stable-diffusion-3|sd3|qwen|sana|wan\d|hunyuan|ltx|mochi|cogvideo", re.IGNORECASE
+)
+"""Names of models whose latents have a shift, other channels or a time axis."""
 _VIDEO = re.compile(r"Wan|Video|Mochi|Cosmos|Temporal|Magvit|Allegro", re.IGNORECASE)
 
 
@@ -221,6 +225,8 @@ def _downloaded(name: str) -> Path:
         )
     if cached := _cached(model):
         return cached
+    if _OTHER_LATENTS.search(model):
+        raise VAEError(model, f"the latents of this model do not suit FiT. {USE_SD}")
     if model.startswith("openai/"):
         raise VAEError(model, f"OpenAI's consistency decoder has no encoder. {USE_SD}")
     raise FileNotFoundError(

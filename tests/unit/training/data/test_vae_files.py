@@ -98,6 +98,8 @@ def test_a_model_that_was_not_downloaded_gets_the_commands(
             vae_path(name)
     with pytest.raises(FileNotFoundError, match=r'sd-pipeline --include "vae/\*" --local-dir'):
         vae_path("some/sd-pipeline")
+    with pytest.raises(VAEError, match="do not suit FiT"):
+        vae_path("black-forest-labs/FLUX.1-dev")
     with pytest.raises(VAEError, match="has no encoder"):
         vae_path("openai/consistency-decoder")
     (tmp_path / "models").mkdir()
