@@ -90,6 +90,7 @@ def _decode(
     if image.width * image.height > max_pixels:
         raise DecodeError(too_large(size, max_pixels))
     profile = colour_profile(image)
+    image.load()  # here, because asking a PNG for its EXIF would decode it and hide an error
     turn = orientation(image)
     return _to_rgb(image, profile), turn
 

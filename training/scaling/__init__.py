@@ -44,10 +44,9 @@ from comfyui_fitv2.model import FiT
 
 from ..command_line import by_path, parse_options, run_command
 from ..data import open_latent_set
-from ..data.latent_set import INFO_FILE, LatentSet
+from ..data.latent_set import INFO_FILE, LatentSet, data_digest
 from ..prepare import PrepareOptions, prepare
 from ..train.checkpoints.reader import checkpoints, read_summary
-from ..train.checkpoints.resume import data_digest
 from ..train.checkpoints.run_folder import ema_file, step_of
 from ..train.checkpoints.summary import CheckpointSummary
 from ..train.config import ConfigError, TrainingConfig

@@ -1,9 +1,9 @@
 """Images that are held out of training: which ones, and what the averaged weights make of them.
 
-An image is held out if the hash of the seed and its name is among the lowest share of all hashes.
-So it stays held out when others are added, and it does not depend on its place in the set. Each
-class that can spare one has at least one held-out image. ``held_out.json`` in the run's folder
-names them, because a class that grows could otherwise choose another one for it.
+An image is held out if the hash of the seed and its name, a number in [0, 1), is below the share.
+So what an image is does not depend on its place in the set, and stays when others come and go. When
+a run starts, each class that can spare one has at least one held-out image, and at least one that
+is trained on. ``held_out.json`` in the run's folder names the held-out images and these exceptions.
 """
 
 from __future__ import annotations
@@ -39,31 +39,43 @@ class HeldOut:
     """Their indices, rising."""
     names: tuple[str, ...]
     """Their names, in the same order."""
+    trained: frozenset[str]
+    """Names of images that are trained on although their hash is below the share."""
     measured: np.ndarray
     """The indices of those whose loss is measured, rising."""
 
     @classmethod
     def of(
-        cls, latents: LatentSet, config: HeldOutConfig, seed: int, run: Path, trained: int = 0
+        cls, latents: LatentSet, config: HeldOutConfig, seed: int, run: Path | None = None
     ) -> HeldOut | None:
-        """The held-out examples of a run in the folder ``run``; None where it has none.
+        """The held-out examples; None where there are none.
 
-        The first ``trained`` examples are those of the set that a run resumes with: of them, those
-        that the folder names are held out, and no others.
+        ``run`` is the folder of a run that resumes. The images that it names stay what they were.
         """
         if not config.share:
             return None
-        names, before = latents.names(), _stored_names(run) if trained else None
+        names = latents.names()
         hashes = name_hashes(names, seed)
-        known = None
-        if before is not None:
-            known = np.array([name in before for name in names[:trained]], dtype=bool)
-        indices = np.flatnonzero(choose(hashes, latents.class_ids, config.share, known))
+        stored = _stored(run) if run else None
+        if stored is None:
+            chosen = choose(hashes, latents.class_ids, config.share)
+            spared = np.flatnonzero(~chosen & (hashes < config.share))
+            trained = frozenset(names[index] for index in spared)
+        else:
+            held_out, trained = stored
+            below = hashes < config.share
+            chosen = np.array(
+                [
+                    name in held_out or (bool(low) and name not in trained)
+                    for name, low in zip(names, below, strict=True)
+                ]
+            )
+        indices = np.flatnonzero(chosen)
         if not len(indices):
             return None
         by_hash = indices[np.argsort(hashes[indices], kind="stable")]
         measured = np.sort(by_hash[: config.images])
-        return cls(latents, indices, tuple(names[index] for index in indices), measured)
+        return cls(latents, indices, tuple(names[index] for index in indices), trained, measured)
 
     def loss(self, model: TrainedFiT, class_map: np.ndarray, flow: FlowConfig) -> float:
         """The loss of the ``measured`` examples, always with the same noise and times.
@@ -86,7 +98,8 @@ class HeldOut:
 
     def store(self, run: Path) -> None:
         """Write the names into the folder of the run, atomically."""
-        write_json(run / HELD_OUT, list(self.names))
+        names = {"held_out": list(self.names), "trained": sorted(self.trained)}
+        write_json(run / HELD_OUT, names)
 
 
 def name_hashes(names: list[str], seed: int) -> np.ndarray:
@@ -95,35 +108,27 @@ def name_hashes(names: list[str], seed: int) -> np.ndarray:
     return np.frombuffer(b"".join(digests), dtype=">u8") / 2.0**64
 
 
-def choose(
-    hashes: np.ndarray, class_ids: np.ndarray, share: float, known: np.ndarray | None = None
-) -> np.ndarray:
+def choose(hashes: np.ndarray, class_ids: np.ndarray, share: float) -> np.ndarray:
     """(n,) bool: which examples are held out.
 
-    ``known`` is the answer for the first examples, which a run has already. Every class with two
-    examples or more has one that is held out and one that is not, unless ``known`` prevents it.
+    Every class of two examples or more has one that is held out and one that is not.
     """
-    decided = 0 if known is None else len(known)
     held_out = hashes < share
-    if known is not None:
-        held_out[:decided] = known
     # Each class's examples from the lowest hash to the highest.
     order = np.lexsort((hashes, class_ids))
     starts = np.flatnonzero(np.diff(class_ids[order], prepend=-1))
     for members in np.split(order, starts[1:]):
-        free = members[members >= decided]
-        if len(members) < 2 or not len(free):
-            held_out[free] = False
-        elif not held_out[members].any():
-            held_out[free[0]] = True
-        elif held_out[members].all():
-            held_out[free[-1]] = False
+        if len(members) > 1:
+            held_out[members[0]], held_out[members[-1]] = True, False
+        else:
+            held_out[members] = False
     return held_out
 
 
-def _stored_names(run: Path) -> frozenset[str] | None:
-    """The names in the folder of a run; None where none are readable."""
+def _stored(run: Path) -> tuple[frozenset[str], frozenset[str]] | None:
+    """The names in the folder of a run, held out and exceptions; None where none are readable."""
     try:
-        return frozenset(json.loads((run / HELD_OUT).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        content = json.loads((run / HELD_OUT).read_text(encoding="utf-8"))
+        return frozenset(content["held_out"]), frozenset(content["trained"])
+    except (OSError, ValueError, TypeError, KeyError):
         return None

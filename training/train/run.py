@@ -16,10 +16,11 @@ from tqdm.auto import tqdm
 from comfyui_fitv2.metadata import METADATA_KEY, Metadata
 
 from ..data import open_latent_set
+from ..data.latent_set import data_digest
 from ..processes import StopSignals
 from .accelerator import NO_TRACKER, make_accelerator
-from .checkpoints.reader import prune, read_metadata, read_summary, remove_unfinished
-from .checkpoints.resume import check_same_data, checkpoint_to_resume, data_digest
+from .checkpoints.reader import prune, read_metadata, remove_unfinished
+from .checkpoints.resume import checkpoint_to_resume, summary_to_resume
 from .checkpoints.run_folder import SAMPLES, step_name, step_of, store_config
 from .checkpoints.state import TrainingState
 from .checkpoints.summary import CheckpointSummary
@@ -60,11 +61,15 @@ class TrainingRun:
         check_lengths(self.latents.lengths, config.batch)
         self.accelerator = accelerator or make_accelerator(config)
         checkpoint = checkpoint_to_resume(config)
-        summary = read_summary(checkpoint) if checkpoint else None
+        summary, self.data_note = None, ""
+        if checkpoint:
+            summary, self.data_note = summary_to_resume(
+                checkpoint, self.latents, config.batch, self.packs_per_step
+            )
         self.initial = self._initial_model(checkpoint, summary)
         self.sheet = self._sheet()
-        trained = summary.data["images"] if summary else 0
-        self.held_out = HeldOut.of(self.latents, config.held_out, config.seed, self.folder, trained)
+        resumed = self.folder if checkpoint else None
+        self.held_out = HeldOut.of(self.latents, config.held_out, config.seed, resumed)
         if writes:
             self._open_folder()
 
@@ -230,7 +235,6 @@ class TrainingRun:
     ) -> InitialModel:
         if checkpoint is None or summary is None:
             return initial_model(self.config, self.latents.info)
-        check_same_data(checkpoint, summary, self.latents, self.packs_per_step)
         metadata = read_metadata(checkpoint)
         return resumed_model(self.config, metadata, summary.class_map, self.latents.info)
 
@@ -287,6 +291,8 @@ class TrainingRun:
             monitor.say("no image is held out: no class can spare one")
         if self.state.step:
             monitor.say(f"resumes at step {self.state.step}")
+        if self.data_note:
+            monitor.say(self.data_note)
         monitor.say(f"open {self.folder / PAGE} in a browser to watch it")
         monitor.show("starting", running=True)
         return monitor

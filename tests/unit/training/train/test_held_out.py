@@ -3,6 +3,7 @@
 import json
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple, cast
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from support.latent_sets import make_latent_set
 from support.training_runs import identical, small_config, weights
 
 from training.data import open_latent_set
+from training.data.latent_set import LatentSet
 from training.train import train
 from training.train.checkpoints.reader import checkpoints
 from training.train.checkpoints.run_folder import step_of
@@ -42,17 +44,6 @@ def test_every_class_that_can_spare_an_image_has_one_and_none_is_held_out_altoge
         assert not of_class.all()
 
 
-def test_a_set_that_grows_keeps_its_held_out_images_and_takes_no_trained_one() -> None:
-    count = 60
-    classes = np.arange(count) % 20
-    before = choose(name_hashes(names(count), 0), classes, 0.1)
-    grown = np.concatenate([classes, np.arange(200) % 25])
-    after = choose(name_hashes(names(260), 0), grown, 0.1, known=before)
-    assert (after[:count] == before).all()
-    assert 10 < after[count:].sum() < 40
-    assert all(after[grown == class_id].any() for class_id in range(25))
-
-
 def test_the_place_of_an_image_in_the_set_does_not_matter() -> None:
     order = np.random.default_rng(0).permutation(200)
     hashes, classes = name_hashes(names(200), 0), np.arange(200) % 7
@@ -60,23 +51,52 @@ def test_the_place_of_an_image_in_the_set_does_not_matter() -> None:
     assert (choose(hashes, classes, 0.1)[order] == there).all()
 
 
-def test_a_run_that_resumes_on_a_grown_set_reads_what_it_held_out(
-    data: Path, tmp_path: Path
-) -> None:
-    latents, config = open_latent_set(data), HeldOutConfig(share=0.2)
-    fresh = HeldOut.of(latents, config, 0, tmp_path)
-    assert fresh is not None
-    (tmp_path / HELD_OUT).write_text(json.dumps([latents.names()[0]]), encoding="utf-8")
-    grown = HeldOut.of(latents, config, 0, tmp_path, trained=40)
-    assert grown is not None
-    assert [index for index in grown.indices if index < 40] == [0]
-    assert fresh.names != grown.names
-    assert HeldOut.of(latents, HeldOutConfig(), 0, tmp_path) is None
+class Images(NamedTuple):
+    """What ``HeldOut.of`` asks of a latent set."""
+
+    by_name: dict[str, int]
+
+    def names(self) -> list[str]:
+        return list(self.by_name)
+
+    @property
+    def class_ids(self) -> np.ndarray:
+        return np.array(list(self.by_name.values()))
+
+
+def held_out_of(images: dict[str, int], run: Path | None = None) -> HeldOut:
+    config = HeldOutConfig(share=0.1)
+    found = HeldOut.of(cast(LatentSet, Images(images)), config, 0, run)
+    assert found is not None
+    return found
+
+
+def test_images_stay_what_they_were_when_a_set_changes(tmp_path: Path) -> None:
+    images = {name: i % 20 for i, name in enumerate(names(60))}
+    before = held_out_of(images)
+    before.store(tmp_path)
+    removed = {before.names[0], *names(60)[:7]}
+    kept = {name: class_id for name, class_id in images.items() if name not in removed}
+    added = {name: i % 25 for i, name in enumerate(names(300)[60:])}
+    # A replaced image comes last, and a class may be another one.
+    moved = {before.names[-1]: 24}
+    after = held_out_of({**added, **kept, **moved}, tmp_path)
+    assert {*after.names} & {*images} == {*before.names} - removed
+    assert 10 < len({*after.names} & {*added}) < 40
+
+
+def test_an_image_that_was_trained_on_is_never_held_out_later(tmp_path: Path) -> None:
+    low, high = sorted(names(999), key=lambda name: name_hashes([name], 0)[0])[:2]
+    alone = {**dict.fromkeys(names(60), 1), low: 0}
+    run = held_out_of(alone)
+    assert low not in run.names, "a class of one image is trained on"
+    run.store(tmp_path)
+    assert low not in held_out_of({**alone, high: 0}, tmp_path).names
 
 
 def test_the_cost_of_measuring_is_bounded(data: Path, tmp_path: Path) -> None:
     config = HeldOutConfig(share=0.4, images=3)
-    held_out = HeldOut.of(open_latent_set(data), config, 0, tmp_path)
+    held_out = HeldOut.of(open_latent_set(data), config, 0)
     assert held_out is not None
     assert len(held_out.measured) == 3 < len(held_out.indices)
     assert set(held_out.measured) < set(held_out.indices)
@@ -90,7 +110,10 @@ def test_held_out_images_are_in_no_batch_and_are_named_in_the_folder(
     packs = islice(run.examples.draws.epoch(0, 0, 0.5), 1000)
     seen = {example[1] for example, _ in packs}
     assert seen == {*range(48)} - {*run.held_out.indices.tolist()}
-    assert json.loads((tmp_path / HELD_OUT).read_text("utf-8")) == list(run.held_out.names)
+    assert json.loads((tmp_path / HELD_OUT).read_text("utf-8")) == {
+        "held_out": list(run.held_out.names),
+        "trained": [],
+    }
     assert len(run.held_out.indices) >= 3
 
 
