@@ -211,3 +211,50 @@ def test_a_count_that_does_not_fit_the_names_is_refused(graph: Graph, client) ->
     sheet(graph, blank_images(graph, *[(64, 64)] * 5), rows="a; b", columns="x; y; z")
     with pytest.raises(PromptError, match="5 images do not fill 2 rows × 3 columns = 6"):
         client.run(graph.prompt)
+
+
+# What these nodes do to an image depends on all of it. With momentum APG also remembers the image.
+WHOLE_IMAGE_NODES = {
+    "RescaleCFG": {"multiplier": 0.7},
+    "APG": {"eta": 0.5, "norm_threshold": 2.0, "momentum": -0.5},
+    "CFGZeroStar": {},
+    "CFGNorm": {"strength": 1.0, "pre_cfg": False},
+    "FreSca": {"scale_low": 1.0, "scale_high": 1.5, "freq_cutoff": 3},
+    "TCFG": {},
+    "Mahiro": {},
+    "SkipLayerGuidanceDiTSimple": {
+        "double_layers": "2",
+        "single_layers": "",
+        "start_percent": 0.0,
+        "end_percent": 1.0,
+    },
+    "EasyCache": {
+        "reuse_threshold": 0.2,
+        "start_percent": 0.15,
+        "end_percent": 0.95,
+        "verbose": False,
+    },
+    "RenormCFG": {"cfg_trunc": 100.0, "renorm_cfg": 1.0},
+}
+
+
+@pytest.mark.cases("P3")
+@pytest.mark.parametrize("node", WHOLE_IMAGE_NODES)
+def test_nodes_that_look_at_a_whole_image_see_each_alone(graph: Graph, latents, node: str) -> None:
+    loader = graph.loader()
+    patched = graph.add(node, model=loader[0], **WHOLE_IMAGE_NODES[node])
+    sizes = ["3:1 @ 40", "2:3 @ 64", "1:1 @ 64"]
+
+    def drawn(model: list) -> list[torch.Tensor]:
+        sweep = graph.sweep(loader[0], "; ".join(sizes), methods="none")
+        return latents.each(graph, graph.sweep_sampler(model, sweep[0])[0])
+
+    got = drawn(patched[0])
+    plain = drawn(loader[0])
+    for size, image, unpatched in zip(sizes, got, plain, strict=True):
+        resolution = parse_size(size, 256)
+        empty = graph.size(resolution.width, resolution.height)
+        alone = graph.fit_sampler(patched[0], graph.label(loader[0]), empty[0])
+        assert distance(image, latents(graph, alone[0])) <= TOLERANCE
+        if node != "EasyCache":
+            assert distance(image, unpatched) > 1e-3
