@@ -19,6 +19,7 @@ from .loading import (
     checkpoint_names,
     checkpoint_path,
     load,
+    load_copy,
     register_model_folders,
 )
 from .model import extrapolation_of, require_fit, require_flow, with_extrapolation
@@ -47,6 +48,7 @@ __all__ = [
     "forbids_packing",
     "grid_of",
     "load",
+    "load_copy",
     "register_model_folders",
     "require_fit",
     "require_flow",
