@@ -19,6 +19,7 @@ from comfyui_fitv2.preview import preview
 from comfyui_fitv2.resolution import TOKEN_PIXELS, Resolution, describe_size, parse_sizes
 from comfyui_fitv2.sampling import sample
 from sheets.contact_sheet import SheetCell, contact_sheet
+from sheets.text import legible
 
 from ..data.latent_set import LatentSetInfo
 from ..data.vae import TINY, VAE, open_vae
@@ -71,7 +72,7 @@ class SampleSheet:
         columns = [self._cells(model, size) for size in self.sizes.values()]
         return contact_sheet(
             [list(row) for row in zip(*columns, strict=True)],
-            rows=[self.class_names[class_id] for class_id in self.class_ids],
+            rows=[legible(self.class_names[i], f"class {i}") for i in self.class_ids],
             columns=[self._column(name, size) for name, size in self.sizes.items()],
             title=title,
         )

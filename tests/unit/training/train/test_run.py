@@ -171,7 +171,7 @@ def test_too_long_an_image_and_an_unknown_ratio_are_explained_before_anything_is
 ) -> None:
     for option, message in (
         ("--batch.token_budget=8", "Set it to 16 or more"),
-        ("--samples.sizes=7:5", "Unknown aspect ratio"),
+        ("--samples.sizes=7:0", "is not an aspect ratio"),
     ):
         with pytest.raises(ConfigError, match=message):
             train(small_config(data, tmp_path / "run", option, "--samples.every=1"))

@@ -73,8 +73,8 @@ def test_an_unknown_extrapolation_is_explained(data: Path) -> None:
 
 
 def test_a_size_that_cannot_be_generated_is_explained(data: Path) -> None:
-    with pytest.raises(ConfigError, match=r"samples.sizes: .*7:5"):
-        SampleSheet(SamplesConfig(sizes=("7:5",)), open_latent_set(data).info, NAMES, CPU)
+    with pytest.raises(ConfigError, match=r"samples.sizes: .*7:0"):
+        SampleSheet(SamplesConfig(sizes=("7:0",)), open_latent_set(data).info, NAMES, CPU)
 
 
 def test_a_sheet_that_cannot_be_written_does_not_end_the_run(
