@@ -137,3 +137,8 @@ def _key(name: str) -> str:
     decomposed = unicodedata.normalize("NFKD", name)
     letters = "".join(c for c in decomposed if not unicodedata.combining(c))
     return " ".join(letters.casefold().replace("_", " ").split())
+
+
+def name_keys(name: str) -> list[str]:
+    """What a class name is compared by: the whole name first, then each synonym in it."""
+    return list(dict.fromkeys([_key(name), *map(_key, name.split(","))]))

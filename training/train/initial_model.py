@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 
 import numpy as np
 import torch
@@ -15,8 +13,19 @@ from torch import Tensor
 from comfyui_fitv2.checkpoint import Checkpoint, read_checkpoint
 from comfyui_fitv2.config import FiTConfig
 from comfyui_fitv2.metadata import Metadata
+from comfyui_fitv2.resolution import TOKEN_PIXELS
 
 from ..data.latent_set import LatentSetInfo
+from .class_map import (
+    COMPARED,
+    ClassMatch,
+    describe,
+    match_by_id,
+    match_classes,
+    nearest,
+    pairing,
+    quoted,
+)
 from .config import ConfigError, TrainingConfig
 from .lora import add_adapters
 from .model import TrainedFiT
@@ -81,6 +90,7 @@ def initial_model(
         _load(model, checkpoint, classes)
         changes = _rope_changes(checkpoint.metadata.config, model_config)
         notes.append(f"starts from {config.init}{changes}")
+    notes += _trained_beyond(model_config, info)
     notes += [*classes.notes, *choose_trainable(model, config)]
     return InitialModel(model, classes.names, classes.class_map, tuple(notes))
 
@@ -88,13 +98,16 @@ def initial_model(
 def resumed_model(
     config: TrainingConfig, metadata: Metadata, class_map: Sequence[int], info: LatentSetInfo
 ) -> InitialModel:
-    """The model of a run that resumes; the checkpoint's weights are still to be loaded.
+    """The model of a run that resumes; the weights that it has trained are still to be loaded.
 
-    A run with adapters rebuilds it from ``init``; see ``initial_model`` for the errors.
+    A run with adapters needs those in ``init``, too. Raises ``ConfigError`` where they are of
+    another architecture, and ``comfyui_fitv2.CheckpointError`` where they cannot be used.
     """
-    if config.lora.rank:
-        return initial_model(config, info)
     model = _seeded_model(metadata.config, config, "cpu")
+    if config.lora.rank:
+        checkpoint = read_checkpoint(config.init)
+        _require_same_weights(metadata.config, checkpoint, config.init)
+        model.load_state_dict(checkpoint.state_dict, strict=True)
     notes = choose_trainable(model, config)
     names = tuple(metadata.class_names or ())
     return InitialModel(model, names, np.array(class_map), tuple(notes))
@@ -135,87 +148,133 @@ class _Classes:
         same = np.arange(len(names))
         if checkpoint is None:
             return cls(names, same, [None] * len(names))
-        count, known = checkpoint.metadata.config.num_classes, checkpoint.metadata.class_names
+        known = checkpoint.metadata.class_names
+        matches = _matches(names, checkpoint, config)
+        new = [match for match in matches if match.class_id is None]
         if config.lora.rank:
-            return cls._of_lora(names, tuple(known or map(str, range(count))), config)
-        if config.init_classes == "id" or (known is None and len(names) == count):
-            rows = [i if i < count else None for i in range(len(names))]
-        else:
-            rows = _rows_by_name(names, known or ())
-        new = [name for name, row in zip(names, rows, strict=True) if row is None]
-        if not new:
-            return cls(names, same, rows)
-        if config.trainable != "all" and "label_table" not in config.trainable:
+            count = checkpoint.metadata.config.num_classes
+            if new:
+                raise ConfigError(_adapter_error(matches, new, known, count, config.init))
+            class_map = np.array([match.class_id for match in matches])
+            names = tuple(known or map(str, range(count)))
+            return cls(names, class_map, list(range(count)), tuple(describe(matches, known)))
+        if new and config.trainable != "all" and "label_table" not in config.trainable:
             raise ConfigError(
-                f"{len(new)} classes of the latent set, such as {new[0]!r}, are not among the "
-                f"{count} of {config.init}, and the label table is not trained. Add label_table to "
-                "trainable, or, if the set's class ids are the checkpoint's, set --init-classes id."
+                f"{len(new)} of {len(names)} classes of the latent set, such as {new[0].name!r}, "
+                f"are not among those of {config.init}, and the label table is not trained. Add "
+                f"label_table to trainable, or set {_pair_option(new, known)}, or, if the set's "
+                "class ids are the checkpoint's, --init-classes id."
             )
-        note = (
-            f"{len(new)} of {len(names)} classes start from random weights, such as {new[0]!r}; "
-            "the others keep their row of the class table"
-        )
-        return cls(names, same, rows, (note,))
-
-    @classmethod
-    def _of_lora(
-        cls, names: tuple[str, ...], known: tuple[str, ...], config: TrainingConfig
-    ) -> _Classes:
-        """Adapters do not change the class table: each class must be one of the checkpoint's."""
-        by_id = config.init_classes == "id"
-        ids = list(range(len(names))) if by_id else _rows_by_name(names, known)
-        pairs = zip(names, ids, strict=True)
-        lost = [name for name, class_id in pairs if class_id is None or class_id >= len(known)]
-        if lost:
-            nearest = ", ".join(get_close_matches(lost[0], known, n=3, cutoff=0.4))
-            raise ConfigError(
-                f"lora: the class {lost[0]!r} of the latent set is not among the {len(known)} of "
-                f"{config.init}{nearest and f' (nearest: {nearest})'}. An adapter learns no new "
-                "classes: rename it, set --init-classes id, or train without lora."
-            )
-        return cls(known, np.array(ids), list(range(len(known))))
+        rows = [match.class_id for match in matches]
+        return cls(names, same, rows, tuple(describe(matches, known)))
 
 
-def _rows_by_name(names: Sequence[str], known: Sequence[str]) -> list[int | None]:
-    if tuple(names) == tuple(known):
-        return list(range(len(names)))
-    # A name that two classes of one side share identifies neither.
-    shared = {
-        name
-        for sequence in (names, known)
-        for name, times in Counter(sequence).items()
-        if times > 1
-    }
-    rows = {name: i for i, name in enumerate(known) if name not in shared}
-    return [rows.get(name) for name in names]
+def _matches(
+    names: tuple[str, ...], checkpoint: Checkpoint, config: TrainingConfig
+) -> list[ClassMatch]:
+    """The checkpoint's class of each of the latent set's, as ``init_classes`` says."""
+    metadata = checkpoint.metadata
+    known, count = metadata.class_names, metadata.config.num_classes
+    if config.init_classes == "new":
+        return [ClassMatch(name) for name in names]
+    if config.init_classes == "id":
+        return match_by_id(names, count)
+    try:
+        matches = match_classes(names, known, count, config.init_pairs)
+    except ValueError as error:
+        raise ConfigError(f"init_pairs: {error}") from None
+    if any(match.class_id is not None for match in matches):
+        return matches
+    if known is None and len(names) == count:
+        return match_by_id(names, count)
+    if config.lora.rank:
+        return matches  # which adapters need in any case
+    raise ConfigError(
+        f"None of the {len(names)} classes of the latent set ({quoted(names, 3)}) is a class of "
+        f"{config.init} ({_classes_of(known, count)}){_near(names, known)}. Set "
+        f"{_pair_option(matches, known)}, --init-classes id if class 0 of the set is class 0 of "
+        "the checkpoint, and so on, or --init-classes new to start all classes anew."
+    )
+
+
+def _adapter_error(
+    matches: Sequence[ClassMatch],
+    new: Sequence[ClassMatch],
+    known: Sequence[str] | None,
+    count: int,
+    init: str,
+) -> str:
+    """Adapters do not change the class table: each class must be one of the checkpoint's."""
+    lost = [match.name for match in new]
+    return (
+        f"lora: {len(lost)} of {len(matches)} classes of the latent set ({quoted(lost, 3)}) are "
+        f"not among those of {init} ({_classes_of(known, count)}){_near(lost, known)}. An adapter "
+        f"learns no new classes. Set {_pair_option(new, known)}, --init-classes "
+        "id to take the classes in order, or train without lora."
+    )
+
+
+def _pair_option(matches: Sequence[ClassMatch], known: Sequence[str] | None) -> str:
+    option = pairing(matches, known)
+    return f"{option} if two are the same" if option else "--init-pairs NAME CLASS for each"
+
+
+def _classes_of(known: Sequence[str] | None, count: int) -> str:
+    return f"{count} without names" if known is None else f"{count}: {quoted(known, 3)}"
+
+
+def _near(names: Sequence[str], known: Sequence[str] | None) -> str:
+    near = ((name, nearest(name, known or (), count=1)) for name in names[:COMPARED])
+    pairs = [f"{name!r} ~ {other[0]!r}" for name, other in near if other][:3]
+    return f"; nearest: {', '.join(pairs)}" if pairs else ""
 
 
 def _model_config(
     config: TrainingConfig, checkpoint: Checkpoint | None, info: LatentSetInfo, num_classes: int
 ) -> FiTConfig:
+    before = checkpoint and checkpoint.metadata.config
     if config.model is not None:
+        length = config.model.train_length
         chosen = config.model.for_data(num_classes, info.channels)
     else:
-        assert checkpoint is not None
-        chosen = replace(checkpoint.metadata.config, num_classes=num_classes)
+        assert before is not None
+        length = 0
+        chosen = replace(before, num_classes=num_classes)
     if chosen.in_channels != info.channels:
         raise ConfigError(
             f"{config.init} takes latents of {chosen.in_channels} channels, the latent set has "
             f"{info.channels}. Prepare it with another VAE."
         )
     if checkpoint:
-        before = checkpoint.metadata.config
-        wrong = [
-            f"{name} {getattr(chosen, name)} (there: {getattr(before, name)})"
-            for name in _WEIGHT_FIELDS
-            if getattr(chosen, name) != getattr(before, name)
-        ]
-        if wrong:
-            raise ConfigError(
-                f"{config.init} has another architecture than model: {', '.join(wrong)}. Use its "
-                "--config, or leave model out."
-            )
-    return chosen
+        _require_same_weights(chosen, checkpoint, config.init)
+    return chosen if length else replace(chosen, train_length=_train_length(chosen, before, info))
+
+
+def _train_length(chosen: FiTConfig, before: FiTConfig | None, info: LatentSetInfo) -> int:
+    """Tokens per side of the latent set's squares, or of the checkpoint's, which may be larger.
+
+    A checkpoint that extrapolates keeps its own: it decides its rotary frequencies.
+    """
+    length = max(info.image_size // TOKEN_PIXELS, 1)
+    if before is None:
+        return length
+    return (
+        before.train_length if chosen.extrapolation != "none" else max(length, before.train_length)
+    )
+
+
+def _require_same_weights(chosen: FiTConfig, checkpoint: Checkpoint, init: str) -> None:
+    before = checkpoint.metadata.config
+    wrong = [
+        f"{name} {getattr(chosen, name)} (there: {getattr(before, name)})"
+        for name in _WEIGHT_FIELDS
+        if getattr(chosen, name) != getattr(before, name)
+    ]
+    if wrong:
+        raise ConfigError(
+            f"{init} has another architecture than model: {', '.join(wrong)}. Use its --config, or "
+            "leave model out."
+        )
 
 
 def _seeded_model(
@@ -234,6 +293,18 @@ def _load(model: TrainedFiT, checkpoint: Checkpoint, classes: _Classes) -> None:
         if source is not None:
             table[row] = before[source]
     model.load_state_dict({**state, _TABLE: table}, strict=True)
+
+
+def _trained_beyond(chosen: FiTConfig, info: LatentSetInfo) -> list[str]:
+    """A note where images are larger than the model says of itself, and positions the same."""
+    length = info.image_size // TOKEN_PIXELS
+    if chosen.extrapolation != "none" or length <= chosen.train_length:
+        return []
+    return [
+        f"model.train_length is {chosen.train_length} tokens, but the latent set's images have up "
+        f"to {length} x {length}: the checkpoint will count them as beyond training. Set "
+        f"--model.train-length {length}, or 0 for the latent set's"
+    ]
 
 
 def _rope_changes(before: FiTConfig, now: FiTConfig) -> str:
