@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -20,14 +21,14 @@ class OptionNames:
     """Other names of what works in another way here, and what to do instead."""
 
 
-def own_names(words: Sequence[str], names: OptionNames) -> list[str]:
-    """The command line ``words`` with the options' own names.
+def own_names(words: Sequence[str] | None, names: OptionNames) -> list[str]:
+    """The command line ``words``, by default this process's, with the options' own names.
 
     Raises ``OptionError`` with the hint for an option that has one.
     """
     own: list[str] = []
     values: Mapping[str, str] = {}
-    for word in words:
+    for word in sys.argv[1:] if words is None else words:
         if not word.startswith("--"):
             own.append(values.get(word, word))
             values = {}

@@ -31,9 +31,11 @@ from ..data.arrow_set import count_examples, finish, shard_failures, shard_path
 from ..data.latent_set import INFO_FILE, LatentSetInfo
 from ..data.sources import ImageSource, open_images
 from ..data.vae import TINY, VAE, open_vae, vae_digest
+from ..option_names import own_names
 from ..processes import join_processes, on_main
 from ..whole_files import TEMPORARY_SUFFIX, write_json
 from .encode import encode_shards
+from .option_names import NAMES
 from .plan import Plan, make_plan, open_plan
 from .preview_colours import PreviewColoursError, fit_preview_colours
 
@@ -206,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prepare(
             parse_options(
                 PrepareOptions,
-                argv,
+                own_names(argv, NAMES),
                 prog="python -m training.prepare",
                 description="Encode images to a latent set for training.",
             )

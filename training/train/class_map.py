@@ -116,6 +116,11 @@ class _Index:
         self.by_name = _group((name, i) for i, name in enumerate(names))
         self.by_key = _group((_key(name), i) for i, name in enumerate(names))
         self.by_wordnet = _group(_wordnet_ids(known, num_classes))
+        if _has_imagenet_classes(known, num_classes):
+            # Two cranes and two maillots: torchvision tells them apart with a word after the name.
+            for i, name in enumerate(names):
+                if "," in name:
+                    self.by_name[name.split(",")[0]].append(i)
         self.synonyms = [_synonyms(name) for name in names]
         self.by_synonym = _group((key, i) for i, keys in enumerate(self.synonyms) for key in keys)
 
@@ -131,7 +136,7 @@ class _Index:
             if len(found) == 1:
                 return ClassMatch(name, found[0], reason)
             if found:
-                return ClassMatch(name, candidates=tuple(found))
+                return ClassMatch(name, candidates=tuple(sorted(found)))
         return ClassMatch(name)
 
     def _by_synonyms(self, keys: set[str]) -> list[int]:
@@ -141,7 +146,7 @@ class _Index:
         return same or [i for i in sharing if keys <= self.synonyms[i] or keys >= self.synonyms[i]]
 
 
-def _group(pairs: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
+def _group(pairs: Iterable[tuple[str, int]]) -> defaultdict[str, list[int]]:
     groups: defaultdict[str, list[int]] = defaultdict(list)
     for key, value in pairs:
         groups[key].append(value)

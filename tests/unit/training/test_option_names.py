@@ -1,9 +1,18 @@
 """Options as other trainers call them: taken, or explained in one line."""
 
+import dataclasses
+from typing import Any
+
 import pytest
 
 from training.command_line import OptionError
+from training.evaluate import EvaluateOptions
+from training.evaluate import main as evaluate
 from training.option_names import OptionNames, own_names
+from training.prepare import PrepareOptions
+from training.prepare import main as prepare
+from training.prepare.option_names import NAMES as PREPARE_NAMES
+from training.sample.option_names import NAMES as SAMPLE_NAMES
 from training.train import main
 from training.train.config_parser import parse_config
 from training.train.option_names import NAMES
@@ -86,3 +95,26 @@ def test_what_works_in_another_way_is_explained_in_one_line(
     assert error.startswith("error: ")
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "names"), [(PrepareOptions, PREPARE_NAMES), (EvaluateOptions, SAMPLE_NAMES)]
+)
+def test_other_names_for_the_other_commands_stand_for_their_options(
+    options: Any, names: OptionNames
+) -> None:
+    own = {field.name.replace("_", "-") for field in dataclasses.fields(options)}
+    assert set(names.same.values()) <= own
+    assert not own & {*names.same, *names.hints}
+
+
+def test_the_other_commands_take_and_explain_other_names(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert prepare(["--train_data_dir", "nowhere", "--output_dir", "x", "--center-crop"]) == 2
+    assert "--center-crop: images keep their aspect ratio" in capsys.readouterr().err
+    words = ["--ckpt", "nowhere", "--size", "256x256", "--output", "x", "--reference", "y"]
+    assert evaluate([*words, "--cfg-scale", "much"]) == 2
+    assert "--guidance-scale" in capsys.readouterr().err
+    assert evaluate([*words, "--prompt", "a cat"]) == 2
+    assert "--prompt: a FiT draws classes" in capsys.readouterr().err

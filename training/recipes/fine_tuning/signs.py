@@ -15,6 +15,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from comfyui_fitv2.labels import split_list
+
 from ...command_line import parse_options, run_command
 from ...whole_files import write_whole
 
@@ -123,12 +125,21 @@ class SignOptions:
 
     output: Path
     """Folder for the images; images that exist stay."""
+    classes: str = "; ".join(SIGNS)
+    """Signs to draw, separated by semicolons; by default all."""
     count: int = 24
     """Images per class."""
     first: int = 0
     """Number of the first image, for a second folder with other images."""
     image_size: int = 128
     """An image has about as many pixels as a square with this side."""
+
+    @property
+    def names(self) -> list[str]:
+        names = split_list(self.classes)
+        if unknown := sorted(set(names) - set(SIGNS)):
+            raise ValueError(f"there is no sign {unknown[0]!r}. There are: {', '.join(SIGNS)}.")
+        return names
 
 
 def draw_sign(name: str, number: int, image_size: int) -> Image.Image:
@@ -150,8 +161,8 @@ def draw_sign(name: str, number: int, image_size: int) -> Image.Image:
 
 
 def write_signs(options: SignOptions) -> None:
-    """Write ``count`` images of every class. Raises ``OSError`` where that fails."""
-    for name in SIGNS:
+    """Write ``count`` images per class. Raises ``ValueError`` for a sign that there is not."""
+    for name in options.names:
         folder = options.output / name
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(options.first, options.first + options.count):
@@ -172,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             description="Draw eight kinds of signs for the fine-tuning recipe.",
         )
         write_signs(options)
-        print(f"{options.output}: {len(SIGNS)} classes of {options.count} images")
+        print(f"{options.output}: {len(options.names)} classes of {options.count} images")
 
     return run_command(command, "The same command draws what is missing.")
 

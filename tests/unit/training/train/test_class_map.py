@@ -69,6 +69,11 @@ def test_imagenet_folders_are_imagenet_classes(
     assert {match.reason for match in matches[:4]} == {"WordNet id"}
 
 
+def test_one_crane_of_imagenet_does_not_hide_the_other() -> None:
+    [crane, bird] = match_classes(["crane", "crane, bird"], imagenet_class_names(), 1000)
+    assert (crane.class_id, crane.candidates, bird.class_id) == (None, (134, 517), 134)
+
+
 @pytest.mark.cases("N5")
 def test_the_thousand_wordnet_ids_are_in_the_order_of_the_classes() -> None:
     ids = list(class_map._wordnet_classes())
