@@ -25,7 +25,7 @@ _IMAGENET_SHARE = 0.9
 _LISTED = 6
 COMPARED = 50
 """Names for which a likely match is looked for, which takes some milliseconds each."""
-_NEAR = 0.6
+_NEAR = 0.75
 """Similarity, from 0 to 1, from which a name may be another one that is misspelt."""
 
 
@@ -200,12 +200,12 @@ def describe(matches: Sequence[ClassMatch], known: Sequence[str] | None) -> list
     lines: list[str] = []
     found = [match for match in matches if match.class_id is not None]
     reasons = Counter(match.reason for match in found)
-    if len(found) < len(matches) or set(reasons) - {"name"}:
+    if found and (len(found) < len(matches) or set(reasons) - {"name"}):
         ways = [
             f"{n} by {reason}{_examples(found, reason, known)}" for reason, n in reasons.items()
         ]
         start = f"{len(found)} of {len(matches)} classes are classes of the checkpoint"
-        lines.append(f"{start}: {'; '.join(ways)}" if ways else start)
+        lines.append(f"{start}: {'; '.join(ways)}")
     if new := [match for match in matches if match.class_id is None]:
         lines.append(f"{len(new)} of {len(matches)} classes start anew: {unfound(new, known)}")
     owners: defaultdict[int | None, list[str]] = defaultdict(list)

@@ -337,6 +337,16 @@ class TrainingConfig:
             raise ConfigError("lora is off while its rank is 0. Set --lora.rank, such as 16.")
         if self.lora.rank and not self.init:
             raise ConfigError("lora adapts a checkpoint: name it with --init.")
+        if self.init_pairs and (not self.init or self.init_classes != "name"):
+            raise ConfigError(
+                "init_pairs says which classes of a checkpoint are meant by name: use it with "
+                "--init, and without --init-classes."
+            )
+        if self.lora.rank and self.init_classes == "new":
+            raise ConfigError(
+                "lora learns no new classes: leave --init-classes out, and pair classes of other "
+                "names with --init-pairs NAME CLASS."
+            )
         if self.lora.rank and self.trainable != "all":
             raise ConfigError("lora and trainable exclude each other: LoRA trains only adapters.")
 

@@ -19,11 +19,16 @@ from training.data import open_latent_set
 from training.data.latent_set import LatentSetInfo
 from training.export import main as export_main
 from training.train import lora, train
-from training.train.checkpoints.reader import latest
+from training.train.checkpoints.reader import latest, read_metadata, read_summary
 from training.train.checkpoints.run_folder import RunError
 from training.train.config import ConfigError, LoRAConfig
 from training.train.config_parser import parse_config
-from training.train.initial_model import InitialModel, choose_trainable, initial_model
+from training.train.initial_model import (
+    InitialModel,
+    choose_trainable,
+    initial_model,
+    resumed_model,
+)
 from training.train.model import TrainedFiT
 
 NAMES = ["class0", "class1", "class2"]
@@ -196,6 +201,27 @@ def test_an_adapter_can_be_told_which_class_it_changes(base: Path) -> None:
         start_with(["class0", "b"], base, "--lora.rank=2")
 
 
+@pytest.mark.parametrize("rank", [0, 2])
+def test_an_export_has_the_names_of_the_classes_that_were_trained(
+    data: Path, tmp_path: Path, rank: int
+) -> None:
+    """Those of the latent set; with adapters those of the checkpoint, which are all still there."""
+    known = ["x", "CLASS1", "y", "z"]
+    base = saved(tmp_path / "base.safetensors", known)
+    pairs = ["--init-pairs", "class0", "z", "class2", "x"] if rank else []
+    run = small_config(data, tmp_path / "run", f"--init={base}", *pairs, f"--lora.rank={rank}")
+    run = replace(run, model=None)
+    assert train(run) == 0
+    summary = read_summary(latest(tmp_path / "run"))
+    assert summary.class_map == ((3, 1, 0) if rank else (0, 1, 2))
+    for weights_of, names in (("ema", known if rank else NAMES), ("lora", None)):
+        file = tmp_path / f"{weights_of}.safetensors"
+        options = ["--run", run.output, "--output", str(file), "--weights", weights_of]
+        assert export_main(options) == (0 if names or rank else 1)
+        if names:
+            assert load_checkpoint(file).class_names == names
+
+
 @pytest.mark.cases("C1")
 @pytest.mark.parametrize(("image_size", "length"), [(512, 32), (256, 16), (128, 8)])
 def test_the_trained_length_is_the_latent_sets(image_size: int, length: int) -> None:
@@ -349,6 +375,23 @@ def test_lora_trains_adapters_alone_and_its_file_is_what_the_average_has_learned
     assert farthest(host_applied(load_file(base), file), average) < 1e-6
     assert farthest(average, raw) > 1e-5
     assert load_checkpoint(latest(tmp_path) / "ema-0.5.safetensors").config == SMALL
+
+
+def test_lora_resumes_with_the_classes_that_it_began_with(
+    data: Path, base: Path, tmp_path: Path
+) -> None:
+    """However a later version would find them."""
+    options = lora_options(base, "--steps=2")
+    train(small_config(data, tmp_path, *options, model=()))
+    info = open_latent_set(data).info
+    config = small_config(data, tmp_path, *lora_options(base), model=())
+    metadata = read_metadata(latest(tmp_path))
+    resumed = resumed_model(config, metadata, (2, 0, 1), replace(info, class_names=("a", "b", "c")))
+    assert resumed.class_map.tolist() == [2, 0, 1]
+    assert resumed.class_names == tuple(NAMES)
+    other = saved(tmp_path / "other.safetensors", NAMES, replace(SMALL, depth=3))
+    with pytest.raises(ConfigError, match=r"another architecture.*depth 2 \(there: 3\)"):
+        resumed_model(replace(config, init=str(other)), metadata, (0, 1, 2), info)
 
 
 def test_lora_resumes_bit_for_bit_from_the_same_base_only(
