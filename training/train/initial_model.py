@@ -37,6 +37,8 @@ FiT's norms have no weights of their own: AdaLN scales them.
 """
 
 _TABLE = "y_embedder.embedding_table.weight"
+_LEAST_TRAIN_LENGTH = 2
+"""What ``Extrapolation`` accepts."""
 _ROPE_FIELDS = ("rope_base", "train_length", "extrapolation", "decoupled")
 _WEIGHT_FIELDS = (
     "hidden_size",
@@ -148,7 +150,7 @@ def _train_length(chosen: FiTConfig, before: FiTConfig | None, info: LatentSetIn
 
     A checkpoint that extrapolates keeps its own: it decides its rotary frequencies.
     """
-    length = max(info.image_size // TOKEN_PIXELS, 1)
+    length = max(info.image_size // TOKEN_PIXELS, _LEAST_TRAIN_LENGTH)
     if before is None:
         return length
     return (

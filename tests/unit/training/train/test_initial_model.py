@@ -223,7 +223,7 @@ def test_an_export_has_the_names_of_the_classes_that_were_trained(
 
 
 @pytest.mark.cases("C1")
-@pytest.mark.parametrize(("image_size", "length"), [(512, 32), (256, 16), (128, 8)])
+@pytest.mark.parametrize(("image_size", "length"), [(512, 32), (256, 16), (16, 2)])
 def test_the_trained_length_is_the_latent_sets(image_size: int, length: int) -> None:
     info = replace(info_of(NAMES), image_size=image_size)
     start = initial_model(parse_config([*PLACE, "--config=tiny"]), info)
