@@ -17,7 +17,7 @@ from comfyui_fitv2.labels import resolve_labels
 
 from ...command_line import parse_options, run_command
 from ...data import open_latent_set
-from ...scaling.held_out_loss import held_out_loss
+from ...train.held_out_loss import held_out_loss, held_out_times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,8 @@ def loss_of(checkpoint: Path, latents: Path, times: int) -> float:
     loaded = load_checkpoint(checkpoint, dtype=torch.float32)
     names, count = loaded.class_names, loaded.config.num_classes
     class_map = [resolve_labels(name, names, count)[0].id for name in examples.info.class_names]
-    return held_out_loss(loaded.model, examples, class_map, times, torch.device("cpu"))
+    probed = held_out_times(times)
+    return held_out_loss(loaded.model, examples, class_map, probed, torch.device("cpu"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

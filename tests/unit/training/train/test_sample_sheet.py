@@ -56,7 +56,7 @@ def test_squares_beyond_the_trained_side_are_extrapolated_and_say_so(data: Path)
         "2x": (192, 192),
     }
     config = SamplesConfig(steps=1, classes=1, sizes=("3:2", "1.5x"), extrapolation="linear")
-    sheet = SampleSheet(config, open_latent_set(data).info, NAMES, CPU)
+    sheet = SampleSheet(config, open_latent_set(data).info, NAMES, ALL, CPU)
     inside, beyond = sheet.sizes.values()
     assert sheet.extrapolation(inside) is None
     assert sheet.extrapolation(beyond) == Extrapolation("linear", train_length=6)
