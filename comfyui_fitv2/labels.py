@@ -285,3 +285,8 @@ def _key(name: str) -> str:
     """A name without what people leave out: accents too."""
     decomposed = unicodedata.normalize("NFKD", _exact_key(name))
     return "".join(c for c in decomposed if not unicodedata.combining(c))
+
+
+def name_keys(name: str) -> list[str]:
+    """What a class name is compared by: the whole name first, then each synonym in it."""
+    return list(dict.fromkeys([_key(name), *map(_key, COMMA.split(name))]))

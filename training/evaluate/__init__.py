@@ -29,9 +29,11 @@ from comfyui_fitv2.labels import split_list
 
 from ..command_line import parse_options, run_command
 from ..data.sources import ImageSource, Listing, SourceError, open_unsorted
+from ..option_names import own_names
 from ..processes import join_processes, on_main
 from ..sample import GenerationOptions, write_images
 from ..sample.generate import Request
+from ..sample.option_names import NAMES
 from ..sample.sampler import Sampler
 from .extractors import feature_extractor
 from .feature_set import FeatureSet, generated_features, reference_features
@@ -188,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> None:
         options = parse_options(
             EvaluateOptions,
-            argv,
+            own_names(argv, NAMES),
             prog="python -m training.evaluate",
             description="Measure the images of a checkpoint against a folder of images.",
         )

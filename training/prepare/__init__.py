@@ -28,10 +28,12 @@ from ..command_line import parse_options, run_command
 from ..data.arrow_set import count_examples, shard_path
 from ..data.sources import open_images
 from ..data.vae import open_vae
+from ..option_names import own_names
 from ..processes import join_processes, on_main
 from .check_page import write_page
 from .encode import encode_shards
 from .finish import finish_set, is_complete, remove_stale
+from .option_names import NAMES
 from .options import PrepareOptions
 from .plan import Plan, open_plan
 from .planning import check_all, plan_images
@@ -101,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prepare(
             parse_options(
                 PrepareOptions,
-                argv,
+                own_names(argv, NAMES),
                 prog="python -m training.prepare",
                 description="Encode images to a latent set for training.",
             )

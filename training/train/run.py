@@ -245,6 +245,7 @@ class TrainingRun:
             self.config.samples,
             self.latents.info,
             self.initial.class_names,
+            self.initial.class_map,
             self.accelerator.device,
         )
 

@@ -35,6 +35,7 @@ _TIMES = re.compile(r"(\d+(?:\.\d+)?) ?[x×](?!\s*\d)")
 class SampleSheet:
     """Renders the sheet of a run: one row per class, one column per size.
 
+    ``class_names`` are the model's classes, and ``class_map`` those that the run is trained on.
     Raises ``ConfigError`` on sizes that cannot be generated, and ``VAEError`` on a VAE that cannot
     decode them.
     """
@@ -44,6 +45,7 @@ class SampleSheet:
         config: SamplesConfig,
         info: LatentSetInfo,
         class_names: tuple[str, ...],
+        class_map: np.ndarray,
         device: torch.device,
     ) -> None:
         self.config = config
@@ -52,9 +54,9 @@ class SampleSheet:
         vae = config.vae or (TINY if info.vae == TINY else "")
         self.vae: VAE | None = open_vae(vae, device) if vae else None
         self.class_names = class_names
-        count = min(config.classes, len(class_names))
-        spread = np.linspace(0, len(class_names) - 1, count)
-        self.class_ids: list[int] = spread.round().astype(int).tolist()
+        trained = np.unique(class_map)  # an adapter's model has more classes than its data
+        spread = np.linspace(0, len(trained) - 1, min(config.classes, len(trained)))
+        self.class_ids: list[int] = trained[spread.round().astype(int)].tolist()
         side = info.image_size // TOKEN_PIXELS
         self.trained_tokens = side**2
         try:

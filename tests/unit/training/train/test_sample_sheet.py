@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -16,11 +17,12 @@ from training.train.config import ConfigError, SamplesConfig
 from training.train.sample_sheet import SampleSheet, parse_sheet_sizes
 
 NAMES = ("crane", "crane", "lynx")
+ALL = np.arange(3)
 CPU = torch.device("cpu")
 
 
 def sheet_of(data: Path, config: SamplesConfig) -> Image.Image:
-    sheet = SampleSheet(config, open_latent_set(data).info, NAMES, CPU)
+    sheet = SampleSheet(config, open_latent_set(data).info, NAMES, ALL, CPU)
     torch.manual_seed(1)
     return sheet.render(random_model(), "a title")
 
@@ -54,7 +56,7 @@ def test_squares_beyond_the_trained_side_are_extrapolated_and_say_so(data: Path)
         "2x": (192, 192),
     }
     config = SamplesConfig(steps=1, classes=1, sizes=("3:2", "1.5x"), extrapolation="linear")
-    sheet = SampleSheet(config, open_latent_set(data).info, NAMES, CPU)
+    sheet = SampleSheet(config, open_latent_set(data).info, NAMES, ALL, CPU)
     inside, beyond = sheet.sizes.values()
     assert sheet.extrapolation(inside) is None
     assert sheet.extrapolation(beyond) == Extrapolation("linear", train_length=6)
@@ -74,7 +76,7 @@ def test_an_unknown_extrapolation_is_explained(data: Path) -> None:
 
 def test_a_size_that_cannot_be_generated_is_explained(data: Path) -> None:
     with pytest.raises(ConfigError, match=r"samples.sizes: .*7:0"):
-        SampleSheet(SamplesConfig(sizes=("7:0",)), open_latent_set(data).info, NAMES, CPU)
+        SampleSheet(SamplesConfig(sizes=("7:0",)), open_latent_set(data).info, NAMES, ALL, CPU)
 
 
 def test_a_sheet_that_cannot_be_written_does_not_end_the_run(
@@ -84,3 +86,13 @@ def test_a_sheet_that_cannot_be_written_does_not_end_the_run(
     assert train(small_config(data, tmp_path, "--samples.every=6", "--samples.steps=1")) == 0
     assert "cannot write the sample sheet of step 6" in capsys.readouterr().out
     assert read_summary(latest(tmp_path)).step == 6
+
+
+@pytest.mark.parametrize(("class_map", "shown"), [([2, 0, 2], [0, 2]), ([2], [2])])
+def test_only_classes_of_the_latent_set_are_on_the_sheet(
+    data: Path, class_map: list[int], shown: list[int]
+) -> None:
+    """A run with adapters has all classes of its checkpoint, and trains on some."""
+    info = open_latent_set(data).info
+    sheet = SampleSheet(SamplesConfig(), info, NAMES, np.array(class_map), CPU)
+    assert sheet.class_ids == shown
