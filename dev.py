@@ -9,6 +9,7 @@ python dev.py test --fast    run what needs neither ComfyUI nor network, in two 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import signal
@@ -17,6 +18,9 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+# An isolated Python, such as that of ComfyUI's portable build, does not search a script's folder.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from devkit.client import Client, PromptError
 from devkit.environment import (
@@ -118,6 +122,9 @@ def pytest_arguments(arguments: argparse.Namespace) -> list[str]:
 
 
 def main() -> int:
+    for stream in (sys.stdout, sys.stderr):  # a file of Windows cannot hold every character
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     arguments = _parser().parse_args()
     # Without these a closed terminal would leave ComfyUI running.
     for name in ("SIGTERM", "SIGHUP"):

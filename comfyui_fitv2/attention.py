@@ -5,9 +5,11 @@ Blocks do not know whether a batch is uniform or packed: the batch does attentio
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from threading import Lock
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -24,6 +26,8 @@ try:
     from torch.nn.attention.varlen import varlen_attn
 except ImportError:  # torch before 2.10
     varlen_attn = None
+
+_log = logging.getLogger(__name__)
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Queries, keys and values (batch, heads, tokens, head_dim) to the same shape, without a mask."""
@@ -42,10 +46,70 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def flash_attention_for(query: Tensor) -> VariableLengthAttention | None:
-    """PyTorch's variable-length flash attention where it can run on this query, else None."""
-    if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and not query.shape[-1] % 8:
-        return cast("VariableLengthAttention | None", varlen_attn)
-    return None
+    """PyTorch's variable-length flash attention where it runs on such a query, else None."""
+    if varlen_attn is None or not _varlen_takes(query) or not _varlen_runs(*_varlen_use(query)):
+        return None
+    return cast(VariableLengthAttention, varlen_attn)
+
+
+def _varlen_takes(query: Tensor) -> bool:
+    """Whether the kernel is made for such a query."""
+    half_precision = query.dtype in (torch.float16, torch.bfloat16)
+    return query.is_cuda and half_precision and not query.shape[-1] % 8
+
+
+_VarlenUse = tuple[torch.device, torch.dtype, int, bool]
+"""Device, dtype, head_dim, and whether there is a backward pass."""
+_varlen_results: dict[_VarlenUse, bool] = {}
+_varlen_lock = Lock()
+
+
+def _varlen_use(query: Tensor) -> _VarlenUse:
+    trained = query.requires_grad and torch.is_grad_enabled()
+    return query.device, query.dtype, query.shape[-1], trained
+
+
+@torch.compiler.assume_constant_result
+def _varlen_runs(device: torch.device, dtype: torch.dtype, head_dim: int, trained: bool) -> bool:
+    """Whether the kernel runs, by one trial per use; a failure is logged once.
+
+    PyTorch has the kernel's interface also where it was built without flash attention (Windows), or
+    where the GPU is too old for it (Turing). Calling it is the only way to know.
+    """
+    use = device, dtype, head_dim, trained
+    with _varlen_lock:
+        if use not in _varlen_results:
+            try:
+                _try_varlen(device, dtype, head_dim, trained)
+            except torch.cuda.OutOfMemoryError:
+                raise
+            except (RuntimeError, ImportError) as error:
+                _varlen_failed(use, error)
+            else:
+                _varlen_results[use] = True
+        return _varlen_results[use]
+
+
+def _try_varlen(device: torch.device, dtype: torch.dtype, head_dim: int, trained: bool) -> None:
+    """Run the kernel on two images of a few tokens, and raise what it raises."""
+    assert varlen_attn is not None
+    with torch.inference_mode(False), torch.set_grad_enabled(trained):
+        q, k, v = torch.zeros(3, 5, 1, head_dim, device=device, dtype=dtype).unbind()
+        boundaries = torch.tensor([0, 2, 5], device=device, dtype=torch.int32)
+        q.requires_grad_(trained)
+        result = varlen_attn(q, k, v, boundaries, boundaries, 3, 3)
+        if trained:
+            cast(Tensor, result).sum().backward()
+
+
+def _varlen_failed(use: _VarlenUse, error: Exception) -> None:
+    if all(_varlen_results.values()):
+        _log.warning(
+            "PyTorch's variable-length flash attention does not run here (%s). Images of different "
+            "sizes are attended to one size after the other, which is slower and gives the same.",
+            str(error).partition("\n")[0],
+        )
+    _varlen_results[use] = False
 
 
 class TokenBatch(ABC):
@@ -135,11 +199,19 @@ class PackedBatch(TokenBatch):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         query, key = rotate(query, self.rotation), rotate(key, self.rotation)
-        at_once = self.variable_length_attention
-        if at_once is None and self.attention is attention:
-            at_once = flash_attention_for(query)
-        if at_once is not None:
-            return self._attend_at_once(at_once, query, key, value)
+        if self.variable_length_attention is not None:
+            return self._attend_at_once(self.variable_length_attention, query, key, value)
+        kernel = flash_attention_for(query) if self.attention is attention else None
+        if kernel is not None:
+            try:
+                return self._attend_at_once(kernel, query, key, value)
+            except torch.cuda.OutOfMemoryError:
+                raise
+            except RuntimeError as error:  # it ran in the trial, and does not at this size
+                _varlen_failed(_varlen_use(query), error)
+        return self._attend_by_group(query, key, value)
+
+    def _attend_by_group(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         groups = zip(*(self._heads_by_group(x) for x in (query, key, value)), strict=True)
         # Concatenate token-major, the layout SDPA returns and the next layer expects, so this is
         # the only copy.
@@ -206,4 +278,4 @@ def _per_token_is_faster(x: Tensor) -> bool:
 
     On a CPU that copy would cost more than the arithmetic on it.
     """
-    return x.is_cuda or torch.compiler.is_compiling()
+    return x.device.type != "cpu" or torch.compiler.is_compiling()

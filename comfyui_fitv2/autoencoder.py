@@ -13,10 +13,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .checkpoint_error import CheckpointError
+from .safetensors_file import read_safetensors
 from .whole_file import write_whole
 
 _WIDTH = 64
@@ -91,11 +92,9 @@ def load_autoencoder(path: str | os.PathLike[str]) -> TinyAutoencoder:
     """
     path = Path(path)
     try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise AutoencoderError(
-            path, f"not a readable safetensors file ({error}). Download or copy it again."
-        ) from None
+        tensors, _ = read_safetensors(path)
+    except CheckpointError as error:
+        raise AutoencoderError(path, f"not a readable safetensors file: {error.what}") from None
     if not is_tiny_autoencoder(tensors):
         first = ", ".join(sorted(tensors)[:3])
         raise AutoencoderError(

@@ -15,16 +15,28 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .config import PRESETS, FiTConfig
+from .architecture import config_by_shape
+from .checkpoint_error import CheckpointError
+from .config import FiTConfig
 from .flow import flow_of
 from .labels import IMAGENET_CLASSES, imagenet_class_names
-from .metadata import METADATA_KEY, LatentFormat, Metadata
+from .metadata import METADATA_KEY, METADATA_TENSOR, LatentFormat, Metadata
 from .model import FiT
-from .weights_file import CheckpointError, read_weights
+from .preview import feature_count
+from .quantized import COMPUTED_IN, FP8
+from .weights import Weights, read_weights
 from .whole_file import write_whole
 
-METADATA_TENSOR = "fitv2_metadata"
-"""Key of a uint8 tensor with the metadata JSON, for hosts that save tensors but no metadata."""
+__all__ = [
+    "METADATA_TENSOR",
+    "Checkpoint",
+    "CheckpointError",
+    "LoadedModel",
+    "load_checkpoint",
+    "metadata_tensor",
+    "read_checkpoint",
+    "save_checkpoint",
+]
 
 _LISTED = 4
 
@@ -36,6 +48,8 @@ class Checkpoint:
     path: Path
     state_dict: dict[str, Tensor]
     metadata: Metadata
+    dtype: torch.dtype
+    """Precision to compute in: that of the file, or bf16 where it is fp8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +76,16 @@ class LoadedModel:
 def load_checkpoint(
     path: str | os.PathLike[str], *, preset: str | None = None, dtype: torch.dtype | None = None
 ) -> LoadedModel:
-    """Build the model of a checkpoint; see ``read_checkpoint`` for the errors.
+    """Build the model of a checkpoint; see ``read_checkpoint`` for the files and the errors.
 
-    Weights keep the file's dtype unless ``dtype`` is given.
+    Weights keep the file's dtype unless ``dtype`` is given; those of a file in fp8 become bf16.
+    Raises ``ValueError`` for a ``dtype`` of fp8, in which nothing can be computed.
     """
+    if dtype in FP8:
+        raise ValueError(f"A FiT cannot compute in {dtype}. Choose bf16, fp16 or fp32.")
     checkpoint, model = _read(Path(path), preset)
     state_dict = checkpoint.state_dict
-    dtype = dtype or state_dict["x_embedder.proj.weight"].dtype
+    dtype = dtype or checkpoint.dtype
     # Assigned, not copied: where the dtype is the file's, the mapped weights are the only copy in
     # memory.
     model.load_state_dict({k: v.to(dtype) for k, v in state_dict.items()}, strict=True, assign=True)
@@ -78,7 +95,10 @@ def load_checkpoint(
 def read_checkpoint(path: str | os.PathLike[str], *, preset: str | None = None) -> Checkpoint:
     """Read a safetensors file or torch pickle, whatever its name, and check it against its model.
 
-    The configuration is that of the ``preset`` where one is given, else our metadata's, else that
+    ``path`` may also be the index or a part of a checkpoint in several files, or the folder of one.
+    What other trainers wrap around the weights is removed; a moving average among it is preferred,
+    and the log says so. Weights in fp8 stay in fp8, and become bf16 where they have scales. The
+    configuration is that of the ``preset`` where one is given, else our metadata's, else that
     of the preset with the same shapes. Raises ``CheckpointError`` for anything but a complete FiTv2
     with finite weights, and ``FileNotFoundError`` where there is no file.
     """
@@ -87,16 +107,16 @@ def read_checkpoint(path: str | os.PathLike[str], *, preset: str | None = None) 
 
 def _read(path: Path, preset: str | None) -> tuple[Checkpoint, FiT]:
     """The checkpoint, and its model on the meta device."""
-    tensors, metadata_json = read_weights(path)
-    embedded = tensors.pop(METADATA_TENSOR, None)
-    if metadata_json is None and embedded is not None:
-        metadata_json = bytes(embedded.tolist()).decode("utf-8", errors="replace")
+    weights = read_weights(path)
+    path, tensors = weights.path, weights.tensors
     _require_fit(path, tensors)
-    metadata = _metadata(path, tensors, metadata_json, preset)
+    metadata = _metadata(weights, preset)
+    _require_size(path, tensors, metadata.config)
     _drop_learned_sigma(tensors, metadata.config)
     model = FiT(metadata.config, device="meta")
     _check_tensors(path, tensors, model)
-    return Checkpoint(path, tensors, metadata), model
+    dtype = COMPUTED_IN if weights.is_fp8 else tensors["x_embedder.proj.weight"].dtype
+    return Checkpoint(path, tensors, metadata, dtype), model
 
 
 def save_checkpoint(
@@ -131,23 +151,46 @@ def _require_fit(path: Path, tensors: Mapping[str, Tensor]) -> None:
         )
 
 
-def _metadata(
-    path: Path, tensors: Mapping[str, Tensor], metadata_json: str | None, preset: str | None
-) -> Metadata:
+def _metadata(weights: Weights, preset: str | None) -> Metadata:
     metadata = None
-    if metadata_json is not None:
+    if weights.metadata_json is not None:
         try:
-            metadata = Metadata.from_json(metadata_json)
+            metadata = Metadata.from_json(weights.metadata_json)
+            _require_preview(metadata)
         except ValueError as error:
             raise CheckpointError(
-                path, f"a FiTv2 checkpoint whose metadata cannot be used: {error}."
+                weights.path, f"a FiTv2 checkpoint whose metadata cannot be used: {error}."
             ) from None
     if preset is not None or metadata is None:
-        config = _config_by_shape(path, tensors, preset)
+        config = config_by_shape(weights, preset)
         metadata = Metadata(config) if metadata is None else replace(metadata, config=config)
     if metadata.class_names is None and metadata.config.num_classes == IMAGENET_CLASSES:
         metadata = replace(metadata, class_names=imagenet_class_names())
     return metadata
+
+
+def _require_preview(metadata: Metadata) -> None:
+    """Raise ``ValueError`` where the preview colours are not those of the model's latents."""
+    latent_format, channels = metadata.latent_format, metadata.config.in_channels
+    if latent_format is None or latent_format.latent_rgb_factors is None:
+        return
+    expected = feature_count(latent_format.preview_kind, channels)
+    if len(latent_format.latent_rgb_factors) != expected:
+        raise ValueError(
+            f"{len(latent_format.latent_rgb_factors)} latent_rgb_factors for {channels} channels, "
+            f"which have {expected}"
+        )
+
+
+def _require_size(path: Path, tensors: Mapping[str, Tensor], config: FiTConfig) -> None:
+    """Refuse a configuration that is far from the weights, before a model of it is built."""
+    stored = sum(value.numel() for value in tensors.values())
+    if config.depth > len(tensors) or config.hidden_size > stored:
+        raise CheckpointError(
+            path,
+            f"not a FiTv2 of {config.depth} blocks and hidden size {config.hidden_size}, as its "
+            f"metadata says: it has {len(tensors)} tensors with {stored} weights in total.",
+        )
 
 
 def _drop_learned_sigma(tensors: dict[str, Tensor], config: FiTConfig) -> None:
@@ -156,43 +199,8 @@ def _drop_learned_sigma(tensors: dict[str, Tensor], config: FiTConfig) -> None:
         return
     outputs = config.in_channels * config.patch_size**2
     for key in ("final_layer.linear.weight", "final_layer.linear.bias"):
-        if key in tensors and len(tensors[key]) == 2 * outputs:
+        if key in tensors and tensors[key].shape[:1] == (2 * outputs,):
             tensors[key] = tensors[key][:outputs]
-
-
-def _config_by_shape(path: Path, tensors: Mapping[str, Tensor], preset: str | None) -> FiTConfig:
-    """The preset of these shapes, or the one named.
-
-    High-resolution presets have the shapes of the base ones, so they must be asked for by name.
-    """
-    try:
-        hidden = tensors["x_embedder.proj.weight"].shape[0]
-        # Without LoRA (version 1) one layer makes the whole modulation.
-        rank = (
-            tensors["blocks.0.adaLN_modulation.1.weight"].shape[0]
-            if "blocks.0.adaLN_modulation.2.weight" in tensors
-            else 0
-        )
-        num_classes = tensors["y_embedder.embedding_table.weight"].shape[0] - 1
-    except KeyError as error:
-        raise CheckpointError(
-            path, f"an incomplete FiTv2 checkpoint: {error.args[0]} is missing."
-        ) from None
-    depth = len({key.split(".")[1] for key in tensors if key.startswith("blocks.")})
-    shape = (hidden, depth, rank)
-    candidates = {preset: FiTConfig.preset(preset)} if preset else PRESETS
-    for config in candidates.values():
-        if shape == (config.hidden_size, config.depth, config.adaln_lora_dim):
-            return replace(config, num_classes=num_classes)
-    expected = "; ".join(
-        f"{name}: {c.hidden_size}, {c.depth}, {c.adaln_lora_dim}" for name, c in candidates.items()
-    )
-    raise CheckpointError(
-        path,
-        f"a FiTv2 of hidden size {hidden}, {depth} blocks and LoRA rank {rank}, without "
-        f"{METADATA_KEY!r} metadata, and no preset has that shape ({expected}). Its head count "
-        "cannot be known from the weights: save it with metadata.",
-    )
 
 
 def _check_tensors(path: Path, tensors: dict[str, Tensor], model: FiT) -> None:
@@ -226,7 +234,7 @@ def _check_tensors(path: Path, tensors: dict[str, Tensor], model: FiT) -> None:
 
 
 def _is_finite(value: Tensor) -> bool:
-    if not value.is_floating_point():
+    if not value.is_floating_point() or value.is_meta or value.layout is not torch.strided:
         return False
     if value.element_size() == 1:  # no reductions in fp8
         value = value.float()

@@ -10,6 +10,7 @@ import torch
 
 from .extrapolation import Extrapolation
 from .flow import FLOWS
+from .untrusted_json import is_finite_number
 
 PATCH_SIZE = 2
 PRECISIONS: dict[str, torch.dtype] = {
@@ -27,6 +28,8 @@ _COUNTS = {
     "train_length": 1,
 }
 """The whole numbers among the fields, with the least value of each."""
+_LARGEST_COUNT = 2**24
+_LARGEST_FACTOR = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +73,7 @@ class FiTConfig:
     the noise of a DDPM with linear betas (version 1)."""
 
     def __post_init__(self) -> None:
-        for name, least in _COUNTS.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ValueError(
-                    f"FiTConfig.{name} must be a whole number of {least} or more, not {value!r}."
-                )
+        self._require_types()
         if self.patch_size != PATCH_SIZE:
             raise ValueError(f"FiTConfig.patch_size must be {PATCH_SIZE}, not {self.patch_size!r}.")
         if self.prediction not in FLOWS:
@@ -92,6 +90,33 @@ class FiTConfig:
                 f"{self.head_dim}; 2-D RoPE needs a multiple of 4."
             )
         _ = self.default_extrapolation  # raises for an unknown method
+
+    def _require_types(self) -> None:
+        """Raise ``ValueError`` for a field whose type or range is wrong by itself."""
+        for name, least in _COUNTS.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(
+                    f"FiTConfig.{name} must be a whole number of {least} or more, not {value!r}."
+                )
+            if value > _LARGEST_COUNT:
+                raise ValueError(f"FiTConfig.{name} must be at most {_LARGEST_COUNT}.")
+        for name in ("mlp_ratio", "rope_base"):
+            value = getattr(self, name)
+            if not is_finite_number(value) or not 0 < value <= _LARGEST_FACTOR:
+                raise ValueError(
+                    f"FiTConfig.{name} must be a number above 0 and at most {_LARGEST_FACTOR:g}, "
+                    f"not {value!r}."
+                )
+        for name, kind in (
+            ("decoupled", bool),
+            ("qk_norm", bool),
+            ("extrapolation", str),
+            ("prediction", str),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise ValueError(f"FiTConfig.{name} must be a {kind.__name__}, not {value!r}.")
 
     @property
     def head_dim(self) -> int:

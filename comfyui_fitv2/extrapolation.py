@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .typed_text import plain_signs
+
 if TYPE_CHECKING:
     from .config import FiTConfig
 
@@ -74,7 +76,7 @@ class Extrapolation:
 
         Raises ``ValueError`` that says how to write one.
         """
-        method, _, scale = (part.strip() for part in text.lower().partition("+"))
+        method, _, scale = (part.strip() for part in plain_signs(text).lower().partition("+"))
         name, _, coupling = (part.strip() for part in method.partition(" "))
         if coupling not in ("", "coupled", "decoupled"):
             raise ValueError(

@@ -82,7 +82,15 @@ class LabelEmbed(nn.Module):
         self.embedding_table = make.embedding(config.num_classes + 1, config.hidden_size)
 
     def forward(self, y: Tensor, dtype: torch.dtype) -> Tensor:
-        return self.embedding_table(y).to(dtype)
+        """Embeddings (images, width) of class ids (images,), or of weights (images, rows).
+
+        Weights, which are floats, blend the rows of the table.
+        """
+        if not y.is_floating_point():
+            return self.embedding_table(y).to(dtype)
+        # By the layer, not by its weight: a host's layer casts and patches it.
+        rows = self.embedding_table(torch.arange(y.shape[-1], device=y.device))
+        return (y.float() @ rows.float()).to(dtype)
 
 
 class SelfAttention(nn.Module):

@@ -8,9 +8,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .config import FiTConfig
+from .untrusted_json import is_finite_number, is_list, is_text, parse_json
 
 METADATA_KEY = "fitv2"
 """Key of the JSON in the metadata of a safetensors file."""
+METADATA_TENSOR = "fitv2_metadata"
+"""Key of a uint8 tensor with this JSON, for hosts that save tensors but no metadata."""
 PREVIEW_KINDS = ("linear", "products")
 
 
@@ -18,7 +21,8 @@ PREVIEW_KINDS = ("linear", "products")
 class LatentFormat:
     """The scale of a model's latents, and how previews turn them into colours without a VAE.
 
-    Raises ``ValueError`` for an unknown ``preview_kind``.
+    Raises ``ValueError`` for an unknown ``preview_kind``, a scale that is not a positive number,
+    and colours that are not rows of three finite numbers.
     """
 
     scale_factor: float
@@ -36,6 +40,13 @@ class LatentFormat:
             raise ValueError(
                 f"unknown preview_kind {self.preview_kind!r}; there are {', '.join(PREVIEW_KINDS)}"
             )
+        if not is_finite_number(self.scale_factor) or self.scale_factor <= 0:
+            raise ValueError(f"scale_factor must be a positive number, not {self.scale_factor!r}")
+        factors, bias = self.latent_rgb_factors, self.latent_rgb_factors_bias
+        if factors is not None and not (is_list(factors) and all(map(_is_colour, factors))):
+            raise ValueError("latent_rgb_factors must be rows of three finite numbers")
+        if bias is not None and not _is_colour(bias):
+            raise ValueError("latent_rgb_factors_bias must be three finite numbers")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields that are set, for JSON; ``from_dict`` reads them back."""
@@ -51,8 +62,14 @@ class LatentFormat:
         Files from before ``preview_kind`` was written tell it by the number of factors: it exceeds
         that of the channels for "products" alone. Raises ``TypeError`` for unknown fields.
         """
+        if not isinstance(values, Mapping):
+            raise TypeError(f"a latent format must be an object, not {type(values).__name__}")
         products = len(values.get("latent_rgb_factors") or ()) > channels
         return cls(**{"preview_kind": "products" if products else "linear", **values})
+
+
+def _is_colour(value: object) -> bool:
+    return is_list(value) and len(value) == 3 and all(map(is_finite_number, value))
 
 
 SD_LATENT_FORMAT = LatentFormat(0.18215)
@@ -63,7 +80,7 @@ SD_LATENT_FORMAT = LatentFormat(0.18215)
 class Metadata:
     """All that a checkpoint says besides its weights.
 
-    Raises ``ValueError`` where the number of class names is not the number of classes.
+    Raises ``ValueError`` where the class names are not one text per class.
     """
 
     config: FiTConfig
@@ -75,6 +92,10 @@ class Metadata:
     """Free-form provenance: data, steps, recipe."""
 
     def __post_init__(self) -> None:
+        if self.class_names is not None and not (
+            is_list(self.class_names) and all(map(is_text, self.class_names))
+        ):
+            raise ValueError("class_names must be a list of texts, one per class")
         if self.class_names is not None and len(self.class_names) != self.config.num_classes:
             raise ValueError(
                 f"{len(self.class_names)} class names for {self.config.num_classes} classes"
@@ -94,16 +115,19 @@ class Metadata:
     def from_json(cls, text: str) -> Metadata:
         """The reverse of ``to_json``. Raises ``ValueError`` for anything that it does not write."""
         try:
-            parts = json.loads(text)
+            parts = parse_json(text)
             config = FiTConfig.from_dict(parts["config"])
             latent_format = parts.get("latent_format")
+            training = parts.get("training", {})
+            if not isinstance(training, Mapping):
+                raise TypeError(f"training must be an object, not {type(training).__name__}")
             return cls(
                 config=config,
                 class_names=parts.get("class_names"),
                 latent_format=None
                 if latent_format is None
                 else LatentFormat.from_dict(latent_format, config.in_channels),
-                training=parts.get("training", {}),
+                training=training,
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"malformed {METADATA_KEY!r} metadata: {error!r}") from None

@@ -116,10 +116,11 @@ class FiT(nn.Module):
     ) -> Tensor:
         """Velocity (data − noise) of ``latents`` (batch, C, H, W), in their shape and dtype.
 
-        ``t`` (batch,) is in [0, 1] with 1 = data, and ``y`` (batch,) holds class ids. A version 1
-        takes DDPM timesteps of 0 (data) to 999 instead and gives the noise. ``extrapolation`` None
-        is the model's own. Raises ``ValueError`` where C is not the model's, or H or W not a
-        multiple of the patch size.
+        ``t`` (batch,) is in [0, 1] with 1 = data, and ``y`` (batch,) holds class ids; floats
+        (batch, classes + 1) blend classes by weights, the null class last. A version 1 takes DDPM
+        timesteps of 0 (data) to 999 instead and gives the noise. ``extrapolation`` None is the
+        model's own. Raises ``ValueError`` where C is not the model's, or H or W not a multiple of
+        the patch size.
         """
         grid, patch = self._grid(latents), self.config.patch_size
         batch = UniformBatch(self.rotation(grid, latents.device, extrapolation, t), self.attention)

@@ -19,6 +19,13 @@ from .resolution import VAE_FACTOR
 _SQUASHINGS = (0.5, 1.5)
 
 
+def feature_count(preview_kind: str, channels: int) -> int:
+    """The number of features that previews of this kind make of latents with these channels."""
+    if preview_kind == "products":
+        return len(_SQUASHINGS) * (2 ** min(channels, 64) - 1)
+    return channels
+
+
 def preview_features(latents: Tensor) -> Tensor:
     """The products of every set of channels, first of tanh(0.5·z), then of tanh(1.5·z).
 
@@ -52,8 +59,9 @@ def preview(latents: Tensor, latent_format: LatentFormat) -> Tensor:
     else:
         products = latent_format.preview_kind == "products"
         features = preview_features(latents) if products else latents
-        factors = torch.tensor(latent_format.latent_rgb_factors)
-        bias = torch.tensor(latent_format.latent_rgb_factors_bias or [0.0] * 3)
+        device = latents.device
+        factors = torch.tensor(latent_format.latent_rgb_factors, device=device)
+        bias = torch.tensor(latent_format.latent_rgb_factors_bias or [0.0] * 3, device=device)
         rgb = torch.einsum("bfhw,fc->bchw", features, factors) + bias[:, None, None]
     small = ((rgb + 1) / 2).nan_to_num(0.5).clamp(0, 1)
     return small.repeat_interleave(VAE_FACTOR, -2).repeat_interleave(VAE_FACTOR, -1)

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from math import isqrt
 
 from .labels import split_list
+from .typed_text import COMMA, plain_signs
 
 VAE_FACTOR = 8
 TOKEN_PIXELS = 16
+MAX_PIXELS = 16384
+"""The longest side that a typed size may have."""
 
 _LANDSCAPE = {
+    "5:4": (5, 4),
     "3:2": (3, 2),
     "4:3": (4, 3),
+    "16:10": (16, 10),
     "16:9": (16, 9),
     "2:1": (2, 1),
     "21:9": (21, 9),
@@ -27,7 +33,12 @@ ASPECT_RATIOS: dict[str, tuple[int, int]] = {
     **_LANDSCAPE,
     **{f"{h}:{w}": (h, w) for w, h in _LANDSCAPE.values()},
 }
-"""Named ratios, width : height."""
+"""Common ratios, width : height. ``for_ratio`` and ``parse_size`` take any other, too."""
+
+# Short enough for exact and quick arithmetic, and far beyond any image.
+_NUMBER = r"(\d{1,5}(?:[.,]\d{1,5})?)"
+_RATIO = re.compile(rf"{_NUMBER}\s*:\s*{_NUMBER}")
+_SIZE = re.compile(r"(\d{1,9})\s*x\s*(\d{1,9})", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +98,33 @@ def describe_size(width: int, height: int) -> str:
     return f"{width} × {height} px · {tokens} tokens"
 
 
-def for_ratio(ratio: str, tokens: int) -> Resolution:
-    """The size of a named ratio within a budget of ``tokens``, by the rule for training images.
+def parse_ratio(text: str) -> Fraction:
+    """Width ÷ height of any ratio, such as "5:4", "16:10", "2.39:1" or "1,85:1".
 
-    Raises ``ValueError`` for an unknown ratio or a budget too small for it.
+    Raises ``ValueError`` for anything else.
     """
-    if ratio not in ASPECT_RATIOS:
-        raise ValueError(f"Unknown aspect ratio {ratio!r}. Choose from {', '.join(ASPECT_RATIOS)}.")
-    w, h = ASPECT_RATIOS[ratio]
+    match = _RATIO.fullmatch(plain_signs(text))
+    width, height = (Fraction(n.replace(",", ".")) for n in match.groups()) if match else (0, 0)
+    if not width or not height:
+        raise ValueError(
+            f"{text.strip()!r} is not an aspect ratio. Write width : height in numbers above 0, "
+            f"such as {', '.join(ASPECT_RATIOS)}, or 2.39:1."
+        )
+    return Fraction(width, height)
+
+
+def for_ratio(ratio: str, tokens: int) -> Resolution:
+    """The size of a ratio, such as "3:2" or "2.39:1", within a budget of ``tokens``.
+
+    The rule is that for training images. Raises ``ValueError`` for a text that is no ratio, a
+    budget too small for it, and a side of more than ``MAX_PIXELS``.
+    """
+    w, h = parse_ratio(ratio).as_integer_ratio()
     columns, rows = isqrt(tokens * w // h), isqrt(tokens * h // w)
     if not rows or not columns:
         needed = -(-max(w, h) // min(w, h))
         raise ValueError(f"{tokens} tokens are too few for {ratio}: it needs {needed} or more.")
-    return Resolution(columns * TOKEN_PIXELS, rows * TOKEN_PIXELS)
+    return _limited(columns * TOKEN_PIXELS, rows * TOKEN_PIXELS)
 
 
 def parse_size(text: str, tokens: int) -> Resolution:
@@ -108,14 +133,25 @@ def parse_size(text: str, tokens: int) -> Resolution:
     "256x192" is in pixels, taken to the nearest whole tokens; "3:2" is that ratio within
     ``tokens``, and "3:2 @ 576" within 576. Raises ``ValueError`` for anything else.
     """
-    if exact := re.fullmatch(r"\s*(\d+)\s*[x×]\s*(\d+)\s*", text, re.IGNORECASE):
-        return snap(int(exact[1]), int(exact[2]))
-    if ratio := re.fullmatch(r"\s*(\d+:\d+)\s*(?:@\s*(\d+)\s*)?", text):
-        return for_ratio(ratio[1], int(ratio[2] or tokens))
+    plain = plain_signs(text)
+    if exact := _SIZE.fullmatch(plain):
+        return _limited(int(exact[1]), int(exact[2]))
+    ratio, at, budget = (part.strip() for part in plain.partition("@"))
+    if _RATIO.fullmatch(ratio) and re.fullmatch(r"\d{1,9}" if at else "", budget):
+        return for_ratio(ratio, int(budget or tokens))
     raise ValueError(
         f'{text.strip()!r} is not a size. Write pixels as "256x192", a ratio as "3:2", or a ratio '
         'and its maximum number of tokens as "3:2 @ 576".'
     )
+
+
+def _limited(width: int, height: int) -> Resolution:
+    """The nearest size in whole tokens, of sides from 1 pixel to ``MAX_PIXELS``."""
+    if not 1 <= min(width, height) <= max(width, height) <= MAX_PIXELS:
+        raise ValueError(
+            f"{width} × {height} pixels: sides are from 1 to {MAX_PIXELS} pixels long."
+        )
+    return snap(width, height)
 
 
 def parse_sizes(text: str, tokens: int) -> dict[str, Resolution]:
@@ -123,7 +159,7 @@ def parse_sizes(text: str, tokens: int) -> dict[str, Resolution]:
 
     Commas, semicolons and line ends separate. Raises ``ValueError`` for an empty list too.
     """
-    entries = split_list(text.replace(",", ";"))
+    entries = split_list(COMMA.sub(";", text))
     if not entries:
         raise ValueError(
             "No size was given. Write one per line, or several with commas between them."

@@ -6,6 +6,7 @@ Angles stay in fp32 whatever the model's precision: in bf16, positions beyond 25
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar, cast
@@ -19,6 +20,9 @@ Pair = tuple[float, float]
 Rotation = tuple[Tensor, Tensor]
 """Cosine and sine of every token's angles."""
 F = TypeVar("F", bound=Callable[..., Any])
+
+_HAVE_COMPLEX = ("cpu", "cuda")
+"""Devices that multiply complex numbers, also in the backward pass; DirectML and MPS do not."""
 
 
 def untraced(function: F) -> F:
@@ -88,11 +92,20 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
 
     The arithmetic is fp32; the result has the dtype of ``x``.
     """
-    cos, sin = rotation
     pairs = x.float().unflatten(-1, (-1, 2))
-    if torch.compiler.is_compiling():  # fuses real arithmetic, but cannot fuse complex numbers
-        even, odd = pairs.unbind(-1)
-        turned = torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1)
-    else:  # one pass over the numbers instead of seven
-        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.complex(cos, sin))
-    return turned.flatten(-2).to(x.dtype)
+    # torch.compile fuses real arithmetic, but cannot fuse complex numbers.
+    if x.device.type in _HAVE_COMPLEX and not torch.compiler.is_compiling():
+        with suppress(RuntimeError):  # a build of PyTorch without them
+            return _turned_as_complex(pairs, rotation).flatten(-2).to(x.dtype)
+    return _turned(pairs, rotation).flatten(-2).to(x.dtype)
+
+
+def _turned_as_complex(pairs: Tensor, rotation: Rotation) -> Tensor:
+    """``_turned`` bit by bit, in one pass over the numbers instead of seven."""
+    return torch.view_as_real(torch.view_as_complex(pairs) * torch.complex(*rotation))
+
+
+def _turned(pairs: Tensor, rotation: Rotation) -> Tensor:
+    cos, sin = rotation
+    even, odd = pairs.unbind(-1)
+    return torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1)

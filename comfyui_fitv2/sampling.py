@@ -91,7 +91,7 @@ def sample(
 
     Raises ``ValueError`` for an unknown solver or option, values out of range, class ids that the
     model does not have and models that predict noise, and ``SolverError`` where an adaptive solver
-    fails.
+    fails. Class ids that are on a device already are not checked: reading them would wait for it.
     """
     require_rectified_flow(model.config)
     integrate = solver_named(solver, **solver_options)
@@ -131,13 +131,15 @@ def _per_image(callback: PackedCallback | None, shapes: Sequence[Sequence[int]])
 
 
 def _class_ids(y: Tensor, count: int, null_class: int, device: torch.device) -> Tensor:
-    y = torch.as_tensor(y, device=device)
-    if len(y) != count or int(y.min()) < 0 or int(y.max()) > null_class:
+    """``y`` on the ``device``, checked where that needs no wait: on the CPU."""
+    y = torch.as_tensor(y)
+    in_range = not y.is_cpu or (int(y.min()) >= 0 and int(y.max()) <= null_class)
+    if len(y) != count or not in_range:
         raise ValueError(
             f"y must hold one class id of 0 to {null_class} ({null_class} = null) for each of "
             f"{count} images, not {y.tolist()}."
         )
-    return y
+    return y.to(device)
 
 
 def image_noise(generators: Sequence[torch.Generator], shapes: Sequence[Sequence[int]]) -> Noise:

@@ -1,4 +1,4 @@
-"""Files of weights: what they hold, or which of the things that people get instead they are.
+"""One file of weights: what it holds, or which of the things that people get instead it is.
 
 The file type is detected from the content; the extension is ignored. Pickles are read without
 running code. Every way in which a file can be wrong gets an error that names it.
@@ -6,55 +6,35 @@ running code. Every way in which a file can be wrong gets an error that names it
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
+from .checkpoint_error import DOWNLOAD_AGAIN, CheckpointError
 from .metadata import METADATA_KEY
 from .page_cache import read_ahead
+from .safetensors_file import read_safetensors
 
-_PREFIXES = ("module.", "_orig_mod.", "model.diffusion_model.", "diffusion_model.")
-_CONTAINERS = ("model_ema", "ema", "state_dict", "model")
-_AGAIN = "Download or copy it again, and compare its size with the source."
+_SETTINGS = ("argparse.Namespace", "omegaconf.", "easydict.", "ml_collections.", "yacs.", "pathlib")
+_TRAINED_CODE = ("torch.nn.", "torch.optim.")
 
 
-class CheckpointError(ValueError):
-    """A file that is not a usable FiTv2 checkpoint.
+def read_file(path: Path) -> tuple[object, str | None]:
+    """The content of a safetensors file or torch pickle, and the metadata JSON, if it has any.
 
-    The message names the file, and says what it is and what to do.
+    The content of a pickle may be anything that can be read without running code. Tensors stay
+    mapped from the file where that is possible. Raises ``CheckpointError`` for any other file.
     """
-
-    def __init__(self, path: Path, what: str) -> None:
-        super().__init__(f"{path}: {what}")
-
-
-def read_weights(path: Path) -> tuple[dict[str, Tensor], str | None]:
-    """The tensors of a safetensors file or torch pickle, and its metadata JSON, if it has any.
-
-    Tensors stay mapped from the file where that is possible, and lose the prefixes that wrappers
-    put before their keys. Raises ``CheckpointError`` for a file that holds no weights, or not all.
-    """
-    tensors, metadata_json = _read(path)
-    while prefix := next((p for p in _PREFIXES if any(k.startswith(p) for k in tensors)), None):
-        tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
-    return tensors, metadata_json
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], str | None]:
-    if path.is_dir():
-        raise CheckpointError(path, "a folder, not a checkpoint file. Name the file in it.")
+    if not path.is_file() and path.exists():
+        raise CheckpointError(path, "neither a file nor a folder, but a device or a pipe.")
     with path.open("rb") as file:
         head = file.read(512)
     size = path.stat().st_size
     text = head.lstrip().lower()
     if not size:
-        raise CheckpointError(path, f"an empty file. {_AGAIN}")
+        raise CheckpointError(path, f"an empty file. {DOWNLOAD_AGAIN}")
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError(
             path,
@@ -67,92 +47,73 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str | None]:
             "a web page (HTML), not weights. Use the page's download link to get the file.",
         )
     if head[8:9] == b"{":
-        return _read_safetensors(path, size, header_size=int.from_bytes(head[:8], "little"))
+        tensors, metadata = read_safetensors(path)
+        return tensors, metadata.get(METADATA_KEY)
+    if path.suffix == ".distcp":
+        raise CheckpointError(path, f"one part of {distributed_checkpoint(path.parent)}")
     if head.startswith((b"PK\x03\x04", b"\x80")):
         return _read_pickle(path, is_zip=head.startswith(b"PK")), None
     if head.startswith(b"GGUF"):
         raise CheckpointError(
             path,
-            "a GGUF file, which FiTv2 does not use. Expected safetensors or a torch pickle (.bin, "
-            ".pt).",
+            "a GGUF file, which holds quantised weights that FiTv2 does not use. Use the model's "
+            "safetensors file in bf16, fp16, fp32 or fp8.",
         )
     raise CheckpointError(
         path,
         f"neither safetensors nor a torch pickle: {size} bytes that begin with {head[:16]!r}. "
-        f"Expected a FiTv2 checkpoint. {_AGAIN}",
+        f"Expected a FiTv2 checkpoint. {DOWNLOAD_AGAIN}",
     )
 
 
-def _read_safetensors(
-    path: Path, size: int, header_size: int
-) -> tuple[dict[str, Tensor], str | None]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            read_ahead(path)
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            return tensors, (file.metadata() or {}).get(METADATA_KEY)
-    except SafetensorError as error:
-        needed = _safetensors_size(path, size, header_size)
-        if needed > size:
-            raise CheckpointError(
-                path,
-                f"a truncated safetensors file: it has {size} of its {needed} or more bytes. "
-                f"{_AGAIN}",
-            ) from None
-        raise CheckpointError(path, f"a damaged safetensors file ({error}). {_AGAIN}") from None
+def distributed_checkpoint(folder: Path) -> str:
+    """What a folder of torch.distributed.checkpoint is, and how it becomes a file."""
+    return (
+        "a distributed checkpoint (DCP) of several processes. Make one file of it: `python -m "
+        f"torch.distributed.checkpoint.format_utils dcp_to_torch {folder} model.pt`."
+    )
 
 
-def _safetensors_size(path: Path, size: int, header_size: int) -> int:
-    """The size in bytes that the header tells, or the least it can be where it is not readable."""
-    with path.open("rb") as file:
-        file.seek(8)
-        try:
-            header = json.loads(file.read(min(header_size, size)))
-            header.pop("__metadata__", None)
-            data = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
-            data = 0
-    return 8 + header_size + data
-
-
-def _read_pickle(path: Path, is_zip: bool) -> dict[str, Tensor]:
+def _read_pickle(path: Path, is_zip: bool) -> object:
     # torch.load takes any *path* that ends in .safetensors for safetensors, whatever it holds. An
     # open file it reads as what it is, but it cannot map one into memory.
-    by_path = is_zip and path.suffix != ".safetensors"
-    if by_path:
+    if is_zip and path.suffix != ".safetensors":
         read_ahead(path)
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except Exception:
+            # The file system may be unable to map files. If it is the file that is damaged, reading
+            # it says so.
+            pass
     try:
         with path.open("rb") as file:
-            content = torch.load(
-                path if by_path else file, map_location="cpu", weights_only=True, mmap=by_path
-            )
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        code = f" ({named[1]})" if named else ", or is damaged"
-        raise CheckpointError(
-            path,
-            f"a pickle that holds more than weights{code}. Unpickling that can run code, so it was "
-            "refused. Ask its author for a safetensors file.",
-        ) from None
+        raise CheckpointError(path, _refused(path, named[1] if named else None)) from None
     except Exception as error:  # a pickle that is cut or overwritten fails in any way
         reason = str(error).partition(". ")[0] or type(error).__name__
         raise CheckpointError(
-            path, f"a truncated or damaged torch pickle ({reason}). {_AGAIN}"
+            path, f"a truncated or damaged torch pickle ({reason}). {DOWNLOAD_AGAIN}"
         ) from None
-    return _unwrap(path, content)
 
 
-def _unwrap(path: Path, content: object) -> dict[str, Tensor]:
-    """The state dict of a pickle, which may hold it among other training state."""
-    tensors: dict[str, Tensor] = {}
-    if isinstance(content, Mapping):
-        for key in _CONTAINERS:
-            if isinstance(content.get(key), Mapping):
-                return _unwrap(path, content[key])
-        tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise CheckpointError(
-            path,
-            f"a torch pickle of {type(content).__name__} without weights. Expected a state dict.",
-        )
-    return tensors
+def _refused(path: Path, name: str | None) -> str:
+    """What a pickle with the class or function ``name`` is, and how to get its weights out."""
+    if name is None:
+        what = "a pickle that holds more than weights, or is damaged"
+    elif name.startswith(_SETTINGS):
+        what = f"a pickle that holds more than weights: its training settings ({name})"
+    elif name.startswith("numpy."):
+        what = f"a pickle that holds more than weights: a NumPy number or array ({name})"
+    elif name.startswith(_TRAINED_CODE):
+        what = f"a pickle that holds more than weights: a whole Python object ({name})"
+    else:
+        what = f"a pickle that holds more than weights ({name})"
+    return (
+        f"{what}. Unpickling that can run code, so it was refused. Ask its author for a "
+        "safetensors file. If you trust whoever made it, save its weights alone: "
+        f"python -c \"import torch; c = torch.load({str(path)!r}, map_location='cpu', "
+        "weights_only=False); torch.save({k: v for k, v in c.items() if isinstance(v, dict) or "
+        "torch.is_tensor(v)}, 'weights.pt')\""
+    )

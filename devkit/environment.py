@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import venv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,10 +126,23 @@ def _venv_python() -> Path:
     made = folder / ".made"
     if not made.exists():
         say("making a virtual environment in .dev/venv")
-        venv.EnvBuilder(with_pip=True, clear=True).create(folder)
+        _make_venv(folder)
         _pip("updating pip", python, "install", "--upgrade", "pip>=25.1")  # dependency groups
         made.touch()
     return python
+
+
+def _make_venv(folder: Path) -> None:
+    """Raises ``SetupError`` where this Python has no ``venv`` or no pip to put into it."""
+    try:
+        import venv
+
+        venv.EnvBuilder(with_pip=True, clear=True).create(folder)
+    except (ImportError, subprocess.CalledProcessError):
+        raise SetupError(
+            f"{sys.executable} cannot make virtual environments. ComfyUI's portable Python never "
+            "can: use one from python.org. On Debian and Ubuntu: sudo apt install python3-venv."
+        ) from None
 
 
 def _fetch_host(folder: Path) -> None:

@@ -13,6 +13,7 @@ from .sampling import FiTSampler
 from .solvers import FiTScheduler, FiTSolver
 from .sweep import FiTResolutionSweep
 from .sweep_sampler import FiTSweepSampler
+from .training_run import FiTTrainingRun
 
 
 class FiTExtension(ComfyExtension):
@@ -32,6 +33,7 @@ class FiTExtension(ComfyExtension):
             FiTResolutionSweep,
             FiTSweepSampler,
             FiTCompareSheet,
+            FiTTrainingRun,
         ]
 
 

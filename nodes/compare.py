@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from comfy_api.latest import io, ui
@@ -13,7 +14,8 @@ from torch import Tensor
 from ..comfyui_fitv2.labels import split_list
 from ..comfyui_fitv2.pixels import from_bytes, to_bytes
 from ..comfyui_fitv2.resolution import describe_size
-from ..sheets.contact_sheet import FITTED, SCALES, TRUE_SCALE, SheetCell, contact_sheet
+from ..sheets.contact_sheet import FITTED, SCALES, TRUE_SCALE, SheetCell
+from ..sheets.pages import contact_sheets
 from .sweep import FIT_SWEEP, Sweep
 
 
@@ -75,7 +77,12 @@ class FiTCompareSheet(io.ComfyNode):
                     tooltip="From FiT Resolution Sweep: names the rows and columns.",
                 ),
             ],
-            outputs=[io.Image.Output(tooltip="The sheet.")],
+            outputs=[
+                io.Image.Output(
+                    is_output_list=True,
+                    tooltip="The sheet; several where so many images would be too small on one.",
+                )
+            ],
             is_output_node=True,
         )
 
@@ -94,7 +101,7 @@ class FiTCompareSheet(io.ComfyNode):
         row_names, column_names, per_row = _layout(
             len(cells), split_list(rows[0]), split_list(columns[0]), sweep[0] if sweep else None
         )
-        sheet = contact_sheet(
+        sheets = contact_sheets(
             [cells[i : i + per_row] for i in range(0, len(cells), per_row)],
             row_names,
             column_names,
@@ -102,8 +109,9 @@ class FiTCompareSheet(io.ComfyNode):
             scale=scale[0],
             cell_side=picture_size[0],
         )
-        image = from_bytes(np.asarray(sheet)).movedim(-3, -1)[None]
-        return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))
+        images = [from_bytes(np.asarray(sheet)).movedim(-3, -1)[None] for sheet in sheets]
+        shown: Any = [image[0] for image in images]  # of different sizes, so no batch
+        return io.NodeOutput(images, ui=ui.PreviewImage(shown, cls=cls))
 
 
 def _cell(image: Tensor) -> SheetCell:

@@ -36,7 +36,7 @@ class FiTClassLabel(io.ComfyNode):
                     default="Finland",
                     tooltip='A class name or id: "golden retriever", "207", "207 · golden '
                     'retriever". Separate several with semicolons, one per image of the '
-                    'batch: "Finland; France".',
+                    'batch: "Finland; France". Where all names are numbers, a number is a name.',
                 ),
             ],
             outputs=[

@@ -93,7 +93,7 @@ class FiTExtrapolation(io.ComfyNode):
     ) -> io.NodeOutput:
         config = host.require_fit(model).metadata.config
         extrapolation = Extrapolation(method, decoupled, attention_scale, train_length or None)
-        grid = None if latent is None else host.grid_of(latent["samples"], config)
+        grid = None if latent is None else host.grid_of(model, latent)
         text = report(extrapolation, grid, config)
         return io.NodeOutput(host.with_extrapolation(model, extrapolation), text)
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..comfyui_fitv2.resolution import ASPECT_RATIOS, TOKEN_PIXELS, for_ratio, snap
+from ..comfyui_fitv2.resolution import (
+    ASPECT_RATIOS,
+    MAX_PIXELS,
+    TOKEN_PIXELS,
+    for_ratio,
+    parse_ratio,
+    snap,
+)
 from . import host, inputs
 
-EXACT = "exact size"
-MAX_PIXELS = 16384
+EXACT, CUSTOM = "exact size", "custom ratio"
 # Those of the published models, for when no MODEL is connected.
 DEFAULT_TRAIN_TOKENS = 256
 DEFAULT_CHANNELS = 4
@@ -47,9 +53,10 @@ class FiTResolution(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "aspect_ratio",
-                    options=[*ASPECT_RATIOS, EXACT],
+                    options=[*ASPECT_RATIOS, CUSTOM, EXACT],
                     default="1:1",
-                    tooltip=f'Width : height. "{EXACT}" uses width and height instead.',
+                    tooltip=f'Width : height. "{CUSTOM}" uses the text in custom_ratio, "{EXACT}" '
+                    "width and height instead.",
                 ),
                 inputs.tokens(
                     f"Maximum number of tokens ({inputs.TOKEN} each). The models were trained on "
@@ -69,6 +76,14 @@ class FiTResolution(io.ComfyNode):
                     optional=True,
                     tooltip="Optional: take the training length and latent channels from this FiT.",
                 ),
+                # After all others: saved workflows hold values by position.
+                io.String.Input(
+                    "custom_ratio",
+                    default="2.39:1",
+                    optional=True,
+                    tooltip=f'Any width : height, for the aspect ratio "{CUSTOM}": 5:4, 16:10, '
+                    "2.39:1, 1:3.5.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(tooltip="An empty latent of that size."),
@@ -82,6 +97,21 @@ class FiTResolution(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, aspect_ratio: str, custom_ratio: str = "") -> bool | str:
+        """Accept any ratio, also from scripts and widgets that do not choose from the list.
+
+        The host leaves the check of an input to this function if it is named here.
+        """
+        ratio = custom_ratio if aspect_ratio == CUSTOM else aspect_ratio
+        if ratio is None or ratio == EXACT:  # a connected text is known later
+            return True
+        try:
+            parse_ratio(ratio)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
     def execute(
         cls,
         aspect_ratio: str,
@@ -90,9 +120,11 @@ class FiTResolution(io.ComfyNode):
         height: int,
         batch_size: int,
         model: host.ModelPatcher | None = None,
+        custom_ratio: str = "",
     ) -> io.NodeOutput:
         exact = aspect_ratio == EXACT
-        resolution = snap(width, height) if exact else for_ratio(aspect_ratio, tokens)
+        ratio = custom_ratio if aspect_ratio == CUSTOM else aspect_ratio
+        resolution = snap(width, height) if exact else for_ratio(ratio, tokens)
         train_tokens, channels = DEFAULT_TRAIN_TOKENS, DEFAULT_CHANNELS
         if model is not None:
             config = host.require_fit(model).metadata.config

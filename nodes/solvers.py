@@ -164,7 +164,7 @@ class FiTScheduler(io.ComfyNode):
                     f"{SHIFTED} depends on the size of the image: connect the latent to sample, or "
                     f"choose {UNIFORM}."
                 )
-            rows, columns = host.grid_of(latent["samples"], config)
+            rows, columns = host.grid_of(model, latent)
             shift = resolution_shift(rows * columns, config.train_tokens)
             why = f"shift {shift:.3g}: {rows * columns} tokens, trained on {config.train_tokens}"
         sigmas = sampling_sigmas(steps, denoise, shift, last_step_size)

@@ -74,7 +74,7 @@ class FiTResolutionSweep(io.ComfyNode):
                     "sizes",
                     default="1:1\n3:2\n2:1\n3:1\n2:3\n1:2\n1:3",
                     multiline=True,
-                    tooltip="The columns, one per line or separated by semicolons: a ratio "
+                    tooltip="The columns, one per line or separated by semicolons: any ratio "
                     '("3:2"), a ratio with its own maximum of tokens ("3:2 @ 576"), or pixels '
                     '("256x192").',
                 ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
@@ -79,6 +80,13 @@ class FiTSweepSampler(io.ComfyNode):
     ) -> io.NodeOutput:
         config = host.require_flow(model).metadata.config
         settings = host.SamplingSettings(seed, steps, solver, guidance)
+        if found := host.forbids_packing(model):
+            logging.info(
+                "FiT Sweep Sampler samples its images one by one, because the model has %s, which "
+                "may depend on an image as a whole.",
+                ", ".join(found),
+            )
+            tokens_per_pass = 0
         passes = list(_passes(sweep.cells, tokens_per_pass))
         previews = host.PreviewOfAll(model, steps * len(passes), partial(_mosaic, sweep))
         latents: list[Tensor] = []
@@ -97,7 +105,7 @@ class FiTSweepSampler(io.ComfyNode):
 
 
 def _passes(cells: Sequence[SweepCell], max_tokens: int) -> Iterator[list[SweepCell]]:
-    """Cells in their order, as many per pass as ``max_tokens`` allows, at least one."""
+    """Cells in their order, as many per pass as ``max_tokens`` allows, and at least one."""
     together: list[SweepCell] = []
     for cell in cells:
         if together and sum(c.resolution.tokens for c in [*together, cell]) > max_tokens:

@@ -8,7 +8,8 @@ from itertools import accumulate, zip_longest
 
 from PIL import Image, ImageDraw
 
-from .text import SYSTEM_FONTS, Font, find_font, wrap, writable
+from .fonts import SYSTEM_FONTS
+from .text import Type, wrap
 
 FITTED, TRUE_SCALE = "fitted", "true relative scale"
 SCALES = (FITTED, TRUE_SCALE)
@@ -22,6 +23,14 @@ PADDING, GAP, LINE = round(1.6 * TYPE), round(1.1 * TYPE), round(1.35 * TYPE)
 TITLE_LINE = round(1.6 * LINE)
 NAME_WIDTH = 13 * TYPE
 MIN_SIDE = 8
+
+
+class SheetTooLargeError(ValueError):
+    """Images that do not fit on a sheet, and the size that it would need."""
+
+    def __init__(self, message: str, size: tuple[int, int]) -> None:
+        super().__init__(message)
+        self.size = size
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +61,27 @@ def contact_sheet(
     "fitted" gives each image the area of a ``cell_side``² square; "true relative scale" resizes all
     by the same factor, the largest to that area. No side of the sheet exceeds ``max_side`` pixels:
     images shrink for it, type does not. The first of ``fonts`` that the system has is used, else
-    Pillow's own. Raises ``ValueError`` for a grid without images, names that are not one per row or
-    column, an unknown scale, and a ``max_side`` that leaves less than 8 pixels for an image.
+    Pillow's own, and other fonts of the system for letters that it lacks. Raises ``ValueError`` for
+    a grid without images, names that are not one per row or column, an unknown scale, and a
+    ``max_side`` that leaves less than 8 pixels for an image: see ``pages.contact_sheets``.
+    """
+    return lay_out(grid, rows, columns, title, scale, max_side, cell_side, fonts).draw()
+
+
+def lay_out(
+    grid: Grid,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+    scale: str,
+    max_side: int,
+    cell_side: float,
+    fonts: Sequence[str],
+    smallest: float = MIN_SIDE,
+) -> Layout:
+    """The places of everything on a ``contact_sheet``.
+
+    Raises as it does, and ``SheetTooLargeError`` where images would be smaller than ``smallest``.
     """
     count = sum(cell is not None for row in grid for cell in row)
     if not count:
@@ -64,15 +92,16 @@ def contact_sheet(
     columns = _names("column", columns, max(map(len, grid)))
     side = float(cell_side)
     while True:
-        layout = _Layout(grid, rows, columns, title, scale, side, tuple(fonts))
+        layout = Layout(grid, rows, columns, title, scale, side, fonts)
         if max(layout.size) <= max_side:
-            return layout.draw()
-        side *= min(0.97, max_side / max(layout.size))
-        if side < MIN_SIDE:
-            raise ValueError(
+            return layout
+        if side <= smallest:
+            raise SheetTooLargeError(
                 f"{count} images with their names do not fit on {max_side} pixels: allow a larger "
-                "sheet, or compare fewer."
+                "sheet, or compare fewer.",
+                layout.size,
             )
+        side = max(side * min(0.97, max_side / max(layout.size)), smallest)
 
 
 def by_name(
@@ -127,13 +156,13 @@ def _positions(sizes: Sequence[int], start: int = 0, gap: int = GAP) -> tuple[li
 class _Placed:
     """A cell at its size on the sheet."""
 
-    def __init__(self, cell: SheetCell, factor: float, font: Font) -> None:
+    def __init__(self, cell: SheetCell, factor: float, font: Type) -> None:
         self.image = cell.image
         width, height = (max(round(side * factor), 1) for side in cell.image.size)
         self.size = width, height
         # As wide as the image, or as the longest part of the caption that stays together, if not
         # too long.
-        parts = writable(cell.caption, font).split(" · ")
+        parts = font.writable(cell.caption).split(" · ")
         longest = max(font.getlength(part) for part in parts)
         self.width = max(width, round(min(longest, NAME_WIDTH)) + 1)
         self.caption = wrap(cell.caption, font, self.width, " · ")
@@ -147,7 +176,7 @@ class _Placed:
         return image.resize(self.size, how)
 
 
-class _Layout:
+class Layout:
     """Where everything stands on a sheet whose images have the area of a ``side``² square."""
 
     def __init__(
@@ -158,11 +187,10 @@ class _Layout:
         title: str,
         scale: str,
         side: float,
-        fonts: tuple[str, ...],
+        fonts: Sequence[str],
     ) -> None:
-        self.font, self.small, self.large = (
-            find_font(size, fonts) for size in (TYPE, SMALL, LARGE)
-        )
+        self.side = side
+        self.font, self.small, self.large = (Type(size, fonts) for size in (TYPE, SMALL, LARGE))
         self.grid = self._placed(grid, scale, side)
         self.widths = [
             max((cell.width for cell in column if cell), default=0)
@@ -181,7 +209,7 @@ class _Layout:
 
     def _placed(self, grid: Grid, scale: str, side: float) -> list[list[_Placed | None]]:
         """Every cell at its size."""
-        largest = max(_area(cell) for row in grid for cell in row if cell)
+        largest = largest_area(grid)
 
         def placed(cell: SheetCell) -> _Placed:
             area = largest if scale == TRUE_SCALE else _area(cell)
@@ -211,14 +239,14 @@ class _Layout:
         sheet = Image.new("RGB", self.size, PAPER)
         pen = ImageDraw.Draw(sheet)
         for i, line in enumerate(self.title):
-            pen.text((PADDING, PADDING * 0.7 + i * LINE * 1.6), line, INK, self.large)
+            self.large.write(pen, (PADDING, PADDING * 0.7 + i * LINE * 1.6), line, INK)
         for left, width, name in zip(self.lefts, self.widths, self.column_names, strict=True):
             top = self._top() - GAP // 2 - LINE * len(name)
-            _write(pen, name, left + width / 2, top, INK, self.font, "ma")
+            _write(pen, name, left + width / 2, top, INK, self.font, "m")
         for top, row, name in zip(self.tops, self.grid, self.row_names, strict=True):
             height = _image_height(row)
             name_top = top + max(0, (height - LINE * len(name)) / 2)
-            _write(pen, name, PADDING + self.name_width, name_top, INK, self.font, "ra")
+            _write(pen, name, PADDING + self.name_width, name_top, INK, self.font, "r")
             for left, width, cell in zip(self.lefts, self.widths, row, strict=False):
                 if cell is not None:
                     self._draw_cell(sheet, pen, cell, left, width, top + height)
@@ -238,7 +266,12 @@ class _Layout:
         image_left = left + (cell.width - cell.size[0]) // 2
         sheet.paste(cell.resized(), (image_left, bottom - cell.size[1]))
         middle = left + cell.width / 2
-        _write(pen, cell.caption, middle, bottom + 0.2 * LINE, FAINT, self.small, "ma")
+        _write(pen, cell.caption, middle, bottom + 0.2 * LINE, FAINT, self.small, "m")
+
+
+def largest_area(grid: Grid) -> int:
+    """Pixels of the largest image of a grid."""
+    return max(_area(cell) for row in grid for cell in row if cell)
 
 
 def _area(cell: SheetCell) -> int:
@@ -250,9 +283,9 @@ def _image_height(row: Sequence[_Placed | None]) -> int:
     return max((cell.size[1] for cell in row if cell), default=0)
 
 
-def _name_width(names: Sequence[str], font: Font) -> int:
+def _name_width(names: Sequence[str], font: Type) -> int:
     """Room for row names: for the longest, or the longest word, within reason."""
-    names = [writable(name, font) for name in names]
+    names = [font.writable(name) for name in names]
     longest = max(font.getlength(name) for name in names)
     longest_word = max(font.getlength(word) for name in names for word in name.split(" "))
     return round(min(longest, max(NAME_WIDTH, longest_word), 2 * NAME_WIDTH))
@@ -264,8 +297,8 @@ def _write(
     x: float,
     y: float,
     ink: tuple[int, int, int],
-    font: Font,
-    anchor: str,
+    font: Type,
+    align: str,
 ) -> None:
     for i, line in enumerate(lines):
-        pen.text((x, y + i * LINE), line, ink, font, anchor=anchor)
+        font.write(pen, (x, y + i * LINE), line, ink, align)

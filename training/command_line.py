@@ -8,8 +8,10 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
+import torch
 import tyro
 
 from comfyui_fitv2.solvers import SolverError
@@ -66,6 +68,19 @@ def _one_line(message: str) -> str:
     return re.sub(r"^Error parsing \w+: ", "", " ".join(text.split()))
 
 
+def _check_torch() -> None:
+    if torch.__version__ < "2.9":  # not a comparison of text: torch's version has its own
+        raise OSError(
+            f"PyTorch {torch.__version__} is too old: training needs 2.9 or newer. Install it for "
+            "your machine as pytorch.org says, in an environment of its own."
+        )
+
+
+def by_path(command: str) -> list[str]:
+    """The start of the line that runs a command of the trainer with this Python, in any folder."""
+    return [sys.executable, str(Path(__file__).parent), command]
+
+
 def run_command(command: Callable[[], int | None], stopped: str = "") -> int:
     """Run ``command`` and return the exit status: its own or 0, 1 on an error, 130 on Ctrl-C.
 
@@ -73,13 +88,19 @@ def run_command(command: Callable[[], int | None], stopped: str = "") -> int:
     after an ``OptionError`` is 2. After Ctrl-C one line is printed that ends with ``stopped``,
     which says what to do next. Of several processes the first one that fails prints, and the
     others end with 1.
+
+    Characters that the output cannot encode, such as → in a file of Windows, are printed as "?".
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     with _lasting_output():
         return _run(command, stopped)
 
 
 def _run(command: Callable[[], int | None], stopped: str) -> int:
     try:
+        _check_torch()
         return command() or 0
     except (ValueError, OSError, SolverError) as error:
         if announce_failure():

@@ -60,12 +60,35 @@ def started_processes() -> int:
     return 1
 
 
+def find_device(name: str | None) -> torch.device:
+    """The device called ``name``; without one, the accelerator if there is one, else the CPU.
+
+    Raises ``ValueError`` for a name that torch does not know and a device that is not there.
+    """
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if name is None:
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        if device.type != "meta":
+            torch.empty(1, device=device)
+            return device
+    except (RuntimeError, AssertionError, ImportError):  # each backend has its own
+        pass
+    found = f"cpu and {accelerator.type}" if accelerator else "cpu"
+    raise ValueError(
+        f"--device {name} cannot be used: PyTorch {torch.__version__} finds {found} here."
+    )
+
+
 def join_processes(device: str | None) -> PartialState:
     """Connect to the other processes. ``device`` is the user's choice; None chooses one.
 
-    Raises ``ValueError`` where other processes were started but cannot be reached, because each
-    would then do all of the work.
+    Raises ``ValueError`` where the device cannot be used, and where other processes were started
+    but cannot be reached, because each would then do all of the work.
     """
+    if device is not None:
+        find_device(device)
     # Without cpu=True, processes on machines without a GPU would not know of each other.
     on_cpu = device == "cpu" or not torch.accelerator.is_available()
     check_launch(on_cpu)

@@ -21,6 +21,8 @@ class Purpose(IntEnum):
     """Which examples are seen cropped."""
     EXAMPLE = 2
     """All random numbers of one example: mirroring, label drop, time, posterior and noise."""
+    BALANCE = 3
+    """How often each example is drawn, with class balance."""
 
 
 def epoch_generator(seed: int, epoch: int, purpose: Purpose) -> np.random.Generator:
@@ -28,9 +30,12 @@ def epoch_generator(seed: int, epoch: int, purpose: Purpose) -> np.random.Genera
     return np.random.default_rng([seed, epoch, purpose])
 
 
-def example_generator(seed: int, epoch: int, index: int) -> torch.Generator:
-    """The CPU generator of one example of a latent set in one epoch."""
-    return _generator(seed, epoch, Purpose.EXAMPLE, index)
+def example_generator(seed: int, epoch: int, index: int, repeat: int = 0) -> torch.Generator:
+    """The CPU generator of one example of a latent set in one epoch.
+
+    ``repeat`` counts how often the example was drawn before in that epoch.
+    """
+    return _generator(seed, epoch, Purpose.EXAMPLE, index, *([repeat] if repeat else []))
 
 
 def image_generator(seed: int, index: int) -> torch.Generator:

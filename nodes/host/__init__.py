@@ -19,12 +19,20 @@ from .loading import (
     checkpoint_names,
     checkpoint_path,
     load,
+    load_copy,
     register_model_folders,
 )
 from .model import extrapolation_of, require_fit, require_flow, with_extrapolation
-from .network import grid_of
+from .packing import forbids_packing
 from .previews import PreviewOfAll
-from .sampling import SamplingSettings, empty_latent, sample, sample_packed, sampler
+from .sampling import (
+    SamplingSettings,
+    empty_latent,
+    grid_of,
+    sample,
+    sample_packed,
+    sampler,
+)
 
 __all__ = [
     "WEIGHT_DTYPES",
@@ -37,8 +45,10 @@ __all__ = [
     "conditioning",
     "empty_latent",
     "extrapolation_of",
+    "forbids_packing",
     "grid_of",
     "load",
+    "load_copy",
     "register_model_folders",
     "require_fit",
     "require_flow",

@@ -36,13 +36,13 @@ def with_guidance(model: ModelPatcher, guidance: Guidance) -> ModelPatcher:
         hooks.append(keep_last_channels_unguided)
     options["sampler_post_cfg_function"] = hooks
 
-    if _is_ours(options.get("sampler_cfg_function"), _scheduled_guidance):
+    if _made_by(options.get("sampler_cfg_function"), _scheduled_guidance):
         del options["sampler_cfg_function"]
     if guidance.power:
         options["sampler_cfg_function"] = partial(_scheduled_guidance, guidance)
 
     predict = options.pop("sampler_calc_cond_batch_function", None)
-    if _is_ours(predict, _interval_guidance):
+    if _made_by(predict, _interval_guidance):
         predict = predict.args[1]
     if guidance.interval != (0.0, 1.0):
         predict = partial(_interval_guidance, guidance, predict)
@@ -51,7 +51,14 @@ def with_guidance(model: ModelPatcher, guidance: Guidance) -> ModelPatcher:
     return clone
 
 
-def _is_ours(hook: Any, function: Callable[..., Any]) -> bool:
+def is_ours(hook: Any) -> bool:
+    """Whether this module made a hook, and with it none of another node."""
+    if _made_by(hook, _interval_guidance):
+        return hook.args[1] is None
+    return hook is keep_last_channels_unguided or _made_by(hook, _scheduled_guidance)
+
+
+def _made_by(hook: Any, function: Callable[..., Any]) -> bool:
     return isinstance(hook, partial) and hook.func is function
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import comfy.utils
@@ -10,7 +11,7 @@ import torch
 from comfy import model_management
 from comfy.model_patcher import CoreModelPatcher, ModelPatcher
 
-from ...comfyui_fitv2.checkpoint import read_checkpoint
+from ...comfyui_fitv2.checkpoint import Checkpoint, read_checkpoint
 from ...comfyui_fitv2.config import PRECISIONS
 from .guidance import keep_last_channels_unguided
 from .model import FiTModelConfig
@@ -62,6 +63,22 @@ def load(
     ``cached_patcher_init`` to compile a model, or to put it on another device.
     """
     checkpoint = read_checkpoint(path, preset=preset)
+    patcher = model_of(checkpoint, weight_dtype, disable_dynamic)
+    patcher.cached_patcher_init = (load, (path, weight_dtype, preset))
+    return patcher
+
+
+def load_copy(path: str, weight_dtype: str = "auto") -> ModelPatcher:
+    """As ``load``, for a file that another program may remove: afterwards it is not needed."""
+    mapped = read_checkpoint(path)
+    copied = {key: value.clone() for key, value in mapped.state_dict.items()}
+    return model_of(replace(mapped, state_dict=copied), weight_dtype)
+
+
+def model_of(
+    checkpoint: Checkpoint, weight_dtype: str = "auto", disable_dynamic: bool = False
+) -> ModelPatcher:
+    """The host's MODEL of a checkpoint that was read; see ``load``."""
     state_dict = dict(checkpoint.state_dict)
     config = FiTModelConfig(checkpoint.metadata)
 
@@ -88,6 +105,6 @@ def load(
             for key, value in state_dict.items()
         }
     model.load_model_weights(state_dict, "", assign=True)
-    patcher.cached_patcher_init = (load, (path, weight_dtype, preset))
+    patcher.cached_patcher_init = (model_of, (checkpoint, weight_dtype))
     patcher.set_model_sampler_post_cfg_function(keep_last_channels_unguided)
     return patcher

@@ -24,7 +24,7 @@ from ...comfyui_fitv2.flow import (
 )
 from ...comfyui_fitv2.metadata import LatentFormat, Metadata
 from ...comfyui_fitv2.preview import preview_features
-from .conditioning import CLASS_IDS, class_ids_of
+from .conditioning import for_network, labels_of
 from .network import EXTRAPOLATION, LATENT_SHAPES, HostFiT
 
 # The peak activation memory of a forward pass is proportional to the width, by this factor in the
@@ -91,15 +91,19 @@ class FiTModel(model_base.BaseModel):
         return timestep / getattr(self.model_sampling, "multiplier", 1.0)
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
-        """The class ids of one conditioning: (images,), or (1, images) for the images of a pack."""
+        """The labels of one conditioning: (images, …), or (1, images, …) for those of a pack."""
         shapes = kwargs.get(LATENT_SHAPES) or ()
-        if len(shapes) <= 1:
-            class_ids = class_ids_of(kwargs, self.metadata.config, kwargs["noise"].shape[0])
-            return {CLASS_IDS: conds.CONDRegular(class_ids)}
-        class_ids = class_ids_of(kwargs, self.metadata.config, len(shapes))
+        packed = len(shapes) > 1
+        for shape in shapes if packed else [kwargs["noise"].shape]:
+            require_image_latents(shape, self.metadata)
+        images = len(shapes) if packed else kwargs["noise"].shape[0]
+        labels = labels_of(kwargs, self.metadata.config, images)
+        if not packed:
+            key, value = for_network(labels)
+            return {key: conds.CONDRegular(value)}
         # For the host a whole pack is one row of the batch.
-        row = comfy.utils.repeat_to_batch_size(class_ids, len(shapes))[None]
-        return {CLASS_IDS: conds.CONDRegular(row), LATENT_SHAPES: conds.CONDConstant(shapes)}
+        key, value = for_network(comfy.utils.repeat_to_batch_size(labels, images)[None])
+        return {key: conds.CONDRegular(value), LATENT_SHAPES: conds.CONDConstant(shapes)}
 
     def memory_required(
         self, input_shape: Sequence[int], cond_shapes: dict[str, Any] | None = None
@@ -113,6 +117,29 @@ class FiTModel(model_base.BaseModel):
         # The host's save nodes drop file metadata, and with it the head count and the class names.
         state_dict = super().state_dict_for_saving(*args, **kwargs)
         return {**state_dict, METADATA_TENSOR: metadata_tensor(self.metadata)}
+
+
+def require_image_latents(shape: Sequence[int], metadata: Metadata) -> None:
+    """Raise ``ValueError`` where latents of this shape are no images (batch, C, H, W) of the model.
+
+    The message says what to use instead.
+    """
+    if len(shape) != 4:
+        raise ValueError(
+            f"These latents have {len(shape)} dimensions {tuple(shape)}, as those of video, layers "
+            "or sound have. FiT draws images: connect FiT Resolution, or VAE Encode of an image."
+        )
+    channels = metadata.config.in_channels
+    if shape[1] != channels:
+        vae = (
+            "the VAE of Stable Diffusion 1.x"
+            if metadata.latent_format is None
+            else "the VAE that it was trained with (fit_tiny_vae for the flags)"
+        )
+        raise ValueError(
+            f"These latents have {shape[1]} channels, from the VAE of another model; this FiT "
+            f"needs {channels}. Encode the image with {vae}."
+        )
 
 
 def require_fit(model: ModelPatcher) -> FiTModel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -18,7 +17,7 @@ from ...comfyui_fitv2.config import FiTConfig
 from ...comfyui_fitv2.layers import Operations
 from ...comfyui_fitv2.model import FiT, RunBlock, patchify, unpatchify
 from ...comfyui_fitv2.rope import Pair, untraced
-from .conditioning import CLASS_IDS
+from .conditioning import from_host
 from .sigma import model_time
 
 TransformerOptions = dict[str, Any]
@@ -29,12 +28,6 @@ EXTRAPOLATION = "fitv2_extrapolation"
 image of a pack."""
 LATENT_SHAPES = "latent_shapes"
 """The host's key for the shapes of packed latents."""
-
-
-def grid_of(latents: Tensor, config: FiTConfig) -> tuple[int, int]:
-    """Rows and columns of tokens of latents (…, H, W), whose odd sizes are padded."""
-    rows, columns = (math.ceil(side / config.patch_size) for side in latents.shape[-2:])
-    return rows, columns
 
 
 class HostFiT(FiT):
@@ -63,14 +56,14 @@ class HostFiT(FiT):
         """Noise − data, or for a version 1 noise, of latents ``x`` (batch, C, H, W), any H and W.
 
         ``timestep`` (batch,) is the host's: sigma, or a DDPM timestep. ``kwargs`` must hold the
-        class ids (batch,). For images of K sizes ``x`` is a list of K tensors (batch, C, H_i, W_i),
-        the class ids are (batch, K), and a list comes back.
+        labels (batch, …). For images of K sizes ``x`` is a list of K tensors (batch, C, H_i, W_i),
+        the labels are (batch, K, …), and a list comes back.
         """
         transformer_options = transformer_options or {}
         wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, transformer_options)
         predict = self._predict if isinstance(x, Tensor) else self._predict_packed
         return WrapperExecutor.new_class_executor(predict, self, wrappers).execute(
-            x, timestep, kwargs[CLASS_IDS], transformer_options
+            x, timestep, from_host(kwargs), transformer_options
         )
 
     def _predict(
@@ -90,7 +83,7 @@ class HostFiT(FiT):
         t = model_time(self.flow, timestep).repeat_interleave(len(x))
         batch = self._packed_batch(grids * rows, t, transformer_options)
         pack = torch.cat([images[row] for row in range(rows) for images in tokens])[None]
-        out = self.transform(pack, t, y.flatten(), batch, _block_runner(transformer_options))
+        out = self.transform(pack, t, y.flatten(0, 1), batch, _block_runner(transformer_options))
         lengths = [height * width for height, width in grids]
         parts = out[0].view(rows, sum(lengths), -1).split(lengths, dim=1)
         return [self._image(*image) for image in zip(parts, grids, x, strict=True)]

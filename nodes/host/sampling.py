@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ from ...comfyui_fitv2.resolution import VAE_FACTOR, Resolution
 from ...comfyui_fitv2.sampling import image_noise
 from ...comfyui_fitv2.solvers import SOLVERS, Noise, Velocity, schedule, solver_named
 from .conditioning import Conditioning
-from .model import with_extrapolation
+from .model import require_fit, require_image_latents, with_extrapolation
 from .previews import StepCallback, step_callback
 from .sigma import sigma_of_time, time_of_sigma
 
@@ -62,6 +63,28 @@ def empty_latent(resolution: Resolution, channels: int, batch_size: int) -> io.L
     return latent
 
 
+def grid_of(model: ModelPatcher, latent: io.Latent.LatentDict) -> tuple[int, int]:
+    """Rows and columns of the tokens of a LATENT, whose odd sizes are padded.
+
+    Raises ``ValueError`` for latents that are no images of this model.
+    """
+    metadata = require_fit(model).metadata
+    samples = _adapted(model, latent)
+    for image in samples.unbind() if samples.is_nested else [samples]:
+        require_image_latents(image.shape, metadata)
+    if samples.is_nested:
+        raise ValueError("These latents are of several sizes; connect those of one.")
+    rows, columns = (math.ceil(side / metadata.config.patch_size) for side in samples.shape[-2:])
+    return rows, columns
+
+
+def _adapted(model: ModelPatcher, latent: io.Latent.LatentDict) -> Tensor:
+    """The latents of a LATENT; empty ones with the channels and the size of this model."""
+    return comfy.sample.fix_empty_latent_channels(
+        model, latent["samples"], latent.get("downscale_ratio_spacial")
+    )
+
+
 def sample(
     model: ModelPatcher,
     settings: SamplingSettings,
@@ -70,15 +93,12 @@ def sample(
     latent: io.Latent.LatentDict,
 ) -> io.Latent.LatentDict:
     """A LATENT sampled from another: empty, or of images to change, with or without a mask."""
-    samples = comfy.sample.fix_empty_latent_channels(
-        model, latent["samples"], latent.get("downscale_ratio_spacial")
-    )
     sampled = _sample(
         model,
         settings,
         positive,
         negative,
-        samples,
+        _adapted(model, latent),
         step_callback(model, settings.steps),
         noise_mask=latent.get("noise_mask"),
         batch_index=latent.get("batch_index"),

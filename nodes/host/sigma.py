@@ -57,5 +57,5 @@ def sampler_time(model: FiTModel, sigma: Tensor) -> float:
     flow = flow_of(model.metadata.config)
     if flow.predicts_noise:
         timestep = model.model_sampling.timestep(sigma.max())
-        return flow.rope_time(timestep.double()).item()
+        return flow.rope_time(timestep.cpu().double()).item()  # MPS has no float64
     return time_of_sigma(sigma.max().item())

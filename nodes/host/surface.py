@@ -24,6 +24,7 @@ NAMES = (
     "comfy.model_patcher.ModelPatcher",
     "comfy.nested_tensor.NestedTensor",
     "comfy.patcher_extension.WrapperExecutor.new_class_executor",
+    "comfy.patcher_extension.WrappersMP.APPLY_MODEL",
     "comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL",
     "comfy.patcher_extension.get_all_wrappers",
     "comfy.sample.fix_empty_latent_channels",
@@ -72,7 +73,7 @@ METHODS = (
 """Called on objects of ComfyUI, or overridden for it to call."""
 
 KEYS = {
-    "conditioning": ("cross_attn", "latent_shapes", "model_conds", "noise"),
+    "conditioning": ("cross_attn", "latent_shapes", "model_conds", "noise", "pooled_output"),
     "LATENT": ("batch_index", "downscale_ratio_spacial", "noise_mask", "samples"),
     "model_options": (
         "sampler_calc_cond_batch_function",
@@ -80,6 +81,7 @@ KEYS = {
         "sampler_post_cfg_function",
         "transformer_options",
     ),
+    "ModelPatcher": ("object_patches", "wrappers"),
     "transformer_options": (
         "optimized_attention_override",
         "patches_replace",
@@ -88,4 +90,4 @@ KEYS = {
     ),
     "unet_config": ("image_model",),
 }
-"""Keys of ComfyUI's dicts."""
+"""Keys of ComfyUI's dicts, and attributes of its objects."""

@@ -72,11 +72,26 @@ class Latents:
 
     def each(self, graph: Graph, output: Output) -> list[Tensor]:
         """All latents of an output that may be a list."""
-        saved = graph.add("SaveLatent", samples=output, filename_prefix="latents/test")
-        files = self._client.run(graph.prompt).outputs[saved.id]["latents"]
-        del graph.prompt[saved.id]
-        paths = (self._server.base / "output" / f["subfolder"] / f["filename"] for f in files)
-        return [load_file(path)["latent_tensor"] * SCALE for path in paths]
+        (latents,) = self.of_all(graph, [output])
+        return latents
+
+    def of_all(self, graph: Graph, outputs: list[Output]) -> list[list[Tensor]]:
+        """All latents of each of several outputs, from one run of the graph."""
+        saved = [
+            graph.add("SaveLatent", samples=output, filename_prefix="latents/test")
+            for output in outputs
+        ]
+        run = self._client.run(graph.prompt)
+        for node in saved:
+            del graph.prompt[node.id]
+        folder = self._server.base / "output"
+        return [
+            [
+                load_file(folder / file["subfolder"] / file["filename"])["latent_tensor"] * SCALE
+                for file in run.outputs[node.id]["latents"]
+            ]
+            for node in saved
+        ]
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ NODES = [
     "FiTResolutionSweep",
     "FiTSweepSampler",
     "FiTCompareSheet",
+    "FiTTrainingRun",
 ]
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 
@@ -188,6 +189,19 @@ def test_sampling_can_be_interrupted_and_started_again(graph: Graph, client: Liv
     assert not client.run(graph.prompt).interrupted
 
 
+@pytest.mark.cases("N1")
+def test_lists_may_be_typed_on_any_keyboard(graph: Graph, client: LiveClient) -> None:
+    loader = graph.loader()
+    label = graph.label(loader[0], "Finland；France、Italy؛７５ ・ Finland")
+    sweep = graph.sweep(loader[0], "３：２；6４×３２", "ｎｔｋ；none　＋　paper", "Finland；France")
+    shown = [graph.add("PreviewAny", source=output) for output in (label[2], sweep[1])]
+    run = client.run(graph.prompt)
+    assert [run.outputs[node.id]["text"][0] for node in shown] == [
+        "75 · Finland; 76 · France; 110 · Italy; 75 · Finland",
+        "8",
+    ]
+
+
 def test_the_label_node_tells_how_it_understood_the_text(graph: Graph, client: LiveClient) -> None:
     label = graph.label(graph.loader()[0], "france;  75; MOLDOVA")
     shown = graph.add("PreviewAny", source=label[2])
@@ -215,8 +229,19 @@ def test_the_label_node_tells_how_it_understood_the_text(graph: Graph, client: L
             "496 × 256 px · 31 × 16 = 496 tokens · 1.94× training length (256), beyond it"
             " · from 500 × 250",
         ),
+        (
+            {"aspect_ratio": "custom ratio", "custom_ratio": "2．39：1"},
+            (384, 160),
+            "384 × 160 px · 24 × 10 = 240 tokens · 0.94× training length (256)",
+        ),
+        (  # as scripts and widgets may set it
+            {"aspect_ratio": "1:3.5"},
+            (128, 464),
+            "128 × 464 px · 8 × 29 = 232 tokens · 0.91× training length (256)",
+        ),
     ],
 )
+@pytest.mark.cases("N3")
 def test_the_resolution_node_reports_its_size(
     graph: Graph, client: LiveClient, latents, inputs: dict, size: tuple[int, int], report: str
 ) -> None:
@@ -235,6 +260,19 @@ def test_the_resolution_node_reports_its_size(
     run = client.run(graph.prompt)
     assert [run.outputs[n.id]["text"][0] for n in shown] == [str(size[0]), str(size[1]), report]
     assert latents(graph, node[0]).shape == (2, 4, size[1] // 8, size[0] // 8)
+
+
+@pytest.mark.cases("N3")
+@pytest.mark.parametrize(
+    "ratio", [{"aspect_ratio": "wide"}, {"aspect_ratio": "custom ratio", "custom_ratio": "0:1"}]
+)
+def test_what_is_no_ratio_is_refused_before_anything_runs(
+    graph: Graph, client: LiveClient, ratio: dict
+) -> None:
+    size = {"tokens": 256, "width": 256, "height": 256, "batch_size": 1}
+    graph.add("PreviewAny", source=graph.add("FiTResolution", **size, **ratio)[3])
+    with pytest.raises(PromptError, match=r"is not an aspect ratio\. Write width : height"):
+        client.run(graph.prompt)
 
 
 def refuse(graph: Graph, client: LiveClient, node_type: str, message: str) -> None:

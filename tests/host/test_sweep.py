@@ -211,3 +211,64 @@ def test_a_count_that_does_not_fit_the_names_is_refused(graph: Graph, client) ->
     sheet(graph, blank_images(graph, *[(64, 64)] * 5), rows="a; b", columns="x; y; z")
     with pytest.raises(PromptError, match="5 images do not fill 2 rows × 3 columns = 6"):
         client.run(graph.prompt)
+
+
+# What these nodes do to an image depends on all of it. With momentum APG also remembers the image.
+WHOLE_IMAGE_NODES = {
+    "RescaleCFG": {"multiplier": 0.7},
+    "APG": {"eta": 0.5, "norm_threshold": 2.0, "momentum": -0.5},
+    "CFGZeroStar": {},
+    "CFGNorm": {"strength": 1.0, "pre_cfg": False},
+    "FreSca": {"scale_low": 1.0, "scale_high": 1.5, "freq_cutoff": 3},
+    "TCFG": {},
+    "Mahiro": {},
+    "SkipLayerGuidanceDiTSimple": {
+        "double_layers": "2",
+        "single_layers": "",
+        "start_percent": 0.0,
+        "end_percent": 1.0,
+    },
+    "EasyCache": {
+        "reuse_threshold": 0.2,
+        "start_percent": 0.15,
+        "end_percent": 0.95,
+        "verbose": False,
+    },
+    "RenormCFG": {"cfg_trunc": 100.0, "renorm_cfg": 1.0},
+}
+
+
+@pytest.mark.cases("P3")
+def test_nodes_that_look_at_a_whole_image_see_each_alone(graph: Graph, latents) -> None:
+    loader = graph.loader()
+    sizes = ["3:1 @ 40", "2:3 @ 64"]
+    sweep = graph.sweep(loader[0], "; ".join(sizes), methods="none")
+    empty = [graph.size(r.width, r.height) for r in (parse_size(size, 256) for size in sizes)]
+    label = graph.label(loader[0])
+
+    together = [graph.sweep_sampler(loader[0], sweep[0])]
+    alone = []
+    for node, inputs in WHOLE_IMAGE_NODES.items():
+        patched = graph.add(node, model=loader[0], **inputs)
+        together.append(graph.sweep_sampler(patched[0], sweep[0]))
+        alone += [graph.fit_sampler(patched[0], label, latent[0]) for latent in empty]
+    plain, *packs = latents.of_all(graph, [node[0] for node in together])
+    expected = iter(latents.of_all(graph, [node[0] for node in alone]))
+    for node, images in zip(WHOLE_IMAGE_NODES, packs, strict=True):
+        for image, unpatched, (single,) in zip(images, plain, expected, strict=False):
+            assert distance(image, single) <= TOLERANCE, node
+            if node != "EasyCache":  # four steps are too few to skip one
+                assert distance(image, unpatched) > 1e-3, node
+
+
+@pytest.mark.cases("P5")
+def test_more_rows_than_fit_on_a_sheet_go_on_several(graph: Graph, client) -> None:
+    image = graph.add("EmptyImage", width=64, height=64, batch_size=160, color=0xFF0000)
+    node = sheet(
+        graph, image[0], columns="a; b", rows="\n".join(f"row {i}" for i in range(80)), title="T"
+    )
+    saved = graph.add("SaveImage", images=node[0], filename_prefix="sheets")
+    run = client.run(graph.prompt)
+    assert len(run.outputs[node.id]["images"]) == len(run.outputs[saved.id]["images"]) > 1
+    for file in run.outputs[saved.id]["images"]:
+        assert max(Image.open(io.BytesIO(client.fetch(file))).size) <= 4096

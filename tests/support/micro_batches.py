@@ -44,7 +44,7 @@ def batch_of(examples: TrainingSet, *indices: int, epoch: int = 0) -> MicroBatch
     """A step of these examples, none of them cropped."""
     sizes = [int(examples.lengths[index, 0]) for index in indices]
     totals = StepTotals(len(sizes), sum(sizes), 0, 0, Position())
-    seen = tuple((epoch, index, False) for index in indices)
+    seen = tuple((epoch, index, False, 0) for index in indices)
     return examples.micro_batch(Pack(Position(), seen, sum(sizes), 0, 0), totals)
 
 

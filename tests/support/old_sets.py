@@ -25,12 +25,12 @@ class OldSet:
         plan["settings"]["vae"] = vae_digest("tiny")  # it may have been trained again since
         (folder / PLAN_FILE).write_text(json.dumps(plan), encoding="utf-8")
 
-    def resume(self, *missing: str) -> Path:
+    def resume(self, *missing: str, images: Path = OLD / "images") -> Path:
         """Remove these files and prepare the set again."""
         for name in missing:
             (self.folder / name).unlink()
         options = PrepareOptions(
-            images=OLD / "images",
+            images=images,
             output=self.folder,
             image_size=32,
             shard_size=3,

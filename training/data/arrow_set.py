@@ -11,16 +11,21 @@ model's scale (the VAE's times ``scale_factor``), where fp16 rounds by less than
 a small part of that standard deviation. An example without a crop has an empty ``cropped`` and
 the grid of the resized version. ``colours`` is null but for the few examples to which the colours
 of previews are fitted: uint16 (3, height, width), sums over 8 × 8 pixels of the resized image.
+``digest`` identifies the image file's content; shards of older versions have none.
+
+A set that changes never changes a shard: it gets new ones, and ``latent_set.json`` then lists the
+numbers of those that count. A program that reads the old set keeps what it has opened.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,9 +35,11 @@ from torch import Tensor
 from comfyui_fitv2.config import PATCH_SIZE
 
 from ..whole_files import write_json, write_whole
-from .latent_set import INFO_FILE, LatentSet, LatentSetError, LatentSetInfo
+from .latent_set import INFO_FILE, LatentSet, LatentSetError, LatentSetInfo, SetChange
 
 _FORMAT = 1
+_CHANGED_FORMAT = 2
+"""Of a set with a list of shards, a history, or labels that are not its class ids."""
 _GRID_COLUMNS = ("rows", "columns", "cropped_rows", "cropped_columns")
 _SCHEMA = pa.schema(
     [
@@ -42,6 +49,7 @@ _SCHEMA = pa.schema(
         ("resized", pa.list_(pa.float16())),
         ("cropped", pa.list_(pa.float16())),
         ("colours", pa.list_(pa.uint16())),
+        ("digest", pa.binary()),
     ]
 )
 _READ_COLUMNS = ["label", *_GRID_COLUMNS, "resized", "cropped"]
@@ -49,37 +57,55 @@ _FAILURES_KEY = b"failures"
 _ROWS_PER_BATCH = 64
 
 
+@dataclass(frozen=True, slots=True)
+class SetParts:
+    """What makes up a complete set on the disk."""
+
+    info: LatentSetInfo
+    examples: int
+    shards: tuple[int, ...]
+    """Numbers of the shards, in their order."""
+    class_ids: tuple[int, ...] | None = None
+    """The class id of each label in the shards; None where they are the same."""
+    history: tuple[SetChange, ...] = ()
+
+
 class ArrowLatentSet(LatentSet):
     """A set that ``prepare`` wrote. Raises ``LatentSetError`` for a folder that is none."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, parts: SetParts | None = None) -> None:
         self._path = path
-        self.info, count, shards = _read_info(path)
-        paths = [shard_path(path, number) for number in range(shards)]
+        self._parts = parts = parts or read_parts(path)
+        self.info, self.history = parts.info, parts.history
+        paths = [shard_path(path, number) for number in parts.shards]
         if missing := [shard.name for shard in paths if not shard.is_file()]:
             raise LatentSetError(
                 path,
-                f"{len(missing)} of its {shards} shards are missing, such as {missing[0]}. "
+                f"{len(missing)} of its {len(paths)} shards are missing, such as {missing[0]}. "
                 "Copy it again, or run prepare again.",
             )
-        table = pa.concat_tables(
-            read_shard(path, number).select(_READ_COLUMNS) for number in range(shards)
-        )
-        if len(table) != count:
+        tables = [read_shard(path, number) for number in parts.shards]
+        table = pa.concat_tables(shard.select(_READ_COLUMNS) for shard in tables)
+        if len(table) != parts.examples:
             raise LatentSetError(
                 path,
-                f"its shards hold {len(table)} examples, not the {count} that {INFO_FILE} counts. "
-                "Run prepare again.",
+                f"its shards hold {len(table)} examples, not the {parts.examples} that {INFO_FILE} "
+                "counts. Run prepare again.",
             )
-        self.class_ids = table["label"].to_numpy().astype(np.int64)
+        labels = table["label"].to_numpy().astype(np.int64)
+        self.class_ids = labels if parts.class_ids is None else np.array(parts.class_ids)[labels]
         grids = [table[name].to_numpy() for name in _GRID_COLUMNS]
         self.grids = np.stack(grids, axis=1).astype(np.int64).reshape(-1, 2, 2)
         self._batches = table.to_batches()
         self._starts = np.cumsum([0, *(len(batch) for batch in self._batches)]).tolist()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy in another process maps the files again."""
-        return ArrowLatentSet, (self._path,)
+        """A copy in another process maps the same files again, though the set may have changed."""
+        return ArrowLatentSet, (self._path, self._parts)
+
+    def names(self) -> list[str]:
+        shards = (read_shard(self._path, number) for number in self._parts.shards)
+        return [name for shard in shards for name in shard["file"].to_pylist()]
 
     def moments(self, index: int, cropped: bool, flipped: bool) -> tuple[Tensor, Tensor]:
         batch, row = self._row(int(index))
@@ -110,6 +136,8 @@ class EncodedExample:
     colours: np.ndarray | None = None
     """uint16 (3, height, width), of the few examples to which preview colours are fitted: sums over
     8 × 8 pixels of the resized image."""
+    digest: bytes | None = None
+    """Identifies the content of the image file; see ``image_digest``."""
 
 
 def shard_path(folder: Path, number: int) -> Path:
@@ -126,15 +154,56 @@ def write_shard(
 
     ``failures`` gives the reason for each file that could not be encoded; the schema carries them.
     """
-    metadata = {_FAILURES_KEY: json.dumps(dict(failures or {})).encode()}
-    schema = _SCHEMA.with_metadata(metadata)
+    schema = _schema(failures or {})
+    batches = (
+        _batch(examples[start : start + _ROWS_PER_BATCH], schema)
+        for start in range(0, len(examples), _ROWS_PER_BATCH)
+    )
+    _write_batches(folder, number, schema, batches)
+
+
+def copy_shard(
+    folder: Path, number: int, source: int, images: Mapping[str, tuple[str, int]]
+) -> None:
+    """Write a shard with those examples of the shard ``source`` that ``images`` names.
+
+    ``images`` gives the file and the label that each has now, by the file that it had then. The
+    reasons of files that could not be encoded are copied too.
+    """
+    shard = read_shard(folder, source)
+    rows = [(i, *images[f]) for i, f in enumerate(shard["file"].to_pylist()) if f in images]
+    failures = shard_failures(folder, source)
+    schema = _schema({images[file][0]: why for file, why in failures.items() if file in images})
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for start in range(0, len(rows), _ROWS_PER_BATCH):
+            indices, files, labels = zip(*rows[start : start + _ROWS_PER_BATCH], strict=True)
+            # Slices, because Arrow cannot take rows of 16-bit floats.
+            taken = pa.concat_tables(shard.slice(i, 1) for i in indices).combine_chunks()
+            columns = {name: taken[name].combine_chunks() for name in taken.column_names}
+            columns |= {"file": pa.array(files), "label": pa.array(labels, pa.int64())}
+            nulls = {field.name: pa.nulls(len(files), field.type) for field in schema}
+            yield pa.record_batch(
+                [{**nulls, **columns}[field.name] for field in schema], schema=schema
+            )
+
+    _write_batches(folder, number, schema, batches())
+
+
+def _schema(failures: Mapping[str, str]) -> pa.Schema:
+    return _SCHEMA.with_metadata({_FAILURES_KEY: json.dumps(dict(failures)).encode()})
+
+
+def _write_batches(
+    folder: Path, number: int, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
+) -> None:
     with (
         write_whole(shard_path(folder, number)) as temporary,
         pa.OSFile(str(temporary), "wb") as file,
         pa.ipc.new_stream(file, schema) as stream,
     ):
-        for start in range(0, len(examples), _ROWS_PER_BATCH):
-            stream.write_batch(_batch(examples[start : start + _ROWS_PER_BATCH], schema))
+        for batch in batches:
+            stream.write_batch(batch)
 
 
 def read_shard(folder: Path, number: int) -> pa.Table:
@@ -154,18 +223,55 @@ def shard_failures(folder: Path, number: int) -> dict[str, str]:
     return json.loads((read_shard(folder, number).schema.metadata or {})[_FAILURES_KEY])
 
 
-def count_examples(folder: Path, shards: int) -> int:
-    return sum(len(read_shard(folder, number)) for number in range(shards))
+def shard_digests(folder: Path, number: int) -> dict[str, bytes | None]:
+    """The files of a shard, and what identifies the content that each had."""
+    shard = read_shard(folder, number)
+    files = shard["file"].to_pylist()
+    if "digest" not in shard.column_names:  # written by an older version
+        return dict.fromkeys(files)
+    return dict(zip(files, shard["digest"].to_pylist(), strict=True))
 
 
-def finish(folder: Path, info: LatentSetInfo, shards: int) -> None:
-    """Declare the set of this many shards complete."""
-    counts = {"format": _FORMAT, "pictures": count_examples(folder, shards), "shards": shards}
-    write_json(folder / INFO_FILE, {**counts, **info.to_dict()})
+def image_digest(source: Path | IO[bytes]) -> bytes:
+    """16 bytes that identify the content of an image file."""
+    digest = hashlib.blake2b(digest_size=16)
+    with source.open("rb") if isinstance(source, Path) else source as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.digest()
 
 
-def _read_info(path: Path) -> tuple[LatentSetInfo, int, int]:
-    """What the set says of itself, and the number of its examples and of its shards."""
+def count_examples(folder: Path, shards: Iterable[int]) -> int:
+    return sum(len(read_shard(folder, number)) for number in shards)
+
+
+def finish(
+    folder: Path,
+    info: LatentSetInfo,
+    shards: int | Sequence[int],
+    class_ids: Sequence[int] | None = None,
+    history: Sequence[SetChange] = (),
+) -> None:
+    """Declare the set complete: of these shards, or of the first so many.
+
+    ``class_ids`` is the class id of each label in the shards, where they are not the same.
+    """
+    numbers = range(shards) if isinstance(shards, int) else shards
+    plain = list(numbers) == list(range(len(numbers))) and class_ids is None and not history
+    content: dict[str, Any] = {
+        "format": _FORMAT if plain else _CHANGED_FORMAT,
+        "pictures": count_examples(folder, numbers),
+        "shards": len(numbers) if plain else list(numbers),
+    }
+    if class_ids is not None:
+        content["class_ids"] = list(class_ids)
+    if history:
+        content["history"] = [change.to_dict() for change in history]
+    write_json(folder / INFO_FILE, {**content, **info.to_dict()})
+
+
+def read_parts(path: Path) -> SetParts:
+    """What a complete set says of itself. Raises ``LatentSetError`` for any other folder."""
     if not path.is_dir():
         reason = "a file, not the folder of a latent set." if path.exists() else "no such folder."
         raise LatentSetError(path, reason)
@@ -181,9 +287,18 @@ def _read_info(path: Path) -> tuple[LatentSetInfo, int, int]:
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         version = content.pop("format")
-        count, shards = int(content.pop("pictures")), int(content.pop("shards"))
-        if version == _FORMAT:
-            return LatentSetInfo.from_dict(content), count, shards
+        count, shards = int(content.pop("pictures")), content.pop("shards")
+        if version in (_FORMAT, _CHANGED_FORMAT):
+            numbers = range(shards) if isinstance(shards, int) else map(int, shards)
+            class_ids = content.pop("class_ids", None)
+            history = tuple(map(SetChange.from_dict, content.pop("history", ())))
+            return SetParts(
+                LatentSetInfo.from_dict(content),
+                count,
+                tuple(numbers),
+                None if class_ids is None else tuple(map(int, class_ids)),
+                history,
+            )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LatentSetError(
             path,
@@ -207,6 +322,7 @@ def _batch(examples: Sequence[EncodedExample], schema: pa.Schema) -> pa.RecordBa
         _lists(example.resized for example in examples),
         _lists(example.cropped for example in examples),
         pa.array(colours, pa.list_(pa.uint16())),
+        pa.array([example.digest for example in examples], pa.binary()),
     ]
     return pa.record_batch(columns, schema=schema)
 

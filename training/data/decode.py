@@ -1,73 +1,59 @@
-"""Any image file that people have, as 8-bit RGB in the sizes that a model trains on."""
+"""Any image file that people have, as 8-bit sRGB in the sizes that a model trains on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
-from comfyui_fitv2.resolution import flexible_resize
+from comfyui_fitv2.resolution import Resolution, flexible_resize
 
-# fmt: off
-SUFFIXES = frozenset([
-    ".apng", ".avif", ".bmp", ".dib", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg",
-    ".jpg", ".jpx", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".tga", ".tif", ".tiff",
-    ".webp",
-])
-"""Suffixes of image files, in lower case."""
+from .colour import colour_profile, to_srgb
+from .image_facts import ImageFacts, probe
+from .image_file import MAX_PIXELS, DecodeError, open_image, orientation, too_large
 
-_READABLE = frozenset([
-    "AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "PSD", "TGA", "TIFF",
-    "WEBP",
-])
-# fmt: on
-Image.init()
-_FORMATS = sorted(Image.OPEN.keys() & _READABLE)
-"""The formats a file may have, whatever its suffix: those that Pillow decodes itself. For EPS and
-some others it would start programs."""
-
-MAX_PIXELS = 2**29
-"""About 2 GB in memory. Beyond it an image is refused, before the system ends the whole process."""
+__all__ = ["DecodeError", "ImageFacts", "probe", "read_middle", "read_versions", "trained_size"]
 
 _DRAFT_MARGIN = 2
 """A JPEG may be decoded at a fraction of its size that is at least this many times as large as what
 is needed, on each side."""
 
-_ORIENTATIONS: dict[Any, Image.Transpose] = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
+def trained_size(width: int, height: int, image_size: int, enlarge: bool = False) -> Resolution:
+    """The size at which ``read_versions`` returns an image of ``width`` × ``height`` pixels, whole.
 
-class DecodeError(ValueError):
-    """An image that can be opened but not used."""
+    ``enlarge`` takes smaller images to the area of ``image_size``², too. Without it only a side
+    below one token is enlarged, and the other side with it.
+    """
+    if enlarge and 0 < width * height < image_size**2:
+        factor = -(-image_size // min(width, height))
+        width, height = width * factor, height * factor
+    return flexible_resize(width, height, image_size)
 
 
 def read_versions(
-    source: Path | IO[bytes], image_size: int, max_pixels: int = MAX_PIXELS
+    source: Path | IO[bytes],
+    image_size: int,
+    max_pixels: int = MAX_PIXELS,
+    *,
+    enlarge: bool = False,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """An image at the sizes of the recipe (arXiv 2410.13925, section 3.4), resized and cropped.
 
-    The resized version has at most ``image_size``² pixels. The crop is the middle, a square of
+    The resized version has at most ``image_size``² pixels, and with ``enlarge`` about as many for
+    a smaller image too; ``trained_size`` tells it. The crop is the middle, a square of
     ``image_size``; there is one where both sides are longer than that. A square image is its own
     middle, so it has none.
 
-    Both are uint8 (height, width, 3): the first frame, upright, on white where transparent. Raises
-    ``DecodeError`` beyond ``max_pixels``, and what Pillow raises for damaged files.
+    Both are uint8 (height, width, 3): the first frame, upright, in sRGB, on white where
+    transparent. Raises ``DecodeError`` beyond ``max_pixels`` and for what is not a regular file,
+    and what Pillow raises for damaged files.
     """
-    with _open(source) as image:
+    with open_image(source) as image:
         width, height = image.size
-        size = flexible_resize(width, height, image_size)
+        size = trained_size(width, height, image_size, enlarge)
         has_crop = min(width, height) > image_size and width != height
         shorter = min(width, height)
         needed = _DRAFT_MARGIN * max(min(size.width, size.height), image_size if has_crop else 0)
@@ -87,7 +73,7 @@ def read_middle(
 
     Also tells whether it was enlarged. Returns and raises as ``read_versions`` does.
     """
-    with _open(source) as image:
+    with open_image(source) as image:
         needed = _DRAFT_MARGIN * max(width, height)
         rgb, turn = _decode(image, (needed, needed), max_pixels)
     upright = _turned(rgb, turn)
@@ -95,50 +81,18 @@ def read_middle(
     return np.asarray(_middle(upright, width, height)), enlarged
 
 
-@contextmanager
-def _open(source: Path | IO[bytes]) -> Iterator[Image.Image]:
-    with _pillow_limit_lifted, Image.open(source, formats=_FORMATS) as image:
-        yield image
-
-
-class _PillowLimitLifted:
-    """Lifts Pillow's own limit while an image is read, by any number of threads.
-
-    That limit is lower than ``MAX_PIXELS``, and counts pixels that are never decoded.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._readers, self._limit = Lock(), 0, Image.MAX_IMAGE_PIXELS
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._readers:
-                self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            self._readers += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._readers -= 1
-            if not self._readers:
-                Image.MAX_IMAGE_PIXELS = self._limit
-
-
-_pillow_limit_lifted = _PillowLimitLifted()
-
-
 def _decode(
     image: Image.Image, needed: tuple[int, int], max_pixels: int
 ) -> tuple[Image.Image, Image.Transpose | None]:
     """The image in RGB, at least as large as ``needed``, and the turn that makes it upright."""
-    width, height = image.size
+    size = image.size
     image.draft(None, needed)  # does something for a JPEG alone
     if image.width * image.height > max_pixels:
-        raise DecodeError(
-            f"{width} × {height} pixels; images of up to {max_pixels:,} pixels in total can be "
-            "read. Make it smaller."
-        )
-    turn = _orientation(image)
-    return _to_rgb(image), turn
+        raise DecodeError(too_large(size, max_pixels))
+    profile = colour_profile(image)
+    image.load()  # here, because asking a PNG for its EXIF would decode it and hide an error
+    turn = orientation(image)
+    return _to_rgb(image, profile), turn
 
 
 def _middle(image: Image.Image, width: int, height: int) -> Image.Image:
@@ -154,20 +108,17 @@ def _turned(image: Image.Image, turn: Image.Transpose | None) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _orientation(image: Image.Image) -> Image.Transpose | None:
-    try:
-        return _ORIENTATIONS.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # damaged EXIF raises anything, while the image itself may be intact
-        return None
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_to_8_bits(np.asarray(image), image.mode)).convert("RGB")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB")
+        grey = Image.fromarray(_to_8_bits(np.asarray(image), image.mode))
+        return to_srgb(grey, profile)
+    if not image.has_transparency_data:
+        return to_srgb(image, profile)
+    is_grey = image.mode in ("1", "L", "LA", "La")
+    layer = image.convert("LA" if is_grey else "RGBA")
+    colours = to_srgb(layer.getchannel("L") if is_grey else layer.convert("RGB"), profile)
+    white = Image.new("RGB", layer.size, "white")
+    return Image.composite(colours, white, layer.getchannel("A"))
 
 
 def _to_8_bits(values: np.ndarray, mode: str) -> np.ndarray:

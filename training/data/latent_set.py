@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +71,57 @@ class LatentSetInfo:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class SetChange:
+    """How ``prepare`` once changed a complete set."""
+
+    before: dict[str, int]
+    """The set's identity before, as ``data_digest`` gives it."""
+    added: int
+    """Number of images, as for the next three."""
+    removed: int
+    replaced: int
+    """Images whose file has another content."""
+    relabelled: int
+    """Images that are in another class."""
+    new_classes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> SetChange:
+        """The reverse of ``to_dict``. Raises ``KeyError`` or ``TypeError`` for other content."""
+        return cls(**{**content, "new_classes": tuple(content["new_classes"])})
+
+    def __add__(self, later: SetChange) -> SetChange:
+        """Both changes, one after the other."""
+        counts = ("added", "removed", "replaced", "relabelled")
+        return SetChange(
+            self.before,
+            **{name: getattr(self, name) + getattr(later, name) for name in counts},
+            new_classes=self.new_classes + later.new_classes,
+        )
+
+    def __str__(self) -> str:
+        """Such as "120 images added, 3 removed, 1 class new (fox)"."""
+        counts = {
+            "added": self.added,
+            "removed": self.removed,
+            "replaced": self.replaced,
+            "in another class": self.relabelled,
+        }
+        said = [f"{count:,} {what}" for what, count in counts.items() if count]
+        if said:
+            number, _, what = said[0].partition(" ")
+            said[0] = f"{number} {'image' if number == '1' else 'images'} {what}"
+        if self.new_classes:
+            count, names = len(self.new_classes), ", ".join(self.new_classes[:3])
+            more = ", …" if count > 3 else ""
+            said.append(f"{count} {'class' if count == 1 else 'classes'} new ({names}{more})")
+        return ", ".join(said) or "nothing"
+
+
 class LatentSet(ABC):
     """Examples by index, as the moments of their latents.
 
@@ -80,14 +134,27 @@ class LatentSet(ABC):
     grids: np.ndarray
     """(n, 2, 2) int64: tokens as (rows, columns) of the resized and of the cropped version, which
     are the same for an example without a crop."""
+    history: tuple[SetChange, ...] = ()
+    """How the set has changed since it was first complete, the oldest change first."""
 
     def __len__(self) -> int:
         return len(self.class_ids)
+
+    def changes_since(self, identity: Mapping[str, int]) -> SetChange | None:
+        """All changes since the set had this ``data_digest``; None where it never had it."""
+        for i, change in enumerate(self.history):
+            if change.before == identity:
+                return reduce(add, self.history[i:])
+        return None
 
     @property
     def lengths(self) -> np.ndarray:
         """(n, 2) int64: tokens of the resized and of the cropped version."""
         return self.grids.prod(axis=-1)
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """The name of each example's image, which stays the same when the set changes."""
 
     @abstractmethod
     def moments(self, index: int, cropped: bool, flipped: bool) -> tuple[Tensor, Tensor]:
@@ -96,3 +163,11 @@ class LatentSet(ABC):
         An example without a crop gives the resized version for ``cropped``, and a set without flips
         the plain one for ``flipped``. The standard deviation is 0 where the VAE has no posterior.
         """
+
+
+def data_digest(latents: LatentSet) -> dict[str, int]:
+    """What identifies a latent set: its number of images, a checksum of classes and sizes, and how
+    often it has changed, where it has."""
+    checksum = zlib.crc32(latents.grids.tobytes(), zlib.crc32(latents.class_ids.tobytes()))
+    changes = {"changes": len(latents.history)} if latents.history else {}
+    return {"images": len(latents), "checksum": checksum, **changes}

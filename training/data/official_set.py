@@ -70,6 +70,9 @@ class OfficialLatentSet(LatentSet):
             vae="Stable Diffusion's, by the official release",
         )
 
+    def names(self) -> list[str]:
+        return [files[0].name for files in self._files]
+
     def moments(self, index: int, cropped: bool, flipped: bool) -> tuple[Tensor, Tensor]:
         tokens = _read_tokens(self._files[index][-1 if cropped else 0])[int(flipped)].float()
         rows, columns, width = tokens.shape

@@ -3,7 +3,6 @@ Diffusion's in any of its files."""
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,12 +19,18 @@ from comfyui_fitv2.metadata import SD_LATENT_FORMAT
 from comfyui_fitv2.resolution import VAE_FACTOR
 
 from ..whole_files import file_digest
-from .bundled import TINY_FILE
+from .vae_files import (
+    TINY,
+    VAEError,
+    refuse_other_file,
+    refuse_other_model,
+    shifted,
+    vae_path,
+)
+
+__all__ = ["SD_LAYOUT", "TINY", "VAE", "VAEError", "channels_last", "open_vae", "vae_digest"]
 
 Module = TypeVar("Module", bound=nn.Module)
-
-TINY = "tiny"
-"""The name of the bundled VAE."""
 
 SD_LAYOUT: dict[str, Any] = {
     "in_channels": 3,
@@ -36,13 +41,6 @@ SD_LAYOUT: dict[str, Any] = {
     "num_res_blocks": 2,
 }
 """Stable Diffusion's VAE in its own terms ("ddconfig"); its single files hold weights only."""
-
-
-class VAEError(ValueError):
-    """A VAE that cannot be used; the message says where, what it is, and what to do."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
 
 
 class VAE(ABC):
@@ -75,19 +73,24 @@ def open_vae(
     scale_factor: float | None = None,
 ) -> VAE:
     """Load a VAE: "tiny", a file in TAESD layout, a diffusers AutoencoderKL folder (or that of a
-    pipeline, with one in ``vae``), or a single file of Stable Diffusion's VAE.
+    pipeline, with one in ``vae``), a single file of Stable Diffusion's VAE, or a model by its name
+    on Hugging Face, if it was downloaded before.
 
     ``scale_factor`` is for single files, which do not say theirs; without it they get 0.18215, that
     of Stable Diffusion 1.x. ``dtype`` is that of weights and activations. Raises ``VAEError`` or
     ``AutoencoderError`` for files that are none of these, ``FileNotFoundError`` for missing ones.
     """
-    path = _weights_path(name)
+    path = vae_path(name)
     if path.is_file() and _is_tiny(path):
         if scale_factor is not None:
             raise VAEError(path, "a tiny VAE stores its own scale; omit --scale-factor.")
         tiny = load_autoencoder(path)
         scale = tiny.scale_factor  # before it is rounded with the weights
         return _Tiny(channels_last(tiny.to(device, dtype)), device, dtype, scale)
+    if path.is_file():
+        refuse_other_file(path, scale_factor)
+    else:
+        refuse_other_model(path)
     with _quiet_diffusers(path):
         network = _load_kl(path).eval().requires_grad_(False)
         config = network.config
@@ -99,18 +102,14 @@ def open_vae(
                 f"FiT takes {VAE_FACTOR} × {VAE_FACTOR}.",
             )
         if config.shift_factor:
-            raise VAEError(
-                path,
-                f"its latents are shifted by {config.shift_factor}; a FiT checkpoint stores only a "
-                "scale. Use a VAE such as Stable Diffusion's.",
-            )
+            raise VAEError(path, shifted(config))
         network.to(device=device, dtype=dtype)
     return _KL(network, device, dtype, scale_factor or config.scaling_factor)
 
 
 def vae_digest(name: str) -> str:
     """A digest of a VAE's weights and configuration, wherever they are. Raises as ``open_vae``."""
-    path = _weights_path(name)
+    path = vae_path(name)
     if path.is_file():
         return file_digest(path)
     suffixes = (".json", ".safetensors", ".bin")
@@ -167,25 +166,6 @@ class _KL(VAE):
         return (images.float() / 2 + 0.5).clamp(0, 1)
 
 
-def _weights_path(name: str) -> Path:
-    """A file, or the folder of a diffusers model."""
-    path = TINY_FILE if name == TINY else Path(name).expanduser()
-    if not path.exists():
-        raise FileNotFoundError(
-            f'{path}: no such VAE. Name "{TINY}", a file, or a diffusers folder.'
-        )
-    if path.is_dir():
-        folder = next((p for p in (path, path / "vae") if (p / "config.json").is_file()), None)
-        if folder is None:
-            raise VAEError(
-                path,
-                "a folder without config.json, so not a diffusers AutoencoderKL. Name that folder, "
-                "or a file.",
-            )
-        return folder
-    return path
-
-
 def _is_tiny(path: Path) -> bool:
     try:
         with safe_open(path, framework="pt") as file:
@@ -212,11 +192,6 @@ def _load_kl(path: Path) -> Any:
 def _load_kl_folder(path: Path) -> Any:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-    content = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    found = content.get("_class_name")
-    if found != "AutoencoderKL":
-        kind = found or "model without a class"
-        raise VAEError(path, f"a diffusers {kind}, not an AutoencoderKL.")
     loaded: Any = AutoencoderKL.from_pretrained(
         str(path), local_files_only=True, output_loading_info=True
     )

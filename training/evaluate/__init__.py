@@ -16,6 +16,7 @@ twice.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,15 +28,18 @@ from comfyui_fitv2.extrapolation import Extrapolation
 from comfyui_fitv2.labels import split_list
 
 from ..command_line import parse_options, run_command
+from ..data.sources import ImageSource, Listing, SourceError, open_unsorted
 from ..failures import explained
-from ..processes import join_processes
+from ..option_names import own_names
+from ..processes import join_processes, on_main
 from ..sample import LESS_MEMORY, RESUMES, GenerationOptions, write_images
 from ..sample.generate import Request
+from ..sample.option_names import NAMES
 from ..sample.sampler import Sampler
 from .extractors import feature_extractor
-from .feature_set import generated_features, reference_features
+from .feature_set import FeatureSet, generated_features, reference_features
 from .metrics import INCEPTION_METRICS, RANDOM_FEATURE_METRICS
-from .report import Evaluation, Reference, Row, markdown, write_report
+from .report import Evaluation, Floor, Reference, Row, check_report, markdown, write_report
 
 _IMAGES, _FEATURES, _REFERENCE = "images", "features", "reference"
 
@@ -47,7 +51,7 @@ class EvaluateOptions(GenerationOptions):
     output: Path
     """Folder for report, images and features. The same command resumes where it stopped."""
     reference: Path
-    """Folder of images to compare with; sub-folders are read too."""
+    """Folder of images to compare with, or one that `datasets` saved; sub-folders are read too."""
     count: int = 50
     """Number of images per class and size."""
     extrapolations: tuple[str, ...] = ()
@@ -56,8 +60,12 @@ class EvaluateOptions(GenerationOptions):
     """Inception weights of torch-fidelity or pytorch-fid, for published metrics."""
     reference_count: int = 50_000
     """Maximum number of reference images."""
+    report: str = "evaluation"
+    """Name of the report's files, for a second comparison of the same images."""
     cache: Path | None = None
     """Folder for features of the reference, which evaluations can share; by default in --output."""
+    ignore_problems: bool = False
+    """Go on where the reference folder looks like a mistake."""
 
     def methods(self, config: FiTConfig) -> list[Extrapolation]:
         """The extrapolations, each once. Raises ``ValueError`` on none and on an unknown one."""
@@ -76,10 +84,16 @@ def evaluate(options: EvaluateOptions) -> Evaluation | None:
     """
     if options.reference_count < 1:
         raise ValueError(f"--reference-count must be 1 or more, not {options.reference_count}.")
-    if not options.reference.is_dir():
-        raise ValueError(f"--reference {options.reference} is not a folder of images.")
+    try:
+        source = open_unsorted(options.reference, "--reference")
+    except SourceError as error:
+        raise ValueError(f"--reference {error}") from None
     extractor = feature_extractor(options.inception)
+    compared = {"reference": _reference_name(options), "features": extractor.get_name()}
+    check_report(options.output, options.report, compared)
     state = join_processes(options.device)
+    listings: list[Listing] = []
+    on_main(state, lambda: listings.append(_list_references(options, source)))
     with explained(LESS_MEMORY, last_state=lambda: RESUMES):
         sampler = options.open_sampler(state)
         requests: dict[str, list[Request]] = {}
@@ -88,9 +102,19 @@ def evaluate(options: EvaluateOptions) -> Evaluation | None:
             requests[method.label] = write_images(sampler, options, method, folder, state)
         if not state.is_main_process:
             return None
-        evaluation = _measure(options, sampler, extractor.to(sampler.device), requests)
-        write_report(evaluation, options.output)
+        images = source, listings[0]
+        evaluation = _measure(options, sampler, extractor.to(sampler.device), requests, images)
+        write_report(evaluation, options.output, options.report)
     return evaluation
+
+
+def _list_references(options: EvaluateOptions, source: ImageSource) -> Listing:
+    listing = source.listing()
+    for line in listing.report(f"left out of {options.reference}"):
+        print(line, file=sys.stderr)
+    if not options.ignore_problems or not listing.files:
+        listing.stop_at_problems()
+    return listing
 
 
 def _measure(
@@ -98,15 +122,18 @@ def _measure(
     sampler: Sampler,
     extractor: FeatureExtractorBase,
     requests: dict[str, list[Request]],
+    images: tuple[ImageSource, Listing],
 ) -> Evaluation:
-    """Compare the images of every size and method, ``requests`` by label, with the reference."""
+    """Compare what was generated for every size and method, ``requests`` by label, with ``images``,
+    the source of the references and its listing."""
     output, published = options.output, options.inception is not None
     names = INCEPTION_METRICS if published else RANDOM_FEATURE_METRICS
     references: dict[str, Reference] = {}
     rows = []
-    for size in options.resolutions(sampler.loaded.config):
+    sizes = options.resolutions(sampler.loaded.config)
+    for size in sizes:
         reference = reference_features(
-            options.reference,
+            *images,
             size,
             options.reference_count,
             extractor,
@@ -114,7 +141,15 @@ def _measure(
             options.cache or output / _REFERENCE,
         )
         key = f"{size.width}x{size.height}"
-        references[key] = Reference(len(reference), reference.enlarged, reference.unreadable)
+        count = min(map(len, requests.values())) // len(sizes)
+        references[key] = Reference(
+            len(reference),
+            reference.enlarged,
+            reference.unreadable,
+            features=reference.pooled.shape[1],
+            digest=reference.digest,
+            floor=_floor(reference, count, names),
+        )
         for label, of_method in requests.items():
             folder = _folder_name(label)
             files = [output / _IMAGES / folder / r.file_name for r in of_method if r.size == size]
@@ -127,10 +162,24 @@ def _measure(
         features=extractor.get_name(),
         published=published,
         settings=options.settings_by_name(),
-        reference=options.reference.resolve().name,
+        left_out=images[1].left_out,
+        reference=_reference_name(options),
         references=references,
         rows=rows,
     )
+
+
+def _floor(reference: FeatureSet, count: int, names: Sequence[str]) -> Floor | None:
+    """What real images reach, by the ``names`` of the metrics."""
+    found = reference.floor(count)
+    if found is None:
+        return None
+    images, metrics = found
+    return Floor(images, dict(zip((names[0], *names[3:]), metrics, strict=True)))
+
+
+def _reference_name(options: EvaluateOptions) -> str:
+    return options.reference.resolve().name
 
 
 def _folder_name(label: str) -> str:
@@ -143,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> None:
         options = parse_options(
             EvaluateOptions,
-            argv,
+            own_names(argv, NAMES),
             prog="python -m training.evaluate",
             description="Measure the images of a checkpoint against a folder of images.",
         )

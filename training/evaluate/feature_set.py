@@ -21,8 +21,8 @@ from tqdm.auto import tqdm
 
 from comfyui_fitv2.resolution import Resolution
 
-from ..data.decode import SUFFIXES, read_middle
-from ..data.sources import evenly
+from ..data.decode import read_middle
+from ..data.sources import ImageSource, Listing, evenly
 from ..whole_files import write_whole
 from .metrics import (
     NEIGHBOURS,
@@ -35,8 +35,10 @@ from .metrics import (
 
 _BATCH = 64
 _READERS = 8
+_COLOURS = "sRGB"
+"""The colours of references; features that older versions cached are of unconverted ones."""
 
-Read = Callable[[Path], tuple[np.ndarray, bool]]
+Read = Callable[[str], tuple[np.ndarray, bool]]
 """The image of a file, (H, W, 3) uint8, and whether it was enlarged."""
 
 
@@ -66,6 +68,26 @@ class FeatureSet:
             *precision_and_recall(self.pooled, reference.pooled),
         )
 
+    @property
+    def digest(self) -> str:
+        """16 hex digits that tell the images of one set from those of another."""
+        return hashlib.sha256(self.pooled.numpy().tobytes()).hexdigest()[:16]
+
+    def floor(self, count: int) -> tuple[int, tuple[float, float, float]] | None:
+        """What real images reach: ``count`` of this set, at most half, against the others of it.
+
+        Returns their number and their Fréchet distance, precision and recall; None where there are
+        too few images.
+        """
+        count = min(count, len(self) // 2)
+        if count <= NEIGHBOURS:
+            return None
+        chosen = torch.zeros(len(self), dtype=torch.bool)
+        chosen[evenly(range(len(self)), count)] = True
+        some, others = self.pooled[chosen], self.pooled[~chosen]
+        distance = frechet_distance(feature_statistics(some), feature_statistics(others))
+        return count, (distance, *precision_and_recall(some, others))
+
 
 def generated_features(
     files: Sequence[Path], extractor: FeatureExtractorBase, device: torch.device, cache: Path
@@ -76,19 +98,21 @@ def generated_features(
     """
     path = cache / f"{extractor.get_name()}-{_key(files)}.safetensors"
     if not path.is_file():
-        _save(path, _measure(files, _read_whole, extractor, device, f"measuring {cache.name}"))
+        names = list(map(str, files))
+        _save(path, _measure(names, _read_whole, extractor, device, f"measuring {cache.name}"))
     return _load(path)
 
 
 def reference_features(
-    folder: Path,
+    source: ImageSource,
+    listing: Listing,
     size: Resolution,
     max_count: int,
     extractor: FeatureExtractorBase,
     device: torch.device,
     cache: Path,
 ) -> FeatureSet:
-    """Features of the images in ``folder`` and its sub-folders.
+    """Features of the images of ``source``, which has listed them.
 
     Of each image the middle part with the shape of ``size`` is resized to it, as training images
     are. From more than ``max_count`` images so many are taken, evenly spread. Images that cannot
@@ -96,41 +120,32 @@ def reference_features(
     ``cache``, by image size, extractor, and the names, lengths and modification times of the
     files. Raises ``ValueError`` where there are too few images.
     """
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder of reference images.")
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-    if not files:
-        raise ValueError(f"{folder} contains no images to compare with.")
-    files = evenly(files, max_count)
-    what = f"{folder.resolve().name}-{size.width}x{size.height}"
-    path = cache / f"{what}-{extractor.get_name()}-{_key(files)}.safetensors"
+    files = evenly(listing.files, max_count)
+    what = f"{source.root.resolve().name}-{size.width}x{size.height}"
+    key = _reference_key(source, files, listing.fingerprint)
+    path = cache / f"{what}-{extractor.get_name()}-{key}.safetensors"
     if not path.is_file():
 
-        def read(file: Path) -> tuple[np.ndarray, bool]:
-            return read_middle(file, size.width, size.height)
+        def read(file: str) -> tuple[np.ndarray, bool]:
+            return read_middle(source.source(file), size.width, size.height)
 
         _save(path, _measure(files, read, extractor, device, f"reference at {size}"))
     return _load(path)
 
 
-def _read_whole(path: Path) -> tuple[np.ndarray, bool]:
+def _read_whole(path: str) -> tuple[np.ndarray, bool]:
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB")), False
 
 
 def _measure(
-    files: Sequence[Path],
+    files: Sequence[str],
     read: Read,
     extractor: FeatureExtractorBase,
     device: torch.device,
     what: str,
 ) -> FeatureSet:
-    def attempt(path: Path) -> tuple[np.ndarray, bool] | Exception:
+    def attempt(path: str) -> tuple[np.ndarray, bool] | Exception:
         try:
             return read(path)
         except Exception as error:  # a broken image fails in any way
@@ -147,7 +162,7 @@ def _measure(
             images = []
             for path, result in zip(batch, readers.map(attempt, batch), strict=True):
                 if isinstance(result, Exception):
-                    unreadable[str(path)] = f"{type(result).__name__}: {result}"
+                    unreadable[path] = f"{type(result).__name__}: {result}"
                 else:
                     images.append(result[0])
                     enlarged += result[1]
@@ -201,10 +216,17 @@ def _load(path: Path) -> FeatureSet:
         return FeatureSet(file.get_tensor("pooled"), pooled, spatial, **about)
 
 
-def _key(files: Sequence[Path]) -> str:
+def _key(files: Sequence[Path], about: str = "") -> str:
     """16 hex digits that change with the name, length or modification time of any file."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(about.encode())
     for path in files:
         status = path.stat()
         digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def _reference_key(source: ImageSource, files: Sequence[str], fingerprint: str) -> str:
+    """As ``_key``; of a set that ``datasets`` saved by its fingerprint and the number of rows."""
+    if fingerprint:
+        return hashlib.sha256(f"{fingerprint}\0{len(files)}".encode()).hexdigest()[:16]
+    return _key([source.root / file for file in files], _COLOURS)

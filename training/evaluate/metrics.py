@@ -46,8 +46,11 @@ def feature_statistics(features: Tensor) -> Statistics:
 
 
 def frechet_distance(one: Statistics, other: Statistics) -> float:
-    """The Fréchet distance of two Gaussians (arXiv 1706.08500): FID for Inception's features."""
-    return fid_statistics_to_metric(one, other, verbose=False)[KEY_METRIC_FID]
+    """The Fréchet distance of two Gaussians (arXiv 1706.08500): FID for Inception's features.
+
+    Rounding can make that of equal sets slightly negative; it is 0 then.
+    """
+    return max(fid_statistics_to_metric(one, other, verbose=False)[KEY_METRIC_FID], 0.0)
 
 
 def inception_score(logits: Tensor) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,12 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..whole_files import write_json, write_text, write_whole
+from ..whole_files import OutputFolderError, differences, write_json, write_text, write_whole
 from .metrics import INCEPTION_METRICS, LOWER_IS_BETTER, RANDOM_FEATURE_METRICS
 
-JSON_FILE, TABLE_FILE, PLOT_FILE = "evaluation.json", "evaluation.md", "evaluation.png"
+_FLOOR = "(real images)"
 _WIDTH_PER_BAR, _PANEL_HEIGHT = 0.28, 2.4
+_FLOOR_LINE: dict[str, Any] = {"colors": "0.2", "linestyles": "--", "linewidth": 1, "zorder": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,15 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Floor:
+    """What real images of one size reach: part of the reference, measured against the rest."""
+
+    images: int
+    metrics: dict[str, float]
+    """Distance, precision and recall, by their names."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """The reference images of one size."""
 
@@ -38,6 +50,12 @@ class Reference:
     """Number of images that were smaller than the size."""
     unreadable: dict[str, str]
     """Files that were left out, each with the reason."""
+    features: int = 0
+    """Number of features per image."""
+    digest: str = ""
+    """Tells these images from others."""
+    floor: Floor | None = None
+    """None with too few images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +71,8 @@ class Evaluation:
     """Options that decide an image."""
     reference: str
     """Name of the folder of reference images."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """The reason for each file or folder there that is no reference image."""
     references: dict[str, Reference]
     """Reference images by size."""
     rows: list[Row]
@@ -63,11 +83,42 @@ class Evaluation:
         return INCEPTION_METRICS if self.published else RANDOM_FEATURE_METRICS
 
 
-def write_report(evaluation: Evaluation, folder: Path) -> None:
-    """Write the three files, each atomically."""
-    write_json(folder / JSON_FILE, asdict(evaluation))
-    write_text(folder / TABLE_FILE, f"{markdown(evaluation)}\n")
-    with write_whole(folder / PLOT_FILE) as temporary:
+def check_report(folder: Path, name: str, settings: Mapping[str, Any]) -> None:
+    """Check that the report ``name`` in ``folder``, if there is one, compares with the same images.
+
+    ``settings`` are those values of ``Evaluation`` that are known. Raises ``OutputFolderError``.
+    """
+    file = folder / f"{name}.json"
+    if not file.is_file():
+        return
+    before = json.loads(file.read_text(encoding="utf-8"))
+    known = {key: before[key] for key in settings if key in before}
+    if changed := differences(known, {key: settings[key] for key in known}):
+        raise OutputFolderError(
+            f"{file} is another comparison ({'; '.join(changed)}). Name this one with --report, "
+            "such as --report second; the images are not generated again."
+        )
+
+
+def write_report(evaluation: Evaluation, folder: Path, name: str) -> None:
+    """Write ``name``.json, .md and .png, each atomically.
+
+    Raises ``OutputFolderError`` where a report of that name compares with other images.
+    """
+    digests = {size: reference.digest for size, reference in evaluation.references.items()}
+    file = folder / f"{name}.json"
+    if file.is_file():
+        before = json.loads(file.read_text(encoding="utf-8"))["references"]
+        for size, digest in digests.items():
+            if before.get(size, {}).get("digest", digest) != digest:
+                raise OutputFolderError(
+                    f"{file} compares with other images at {size}: those in the reference folder "
+                    "have changed. Name this comparison with --report, such as --report second; "
+                    "the images are not generated again."
+                )
+    write_json(file, asdict(evaluation))
+    write_text(folder / f"{name}.md", f"{markdown(evaluation)}\n")
+    with write_whole(folder / f"{name}.png") as temporary:
         plot(evaluation).savefig(temporary, format="png", dpi=120)
 
 
@@ -81,9 +132,15 @@ def markdown(evaluation: Evaluation) -> str:
         _line("size", "tokens", "extrapolation", "images", *heads),
         _line(*["---"] * (4 + len(heads))),
     ]
-    for row in evaluation.rows:
-        values = [f"{row.metrics[name]:.4g}" for name in names]
-        lines.append(_line(row.size, row.tokens, row.extrapolation, row.images, *values))
+    for size, reference in evaluation.references.items():
+        rows = [row for row in evaluation.rows if row.size == size]
+        if reference.floor:
+            values = [_value(reference.floor.metrics.get(name)) for name in names]
+            lines.append(_line(size, rows[0].tokens, _FLOOR, reference.floor.images, *values))
+        for row in rows:
+            values = [_value(row.metrics[name]) for name in names]
+            lines.append(_line(size, row.tokens, row.extrapolation, row.images, *values))
+    lines += _notes(evaluation)
     lines += ["", f"Reference: `{evaluation.reference}`, cropped to the shape of each size."]
     for size, reference in evaluation.references.items():
         unreadable = len(reference.unreadable)
@@ -92,6 +149,28 @@ def markdown(evaluation: Evaluation) -> str:
             f"- {size}: {reference.images} images, {reference.enlarged} of them enlarged{left_out}"
         )
     return "\n".join(lines)
+
+
+def _notes(evaluation: Evaluation) -> list[str]:
+    """How far the numbers can be trusted."""
+    notes = []
+    if any(reference.floor for reference in evaluation.references.values()):
+        notes.append(
+            f"{_FLOOR}: part of the reference measured against the rest of it. Generated images "
+            "cannot be expected to do better."
+        )
+    images = min(
+        [row.images for row in evaluation.rows]
+        + [reference.images for reference in evaluation.references.values()]
+    )
+    features = max(reference.features for reference in evaluation.references.values())
+    if images < features:
+        notes.append(
+            f"Too few images for exact distances: {images}, and {features} features. Distances are "
+            "too high and depend on the number of images: compare rows with equal numbers only, "
+            "and use --count for more."
+        )
+    return [line for note in notes for line in ("", note)]
 
 
 def plot(evaluation: Evaluation) -> Figure:
@@ -105,9 +184,15 @@ def plot(evaluation: Evaluation) -> Figure:
     for panel, name in zip(panels, names, strict=True):
         values = {(row.size, row.extrapolation): row.metrics[name] for row in evaluation.rows}
         _bars(panel, {method: [values[size, method] for size in sizes] for method in methods})
+        floors = [evaluation.references[size].floor for size in sizes]
+        for group, floor in enumerate(floors):
+            if floor and name in floor.metrics:
+                panel.hlines(floor.metrics[name], group - 0.45, group + 0.45, **_FLOOR_LINE)
         direction = "lower" if name in LOWER_IS_BETTER else "higher"
         panel.set_ylabel(f"{name}\n({direction} is better)", fontsize=8)
     panels[-1].set_xticks(range(len(sizes)), [size.replace("x", " × ") for size in sizes])
+    if panels[0].collections:
+        panels[0].collections[0].set_label("real images")
     panels[0].legend(
         title="extrapolation",
         fontsize=8,
@@ -152,6 +237,10 @@ def _comparability(evaluation: Evaluation) -> str:
         f"Features: small random network ({evaluation.features}), "
         "NOT comparable with published numbers."
     )
+
+
+def _value(number: float | None) -> str:
+    return "–" if number is None else f"{number:.4g}"
 
 
 def _line(*cells: object) -> str:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,18 +16,36 @@ from tqdm.auto import tqdm
 
 from comfyui_fitv2.pixels import from_bytes
 
-from ..data.arrow_set import EncodedExample, shard_path, write_shard
+from ..data.arrow_set import (
+    EncodedExample,
+    copy_shard,
+    image_digest,
+    shard_path,
+    write_shard,
+)
 from ..data.decode import read_versions
 from ..data.sources import ImageSource, evenly
 from ..data.vae import VAE
 from ..processes import exit_with_parent
+from .errors import errors_explained, is_cut_off, is_out_of_memory
 from .plan import Plan
 from .preview_colours import EXAMPLES_PER_SHARD, colour_sums, shards_to_fit
 
 _MAX_WORKERS = 8
+_SHOWN = 5
+"""Images that cannot be used, of each process, that are named while it encodes."""
 
-Versions = tuple[np.ndarray, "np.ndarray | None"]
-"""A resized image and its crop, as ``decode.read_versions`` returns them."""
+
+class Decoded(NamedTuple):
+    """An image at the sizes of training."""
+
+    resized: np.ndarray
+    cropped: np.ndarray | None
+    digest: bytes
+
+
+class _Unreadable(str):
+    """Why no image of the source can be read at present."""
 
 
 def encode_shards(
@@ -42,30 +58,32 @@ def encode_shards(
     image_size: int,
     batch_size: int,
     flip: bool,
+    enlarge: bool,
     workers: int | None,
 ) -> None:
-    """Encode and write this process's shards that do not exist yet.
+    """Encode, or copy, this process's shards that do not exist yet.
 
-    Raises ``OSError`` where memory runs out.
+    Raises ``OSError`` where memory or the disk does not suffice, or the images cannot be reached.
     """
-    own = range(state.process_index, plan.shards, state.num_processes)
+    own = plan.shards[state.process_index :: state.num_processes]
     missing = [number for number in own if not shard_path(output, number).exists()]
-    order = [index for number in missing for index in plan.shard(number)]
-    total = sum(len(plan.shard(number)) for number in own)
+    encoded = [number for number in own if plan.source(number) is None]
+    order = [i for number in missing if plan.source(number) is None for i in plan.shard(number)]
+    total = sum(len(plan.shard(number)) for number in encoded)
     if workers is None:
         workers = min(_MAX_WORKERS, max((os.cpu_count() or 1) // state.num_processes, 1))
     # The workers send arrays: tensors would pass through /dev/shm, which is small in containers.
     loader = DataLoader(
-        _Decoded(source, plan, image_size),
+        _Images(source, plan, image_size, enlarge),
         batch_size=None,
         sampler=order,
-        num_workers=workers,
+        num_workers=workers if order else 0,
         collate_fn=_unchanged,
         worker_init_fn=exit_with_parent,
     )
     which = f" {state.process_index + 1}/{state.num_processes}" if state.num_processes > 1 else ""
     with (
-        _memory_errors_explained(),
+        errors_explained(output, plan),
         tqdm(
             total=total,
             initial=total - len(order),
@@ -76,12 +94,37 @@ def encode_shards(
         ) as progress,
     ):
         decoded = iter(loader)
+        failed = _Failures(progress)
+        with_colours = set(shards_to_fit(plan.shards))
         for number in missing:
-            for_colours = number in shards_to_fit(plan.shards)
-            shard = _Shard(plan, vae, batch_size, flip, for_colours, progress)
+            if (copied_from := plan.source(number)) is not None:
+                copy_shard(output, number, copied_from, plan.copied(number))
+                continue
+            for_colours = number in with_colours
+            shard = _Shard(plan, vae, batch_size, flip, for_colours, progress, failed)
             for index in plan.shard(number):
                 shard.add(index, next(decoded))
             write_shard(output, number, shard.examples(), shard.failures)
+        failed.summarise()
+
+
+class _Failures:
+    """Names the first images that cannot be used, and counts the others."""
+
+    def __init__(self, progress: tqdm) -> None:
+        self._progress, self._count = progress, 0
+
+    def add(self, file: str, reason: str) -> None:
+        self._count += 1
+        if self._count <= _SHOWN:
+            self._progress.write(f"cannot use {file}: {reason}", file=sys.stderr)
+
+    def summarise(self) -> None:
+        if self._count > _SHOWN:
+            self._progress.write(
+                f"cannot use {self._count - _SHOWN:,} more; the report at the end lists them",
+                file=sys.stderr,
+            )
 
 
 class _Shard:
@@ -98,26 +141,29 @@ class _Shard:
         flip: bool,
         for_colours: bool,
         progress: tqdm,
+        failed: _Failures,
     ) -> None:
         self.failures: dict[str, str] = {}
         """The reason for each file that could not be encoded."""
-        self._plan, self._vae, self._progress = plan, vae, progress
+        self._plan, self._vae, self._progress, self._failed = plan, vae, progress, failed
         self._batch_size, self._flip, self._for_colours = batch_size, flip, for_colours
-        self._decoded: list[int] = []
+        self._digests: dict[int, bytes] = {}
         self._colours: dict[int, np.ndarray] = {}
         self._moments: dict[tuple[int, bool], Tensor] = {}  # by index, and whether it is cropped
         self._batches: dict[tuple[int, ...], dict[tuple[int, bool], np.ndarray]] = {}  # by size
 
-    def add(self, index: int, decoded: Versions | str) -> None:
+    def add(self, index: int, decoded: Decoded | str) -> None:
         """Take a decoded image, or the reason why there is none. Encodes a batch that is full."""
+        if isinstance(decoded, _Unreadable):
+            raise OSError(str(decoded))
         if isinstance(decoded, str):
             self._fail(index, decoded)
             self._progress.update()
             return
-        self._decoded.append(index)
+        self._digests[index] = decoded.digest
         if self._for_colours:
-            self._colours[index] = colour_sums(decoded[0])
-        for cropped, image in zip((False, True), decoded, strict=True):
+            self._colours[index] = colour_sums(decoded.resized)
+        for cropped, image in ((False, decoded.resized), (True, decoded.cropped)):
             if image is not None:
                 batch = self._batches.setdefault(image.shape, {})
                 batch[index, cropped] = image
@@ -129,23 +175,22 @@ class _Shard:
         for batch in self._batches.values():
             if batch:
                 self._encode(batch)
-        usable = [index for index in self._decoded if self._file(index) not in self.failures]
+        usable = [index for index in self._digests if self._file(index) not in self.failures]
         with_colours = evenly(usable, EXAMPLES_PER_SHARD) if self._for_colours else []
         return [
             EncodedExample(
                 self._file(index),
-                int(self._plan.class_ids[index]),
+                int(self._plan.labels[index]),
                 self._moments[index, False],
                 self._moments.get((index, True)),
                 self._colours[index] if index in with_colours else None,
+                self._digests[index],
             )
             for index in usable
         ]
 
     def _encode(self, batch: dict[tuple[int, bool], np.ndarray]) -> None:
-        images = from_bytes(np.stack(list(batch.values())))
-        views = [images, images.flip(-1)] if self._flip else [images]
-        moments = torch.stack([self._vae.moments(view) for view in views], dim=1)
+        moments = self._moments_of(from_bytes(np.stack(list(batch.values()))))
         for (index, cropped), moment in zip(batch, moments.to("cpu", torch.float16), strict=True):
             if not moment.isfinite().all():
                 self._fail(
@@ -155,45 +200,54 @@ class _Shard:
         self._progress.update(sum(not cropped for _, cropped in batch))
         batch.clear()
 
+    def _moments_of(self, images: Tensor) -> Tensor:
+        """(images, flips, moments, channels, height, width), in two halves where memory is short.
+
+        Raises ``torch.OutOfMemoryError``, or ``RuntimeError`` on a CPU, for one image.
+        """
+        views = [images, images.flip(-1)] if self._flip else [images]
+        try:
+            return torch.stack([self._vae.moments(view) for view in views], dim=1)
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or len(images) == 1:
+                raise
+        # Not in the handler, where the error would keep the tensors.
+        if torch.accelerator.is_available():
+            torch.accelerator.empty_cache()
+        return torch.cat([self._moments_of(half) for half in images.chunk(2)])
+
     def _file(self, index: int) -> str:
         return str(self._plan.files[index])
 
     def _fail(self, index: int, reason: str) -> None:
         file = self._file(index)
         self.failures[file] = reason
-        self._progress.write(f"cannot use {file}: {reason}", file=sys.stderr)
+        self._failed.add(file, reason)
 
 
-class _Decoded(Dataset[Versions | str]):
+class _Images(Dataset[Decoded | str]):
     """Images by index in the plan, at the sizes of training, or the reason why there is none."""
 
-    def __init__(self, source: ImageSource, plan: Plan, image_size: int) -> None:
-        self.source, self.files, self.image_size = source, plan.files, image_size
+    def __init__(self, source: ImageSource, plan: Plan, image_size: int, enlarge: bool) -> None:
+        self.source, self.files = source, plan.files
+        self.image_size, self.enlarge = image_size, enlarge
 
-    def __getitem__(self, index: int) -> Versions | str:
+    def __getitem__(self, index: int) -> Decoded | str:
+        file = str(self.files[index])
         try:
-            return read_versions(self.source.source(str(self.files[index])), self.image_size)
+            versions = read_versions(
+                self.source.source(file), self.image_size, enlarge=self.enlarge
+            )
+            return Decoded(*versions, image_digest(self.source.source(file)))
         except Exception as error:  # damaged images raise anything
-            return f"{error}" or type(error).__name__
+            reason = f"{error}" or type(error).__name__
+            if is_cut_off(error, self.source.root):
+                return _Unreadable(
+                    f"{self.source.root} cannot be read at present ({reason}). Is the drive or the "
+                    "network share connected?"
+                )
+            return reason
 
 
 def _unchanged(item: Any) -> Any:
     return item
-
-
-@contextmanager
-def _memory_errors_explained() -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise OSError(
-            "a batch of images does not fit in the memory of the device. Remove the output folder "
-            "and start over with a smaller --batch-size."
-        ) from None
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise OSError(
-            "a process that decodes images was killed, usually because memory ran out. Rerun with "
-            "fewer --workers."
-        ) from None

@@ -6,6 +6,7 @@ fit needs no image a second time, and is the same for any number of processes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,9 +36,9 @@ class PreviewColoursError(ValueError):
     """Colours that cannot be fitted; the message says why."""
 
 
-def shards_to_fit(shards: int) -> list[int]:
+def shards_to_fit(shards: Sequence[int]) -> list[int]:
     """The shards with examples that are stored with their colours."""
-    return evenly(range(shards), _SHARDS)
+    return evenly(shards, _SHARDS)
 
 
 def colour_sums(image: np.ndarray) -> np.ndarray:
@@ -48,7 +49,7 @@ def colour_sums(image: np.ndarray) -> np.ndarray:
 
 
 def fit_preview_colours(
-    folder: Path, shards: int, channels: int, scale_factor: float
+    folder: Path, shards: Sequence[int], channels: int, scale_factor: float
 ) -> LatentFormat:
     """A latent format whose colours fit the examples best, by least squares.
 
@@ -59,9 +60,7 @@ def fit_preview_colours(
         raise PreviewColoursError(
             f"they are made for latents of at most {_MAX_CHANNELS} channels; these have {channels}."
         )
-    pairs = [
-        pair for number in shards_to_fit(shards) for pair in _read_pairs(folder, number, channels)
-    ]
+    pairs = [pair for number in shards for pair in _read_pairs(folder, number, channels)]
     if not pairs:
         raise PreviewColoursError("its shards were written by an older version, without colours.")
     # As one image that is a pixel high: only pairs of a latent and its colour matter.

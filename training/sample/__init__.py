@@ -31,9 +31,11 @@ from comfyui_fitv2.solvers import DEFAULT_SOLVER, SOLVERS
 from ..command_line import parse_options, run_command
 from ..data.vae import TINY
 from ..failures import explained
+from ..option_names import own_names
 from ..processes import join_processes, on_main
 from ..whole_files import TEMPORARY_SUFFIX, check_output_folder
 from .generate import Request, SamplingSettings, batches, requests_for
+from .option_names import NAMES
 from .sampler import Sampler, write_npz
 
 SETTINGS_FILE = "sampling.json"
@@ -190,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> None:
         options = parse_options(
             SampleOptions,
-            argv,
+            own_names(argv, NAMES),
             prog="python -m training.sample",
             description="Generate images with a checkpoint, as PNG files.",
         )

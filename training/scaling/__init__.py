@@ -43,23 +43,22 @@ from accelerate import PartialState
 from comfyui_fitv2.checkpoint import load_checkpoint
 from comfyui_fitv2.model import FiT
 
-from ..command_line import parse_options, run_command
+from ..command_line import by_path, parse_options, run_command
 from ..data import open_latent_set
-from ..data.latent_set import INFO_FILE, LatentSet
+from ..data.latent_set import INFO_FILE, LatentSet, data_digest
 from ..failures import explained
 from ..folder_lock import folder_lock
 from ..prepare import PrepareOptions, prepare
 from ..processes import PARENT_VARIABLE, require_one_process
 from ..train.checkpoints.reader import checkpoints, read_summary
-from ..train.checkpoints.resume import data_digest
 from ..train.checkpoints.run_folder import ema_file, step_of
 from ..train.checkpoints.summary import CheckpointSummary
 from ..train.config import ConfigError, TrainingConfig
 from ..train.flops import TrainingCost
+from ..train.held_out_loss import held_out_loss, held_out_times
 from ..train.packing import Position, StepTotals
 from ..whole_files import write_json
 from .config import ShapesConfig, read_scaling_config
-from .held_out_loss import held_out_loss
 from .report import Curve, Point, markdown, write_report
 from .shapes import write_shapes
 
@@ -149,9 +148,9 @@ def _train(run: TrainingConfig, launcher: str) -> None:
     config = folder.with_name(f"{folder.name}.yaml")
     config.write_text(yaml.safe_dump(run.to_dict(), sort_keys=False), encoding="utf-8")
     print(f"training {folder.name}", file=sys.stderr)
-    python = shlex.split(launcher) or [sys.executable]
+    command = [*shlex.split(launcher), "-m", "training.train"] if launcher else by_path("train")
     process = subprocess.Popen(
-        [*python, "-m", "training.train", "--config", str(config)],
+        [*command, "--config", str(config)],
         env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
     )
     before = signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
@@ -188,7 +187,7 @@ def _curve(family: str, size: str, run: TrainingConfig, held_out: LatentSet, tim
         if step not in losses:
             class_map = _class_map(held_out, loaded.class_names or ())
             losses[step] = held_out_loss(
-                loaded.model.to(device), held_out, class_map, times, device
+                loaded.model.to(device), held_out, class_map, held_out_times(times), device
             )
             write_json(file, {"measured_on": measured_on, "losses": losses})
         parameters = sum(p.numel() for p in loaded.model.parameters())

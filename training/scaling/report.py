@@ -160,15 +160,23 @@ def _families(curves: Sequence[Curve]) -> list[str]:
         if ratios:
             loss, last = ratios[-1]
             middle = median(ratio for _, ratio in ratios)
+            faster = fast.name if last > 1 else slow.name
+            agree = (last > 1) == (middle > 1)
+            verdict = f"{faster} needs fewer steps" if agree else "no clear order"
             lines.append(
                 f"- {slow.name} takes {last:.2f} × the steps of {fast.name} to a loss of "
-                f"{loss:.4f} (median over losses: {middle:.2f} ×)."
+                f"{loss:.4f} (median over losses: {middle:.2f} ×): {verdict}."
             )
         else:
             lines.append(f"- {slow.name} and {fast.name} have no loss in common.")
-    return (
-        ["Steps to the same loss (the paper reports about 2 × for FiT):", *lines] if lines else []
-    )
+    if not lines:
+        return []
+    return [
+        "Steps to the same loss (the paper reports about 2 × for FiT):",
+        *lines,
+        "",
+        "Each model was trained once, with one seed; how far seeds differ was not measured.",
+    ]
 
 
 def plot(curves: Sequence[Curve]) -> Figure:

@@ -5,8 +5,9 @@
 
 Many processes train with DDP, or with FSDP2 under ``accelerate launch``
 (``training/configs/accelerate``). The folder of the run gets config.yaml, checkpoints, sample
-sheets and logs. Ctrl-C, SIGTERM and a closed terminal finish the step, save, and exit with 130, 0
-and 0 (a launcher exits with its own status). ``--resume latest`` resumes; on the CPU bit for bit.
+sheets, logs, and a page to watch. Ctrl-C, SIGTERM and a closed terminal finish the step, save, and
+exit with 130, 0 and 0 (a launcher exits with its own status). ``--resume latest`` resumes; on the
+CPU bit for bit. ``--plan`` measures some steps, prints what the run would take, and writes nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from .checkpoints.reader import finish_renames, last_good
 from .config import TrainingConfig
 from .config_parser import parse_config
 from .guard import TrainingError
+from .plan import NO_OUTPUT, make_plan, plan_options
 from .run import TrainingRun
 
 _MEMORY = (
@@ -59,7 +61,17 @@ def train(config: TrainingConfig) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = sys.argv[1:] if argv is None else argv
     return run_command(
-        lambda: train(parse_config(arguments)), "Nothing was saved since the last checkpoint."
+        lambda: _command(sys.argv[1:] if argv is None else argv),
+        "Nothing was saved since the last checkpoint.",
     )
+
+
+def _command(argv: Sequence[str]) -> int:
+    options, argv = plan_options(argv)
+    if options is None:
+        return train(parse_config(argv))
+    text = make_plan(parse_config(argv, defaults=["--output", NO_OUTPUT]), options)
+    if PartialState().is_main_process:
+        print(text)
+    return 0

@@ -17,6 +17,7 @@ from tyro.conf import Suppress, arg
 
 from comfyui_fitv2.config import FiTConfig
 
+DEFAULT_TRAIN_LENGTH = 16
 TrainableGroup = Literal[
     "adaln",
     "attention",
@@ -65,6 +66,9 @@ class ModelConfig(FiTConfig):
 
     num_classes: Suppress[int] = 1
     in_channels: Suppress[int] = 4
+    train_length: CountOrZero = 0
+    """Tokens per side of the square that the model was trained on. 0: those of the latent set's
+    image size, or of the checkpoint in --init where it has more or extrapolates."""
     published: Annotated[str, arg(name="preset")] = field(default="", compare=False)
     """A published size to start from, such as fitv2-xl; the other fields given change it."""
 
@@ -72,8 +76,12 @@ class ModelConfig(FiTConfig):
         """Nothing: ``TrainingConfig`` checks all values, so that messages are of one kind."""
 
     def for_data(self, num_classes: int, in_channels: int) -> FiTConfig:
-        """The configuration of a model for a latent set. Raises ``ValueError`` on bad values."""
+        """The configuration of a model for a latent set. Raises ``ValueError`` on bad values.
+
+        A ``train_length`` of 0 gives that of the published models.
+        """
         values = {**self.to_dict(), "num_classes": num_classes, "in_channels": in_channels}
+        values["train_length"] = self.train_length or DEFAULT_TRAIN_LENGTH
         return FiTConfig.from_dict(values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,6 +110,9 @@ class BatchConfig:
     """Probability of using the cropped version of an image that has one."""
     flip: Probability = 0.5
     """Probability of mirroring an image."""
+    class_balance: Probability = 0.0
+    """How far rare classes are drawn more often: 0 draws every image once per epoch, 1 draws every
+    class equally often, and 0.5 lies between. An epoch has as many draws as there are images."""
     workers: CountOrZero = 1
     """Processes that prepare batches ahead, per training process; 0 prepares them in it."""
 
@@ -185,9 +196,12 @@ class SamplesConfig:
     """Steps between two sheets; 0 renders none."""
     sizes: tuple[str, ...] = ("1:1", "3:2", "2:3")
     """Aspect ratios, width : height, with as many tokens as a square of the latent set's image
-    size; or sizes in pixels, such as 256x192."""
+    size; sizes in pixels, such as 256x192; or squares beyond that size, such as 1.5x."""
+    extrapolation: str = "ntk"
+    """RoPE extrapolation at sizes of more tokens than were trained on, spelt as for evaluate, such
+    as linear or ntk + pro2."""
     classes: Count = 4
-    """Number of classes on the sheet, spread evenly over all."""
+    """Number of classes on the sheet, spread evenly over those of the latent set."""
     steps: Count = 20
     """Steps of the default solver."""
     guidance_scale: float = 2.0
@@ -197,6 +211,19 @@ class SamplesConfig:
     vae: str = ""
     """VAE that decodes the images, spelt as for prepare. Empty: the latent set's own if that is
     the tiny one, else preview colours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutConfig:
+    """Images that are not trained on, but measured: their loss rises when the model overfits."""
+
+    share: Annotated[float, _Range(0, 0.5)] = 0.0
+    """Share of the images of each class, at least one where it has two; 0 holds out none. Which
+    ones follows from the seed and their names, so they stay held out when the set grows."""
+    every: Count = 500
+    """Steps between two measurements of the first moving average."""
+    images: Count = 128
+    """Maximum number of held-out images to measure, each at four times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,9 +278,13 @@ class TrainingConfig:
     init: str = ""
     """Checkpoint to start from, official or our own, such as
     runs/mine/checkpoints/step-00002000/ema-0.999.safetensors."""
-    init_classes: Literal["name", "id"] = "name"
-    """How a class of the latent set finds its weights in --init: by name (new ones start from
-    random weights), or by id."""
+    init_classes: Literal["name", "id", "new"] = "name"
+    """How a class of the latent set finds its weights in --init. name: the same name, whatever its
+    case, accents and underscores, the same WordNet id, or a synonym; classes without one start
+    anew. id: the same class id. new: all classes start anew."""
+    init_pairs: dict[str, str] = field(default_factory=dict)
+    """Pairs of a class of the latent set and the class of --init that it is, such as Finnland
+    Finland; for names that differ."""
     trainable: Literal["all"] | tuple[TrainableGroup, ...] = "all"
     """all, or the groups of weights to train; the others are frozen."""
     lora: LoRAConfig = field(default_factory=LoRAConfig)
@@ -271,6 +302,8 @@ class TrainingConfig:
     """When checkpoints are written, and which are kept."""
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     """The sample sheet."""
+    held_out: HeldOutConfig = field(default_factory=HeldOutConfig)
+    """Images that are not trained on, but measured."""
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     """What is logged of a run."""
     guard: GuardConfig = field(default_factory=GuardConfig)
@@ -293,8 +326,8 @@ class TrainingConfig:
             )
         if self.model is None and not self.init:
             raise ConfigError(
-                "There is nothing to train: name a --config such as tiny, or a checkpoint "
-                "with --init."
+                "There is nothing to train: name a --config with a model, such as tiny, or a "
+                "checkpoint with --init."
             )
         if not self.trainable:
             raise ConfigError(
@@ -304,6 +337,16 @@ class TrainingConfig:
             raise ConfigError("lora is off while its rank is 0. Set --lora.rank, such as 16.")
         if self.lora.rank and not self.init:
             raise ConfigError("lora adapts a checkpoint: name it with --init.")
+        if self.init_pairs and (not self.init or self.init_classes != "name"):
+            raise ConfigError(
+                "init_pairs says which classes of a checkpoint are meant by name: use it with "
+                "--init, and without --init-classes."
+            )
+        if self.lora.rank and self.init_classes == "new":
+            raise ConfigError(
+                "lora learns no new classes: leave --init-classes out, and pair classes of other "
+                "names with --init-pairs NAME CLASS."
+            )
         if self.lora.rank and self.trainable != "all":
             raise ConfigError("lora and trainable exclude each other: LoRA trains only adapters.")
 
@@ -341,6 +384,7 @@ RESUMABLE = (
     "batch.accumulation",
     "checkpoints",
     "samples",
+    "held_out.every",
     "logging",
 )
 """Fields that may change on resume. Data identity and packs per step are checked separately."""
@@ -349,6 +393,8 @@ RESUMABLE = (
 def differences(before: TrainingConfig, now: TrainingConfig) -> list[str]:
     """What prevents ``now`` from resuming a run of ``before``, one "key: before → now" each."""
     old, new = flat(before.to_dict()), flat(now.to_dict())
+    if new.get("model.train_length") == 0:  # whatever the run's own checkpoint says
+        new["model.train_length"] = old.get("model.train_length")
     keys = [key for key in {**old, **new} if not _is_among(key, RESUMABLE)]
     return [
         f"{key}: {old.get(key)} → {new.get(key)}" for key in keys if old.get(key) != new.get(key)

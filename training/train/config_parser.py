@@ -18,7 +18,9 @@ from typing import Any, get_args, get_type_hints
 import yaml
 
 from ..command_line import OptionError, parse_options
+from ..option_names import own_names
 from .config import ConfigError, FiTConfig, ModelConfig, TrainingConfig
+from .option_names import NAMES
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PROG = "python -m training.train"
@@ -36,6 +38,11 @@ class _CommandLine(TrainingConfig):
     one, and options win over both. Repeat the option for several files."""
     print_config: bool = False
     """Print the resolved configuration as YAML, and exit."""
+    plan: bool = False
+    """Measure some steps and print what the run would take: memory, time, epochs, disk. Nothing is
+    written."""
+    price_per_hour: float | None = None
+    """With --plan: the price of an hour on this machine, for the cost of the run."""
 
     def __post_init__(self) -> None:
         """Nothing: the values are checked when they are all together, by ``TrainingConfig``."""
@@ -48,13 +55,16 @@ class _CommandLineWithModel(_CommandLine):
     model: ModelConfig = field()
 
 
-def parse_config(argv: Sequence[str]) -> TrainingConfig:
+def parse_config(argv: Sequence[str], defaults: Sequence[str] = ()) -> TrainingConfig:
     """The configuration that a command line describes, such as ["--config", "tiny", …].
+
+    ``defaults`` are options that files and command line win over.
 
     Raises ``SystemExit`` with status 0 after ``--help`` and ``--print-config``, ``OptionError`` on
     options that cannot be read, and ``ConfigError`` on a ``--config`` that is no readable YAML file
-    and on values that cannot be used.
+    and on values that cannot be used. Options may have the names that other trainers give them.
     """
+    argv = own_names(argv, NAMES)
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     own.add_argument("--config", action="append", default=[])
     own.add_argument("--print-config", "--print_config", action="store_true")
@@ -62,17 +72,19 @@ def parse_config(argv: Sequence[str]) -> TrainingConfig:
         options, argv = own.parse_known_args(argv)
     except argparse.ArgumentError as error:
         raise OptionError(str(error)) from None
-    files = {path: _words(_read_yaml(path), TrainingConfig) for path in map(_file, options.config)}
+    files = {path: _file_words(path) for path in map(_file, options.config)}
     # The folders do not matter where the configuration is only printed.
     folders = ["--data=", "--output="] if options.print_config else []
     try:
-        config = _parse([*folders, *chain.from_iterable(files.values()), *argv])
+        config = _parse([*defaults, *folders, *chain.from_iterable(files.values()), *argv])
     except OptionError as error:
         origins = [f"{path}: " for path in _blamed(str(error), files, argv)]
         raise OptionError(f"{''.join(origins)}{error}") from None
     if options.print_config:
         print(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True), end="")
         raise SystemExit(0)
+    if not any(_option(word) == "--steps" for word in chain(*files.values(), argv)):
+        raise ConfigError(_no_steps(config))
     return config
 
 
@@ -91,6 +103,16 @@ def config_names() -> list[str]:
     return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
 
+def _no_steps(config: TrainingConfig) -> str:
+    if not config.init:
+        return "How long to train is not given: set --steps, such as 2000."
+    lora = " --lora.rank 16" if config.lora.rank else ""
+    return (
+        f"--init{lora} does not say how long to train, and how fast: add --config fine-tune, "
+        "--config lora or a file of your own, or set --steps, such as 1000."
+    )
+
+
 def _parse(words: Sequence[str]) -> TrainingConfig:
     words = _with_preset(words)
     model = any(word.startswith("--model.") or word in ("-h", "--help") for word in words)
@@ -101,12 +123,16 @@ def _parse(words: Sequence[str]) -> TrainingConfig:
 def _blamed(message: str, files: dict[Path, list[str]], argv: Sequence[str]) -> Iterator[Path]:
     """The files with an option that ``message`` complains of, and that nothing later replaces."""
     complaint = message.partition("Perhaps you meant")[0]
-    replaced = {word.partition("=")[0].replace("_", "-") for word in argv}
+    replaced = {_option(word) for word in argv}
     for path, words in reversed(files.items()):
         own = {word for word in words if word.startswith("--")}
         if any(re.search(rf"{re.escape(word)}\b", complaint) for word in own - replaced):
             yield path
         replaced |= own
+
+
+def _option(word: str) -> str:
+    return word.partition("=")[0].replace("_", "-")
 
 
 def _with_preset(words: Sequence[str]) -> list[str]:
@@ -121,6 +147,8 @@ def _with_preset(words: Sequence[str]) -> list[str]:
         return list(words)
     values = {f.name: getattr(FiTConfig.preset(preset), f.name) for f in fields(FiTConfig)}
     del values["num_classes"], values["in_channels"]
+    if values["extrapolation"] == "none":  # then it decides no weights, and the latent set says it
+        del values["train_length"]
     return [*_words({"model": values}, TrainingConfig), *words]
 
 
@@ -135,6 +163,14 @@ def _file(name: str) -> Path:
             f"There are: {', '.join(names)}."
         )
     return path
+
+
+def _file_words(path: Path) -> list[str]:
+    words = _words(_read_yaml(path), TrainingConfig)
+    try:
+        return own_names(words, NAMES)
+    except OptionError as error:
+        raise OptionError(f"{path}: {error}") from None
 
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:

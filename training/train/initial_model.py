@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 
 import numpy as np
 import torch
@@ -15,9 +13,11 @@ from torch import Tensor
 from comfyui_fitv2.checkpoint import Checkpoint, read_checkpoint
 from comfyui_fitv2.config import FiTConfig
 from comfyui_fitv2.metadata import Metadata
+from comfyui_fitv2.resolution import TOKEN_PIXELS
 
 from ..data.latent_set import LatentSetInfo
 from .config import ConfigError, TrainingConfig
+from .initial_classes import InitialClasses
 from .lora import add_adapters
 from .model import TrainedFiT
 
@@ -37,6 +37,8 @@ FiT's norms have no weights of their own: AdaLN scales them.
 """
 
 _TABLE = "y_embedder.embedding_table.weight"
+_LEAST_TRAIN_LENGTH = 2
+"""What ``Extrapolation`` accepts."""
 _ROPE_FIELDS = ("rope_base", "train_length", "extrapolation", "decoupled")
 _WEIGHT_FIELDS = (
     "hidden_size",
@@ -73,7 +75,7 @@ def initial_model(
     ``comfyui_fitv2.CheckpointError`` on a checkpoint in ``init`` that cannot be used.
     """
     checkpoint = read_checkpoint(config.init) if config.init else None
-    classes = _Classes.of(info.class_names, checkpoint, config)
+    classes = InitialClasses.of(info.class_names, checkpoint, config)
     model_config = _model_config(config, checkpoint, info, len(classes.names))
     model = _seeded_model(model_config, config, device)
     notes: list[str] = []
@@ -81,6 +83,7 @@ def initial_model(
         _load(model, checkpoint, classes)
         changes = _rope_changes(checkpoint.metadata.config, model_config)
         notes.append(f"starts from {config.init}{changes}")
+    notes += _trained_beyond(model_config, info)
     notes += [*classes.notes, *choose_trainable(model, config)]
     return InitialModel(model, classes.names, classes.class_map, tuple(notes))
 
@@ -88,13 +91,16 @@ def initial_model(
 def resumed_model(
     config: TrainingConfig, metadata: Metadata, class_map: Sequence[int], info: LatentSetInfo
 ) -> InitialModel:
-    """The model of a run that resumes; the checkpoint's weights are still to be loaded.
+    """The model of a run that resumes; the weights that it has trained are still to be loaded.
 
-    A run with adapters rebuilds it from ``init``; see ``initial_model`` for the errors.
+    A run with adapters needs those in ``init``, too. Raises ``ConfigError`` where they are of
+    another architecture, and ``comfyui_fitv2.CheckpointError`` where they cannot be used.
     """
-    if config.lora.rank:
-        return initial_model(config, info)
     model = _seeded_model(metadata.config, config, "cpu")
+    if config.lora.rank:
+        checkpoint = read_checkpoint(config.init)
+        _require_same_weights(metadata.config, checkpoint, config.init)
+        model.load_state_dict(checkpoint.state_dict, strict=True)
     notes = choose_trainable(model, config)
     names = tuple(metadata.class_names or ())
     return InitialModel(model, names, np.array(class_map), tuple(notes))
@@ -118,104 +124,52 @@ def choose_trainable(model: TrainedFiT, config: TrainingConfig) -> list[str]:
     return [*notes, f"trains {share}"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Classes:
-    names: tuple[str, ...]
-    """The classes of the model."""
-    class_map: np.ndarray
-    rows: list[int | None]
-    """For each class of the model, its row in the checkpoint's table; None for random weights."""
-    notes: tuple[str, ...] = ()
-
-    @classmethod
-    def of(
-        cls, names: tuple[str, ...], checkpoint: Checkpoint | None, config: TrainingConfig
-    ) -> _Classes:
-        """The classes of a model that trains on a latent set with these class ``names``."""
-        same = np.arange(len(names))
-        if checkpoint is None:
-            return cls(names, same, [None] * len(names))
-        count, known = checkpoint.metadata.config.num_classes, checkpoint.metadata.class_names
-        if config.lora.rank:
-            return cls._of_lora(names, tuple(known or map(str, range(count))), config)
-        if config.init_classes == "id" or (known is None and len(names) == count):
-            rows = [i if i < count else None for i in range(len(names))]
-        else:
-            rows = _rows_by_name(names, known or ())
-        new = [name for name, row in zip(names, rows, strict=True) if row is None]
-        if not new:
-            return cls(names, same, rows)
-        if config.trainable != "all" and "label_table" not in config.trainable:
-            raise ConfigError(
-                f"{len(new)} classes of the latent set, such as {new[0]!r}, are not among the "
-                f"{count} of {config.init}, and the label table is not trained. Add label_table to "
-                "trainable, or, if the set's class ids are the checkpoint's, set --init-classes id."
-            )
-        note = (
-            f"{len(new)} of {len(names)} classes start from random weights, such as {new[0]!r}; "
-            "the others keep their row of the class table"
-        )
-        return cls(names, same, rows, (note,))
-
-    @classmethod
-    def _of_lora(
-        cls, names: tuple[str, ...], known: tuple[str, ...], config: TrainingConfig
-    ) -> _Classes:
-        """Adapters do not change the class table: each class must be one of the checkpoint's."""
-        by_id = config.init_classes == "id"
-        ids = list(range(len(names))) if by_id else _rows_by_name(names, known)
-        pairs = zip(names, ids, strict=True)
-        lost = [name for name, class_id in pairs if class_id is None or class_id >= len(known)]
-        if lost:
-            nearest = ", ".join(get_close_matches(lost[0], known, n=3, cutoff=0.4))
-            raise ConfigError(
-                f"lora: the class {lost[0]!r} of the latent set is not among the {len(known)} of "
-                f"{config.init}{nearest and f' (nearest: {nearest})'}. An adapter learns no new "
-                "classes: rename it, set --init-classes id, or train without lora."
-            )
-        return cls(known, np.array(ids), list(range(len(known))))
-
-
-def _rows_by_name(names: Sequence[str], known: Sequence[str]) -> list[int | None]:
-    if tuple(names) == tuple(known):
-        return list(range(len(names)))
-    # A name that two classes of one side share identifies neither.
-    shared = {
-        name
-        for sequence in (names, known)
-        for name, times in Counter(sequence).items()
-        if times > 1
-    }
-    rows = {name: i for i, name in enumerate(known) if name not in shared}
-    return [rows.get(name) for name in names]
-
-
 def _model_config(
     config: TrainingConfig, checkpoint: Checkpoint | None, info: LatentSetInfo, num_classes: int
 ) -> FiTConfig:
+    before = checkpoint and checkpoint.metadata.config
     if config.model is not None:
+        length = config.model.train_length
         chosen = config.model.for_data(num_classes, info.channels)
     else:
-        assert checkpoint is not None
-        chosen = replace(checkpoint.metadata.config, num_classes=num_classes)
+        assert before is not None
+        length = 0
+        chosen = replace(before, num_classes=num_classes)
     if chosen.in_channels != info.channels:
         raise ConfigError(
             f"{config.init} takes latents of {chosen.in_channels} channels, the latent set has "
             f"{info.channels}. Prepare it with another VAE."
         )
     if checkpoint:
-        before = checkpoint.metadata.config
-        wrong = [
-            f"{name} {getattr(chosen, name)} (there: {getattr(before, name)})"
-            for name in _WEIGHT_FIELDS
-            if getattr(chosen, name) != getattr(before, name)
-        ]
-        if wrong:
-            raise ConfigError(
-                f"{config.init} has another architecture than model: {', '.join(wrong)}. Use its "
-                "--config, or leave model out."
-            )
-    return chosen
+        _require_same_weights(chosen, checkpoint, config.init)
+    return chosen if length else replace(chosen, train_length=_train_length(chosen, before, info))
+
+
+def _train_length(chosen: FiTConfig, before: FiTConfig | None, info: LatentSetInfo) -> int:
+    """Tokens per side of the latent set's squares, or of the checkpoint's, which may be larger.
+
+    A checkpoint that extrapolates keeps its own: it decides its rotary frequencies.
+    """
+    length = max(info.image_size // TOKEN_PIXELS, _LEAST_TRAIN_LENGTH)
+    if before is None:
+        return length
+    return (
+        before.train_length if chosen.extrapolation != "none" else max(length, before.train_length)
+    )
+
+
+def _require_same_weights(chosen: FiTConfig, checkpoint: Checkpoint, init: str) -> None:
+    before = checkpoint.metadata.config
+    wrong = [
+        f"{name} {getattr(chosen, name)} (there: {getattr(before, name)})"
+        for name in _WEIGHT_FIELDS
+        if getattr(chosen, name) != getattr(before, name)
+    ]
+    if wrong:
+        raise ConfigError(
+            f"{init} has another architecture than model: {', '.join(wrong)}. Use its --config, or "
+            "leave model out."
+        )
 
 
 def _seeded_model(
@@ -226,7 +180,7 @@ def _seeded_model(
         return TrainedFiT(model_config, config.precision, config.activation_checkpointing, device)
 
 
-def _load(model: TrainedFiT, checkpoint: Checkpoint, classes: _Classes) -> None:
+def _load(model: TrainedFiT, checkpoint: Checkpoint, classes: InitialClasses) -> None:
     state: dict[str, Tensor] = dict(checkpoint.state_dict)
     before = state.pop(_TABLE)
     table = model.state_dict()[_TABLE].clone()
@@ -234,6 +188,18 @@ def _load(model: TrainedFiT, checkpoint: Checkpoint, classes: _Classes) -> None:
         if source is not None:
             table[row] = before[source]
     model.load_state_dict({**state, _TABLE: table}, strict=True)
+
+
+def _trained_beyond(chosen: FiTConfig, info: LatentSetInfo) -> list[str]:
+    """A note where images are larger than the model says of itself, and positions the same."""
+    length = info.image_size // TOKEN_PIXELS
+    if chosen.extrapolation != "none" or length <= chosen.train_length:
+        return []
+    return [
+        f"model.train_length is {chosen.train_length} tokens, but the latent set's images have up "
+        f"to {length} x {length}: the checkpoint will count them as beyond training. Set "
+        f"--model.train-length {length}, or 0 for the latent set's"
+    ]
 
 
 def _rope_changes(before: FiTConfig, now: FiTConfig) -> str:

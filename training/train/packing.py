@@ -1,9 +1,10 @@
 """Which examples share a micro-batch, and in which order: only seed, epoch and sizes decide.
 
 Every process computes the same packs and takes its own from each step. So no process has to ask
-another, and the number of processes changes who computes a pack but not what is in it. Each example
-is in one pack per epoch. Several epochs of a small set are packed together, as a round, so that few
-packs stay partly empty: where an epoch ends, a pack may continue with the next one.
+another, and the number of processes changes who computes a pack but not what is in it. ``draws``
+gives the examples of an epoch, and each draw is in one pack. Several epochs of a small set are
+packed together, as a round, so that few packs stay partly empty: where an epoch ends, a pack may
+continue with the next one.
 """
 
 from __future__ import annotations
@@ -17,16 +18,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..seeds import Purpose, epoch_generator
 from .config import BatchConfig, ConfigError
+from .draws import Draws, Seen
 
 T = TypeVar("T")
 
 _ROUND = 64
 """Minimum number of packs in a round."""
-
-Seen = tuple[int, int, bool]
-"""An example as it is seen: epoch, index in the latent set, and whether it is cropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +79,10 @@ def check_lengths(lengths: np.ndarray, batch: BatchConfig) -> None:
 
 
 def steps_from(
-    position: Position, lengths: np.ndarray, batch: BatchConfig, seed: int, packs_per_step: int
+    position: Position, draws: Draws, batch: BatchConfig, seed: int, packs_per_step: int
 ) -> Iterator[Step]:
-    """The steps from ``position`` on, without end.
-
-    ``lengths`` (n, 2) holds the tokens of the resized and of the cropped version of every example.
-    """
-    packs = _packs_from(position, lengths, batch, seed)
+    """The steps from ``position`` on, without end."""
+    packs = _packs_from(position, draws, batch, seed)
     while True:
         taken = tuple(islice(packs, packs_per_step))
         last = taken[-1].position
@@ -101,11 +96,12 @@ def steps_from(
         yield Step(taken, totals)
 
 
-def round_packs(lengths: np.ndarray, batch: BatchConfig, seed: int, round: int) -> Iterator[Pack]:
-    """All packs of a round. Every example is in one of them per epoch of the round."""
+def round_packs(draws: Draws, batch: BatchConfig, seed: int, round: int) -> Iterator[Pack]:
+    """All packs of a round. Every draw of its epochs is in one of them."""
+    lengths = draws.drawn_lengths
     count = epochs_per_round(lengths, batch)
     epochs = range(round * count, (round + 1) * count)
-    examples = chain.from_iterable(_epoch(lengths, batch, seed, epoch) for epoch in epochs)
+    examples = chain.from_iterable(draws.epoch(seed, epoch, batch.crop) for epoch in epochs)
     packed = batch.packing == "packed"
     if packed:
         groups = best_fit(examples, batch.token_budget, batch.open_packs, int(lengths.min()))
@@ -172,23 +168,10 @@ def best_fit(
     yield from (opened[number] for _, number in rooms)
 
 
-def _packs_from(
-    position: Position, lengths: np.ndarray, batch: BatchConfig, seed: int
-) -> Iterator[Pack]:
+def _packs_from(position: Position, draws: Draws, batch: BatchConfig, seed: int) -> Iterator[Pack]:
     for round in count(position.round):
         first = position.pack if round == position.round else 0
-        yield from islice(round_packs(lengths, batch, seed, round), first, None)
-
-
-def _epoch(
-    lengths: np.ndarray, batch: BatchConfig, seed: int, epoch: int
-) -> Iterator[tuple[Seen, int]]:
-    """An epoch's examples in their order, with their tokens."""
-    order = epoch_generator(seed, epoch, Purpose.ORDER).permutation(len(lengths))
-    cropped = epoch_generator(seed, epoch, Purpose.CROP).random(len(lengths)) < batch.crop
-    tokens = lengths[np.arange(len(lengths)), cropped.astype(int)]
-    columns = (order.tolist(), cropped[order].tolist(), tokens[order].tolist())
-    return (((epoch, index, crop), length) for index, crop, length in zip(*columns, strict=True))
+        yield from islice(round_packs(draws, batch, seed, round), first, None)
 
 
 def _in_order(items: Iterator[T], size: int) -> Iterator[list[T]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
@@ -16,18 +17,13 @@ from tqdm.auto import tqdm
 from comfyui_fitv2.metadata import METADATA_KEY, Metadata
 
 from ..data import open_latent_set
-from ..failures import explained
+from ..data.latent_set import data_digest
+from ..failures import MachineError, explained
 from ..processes import StopSignals, announce_failure
 from .accelerator import NO_TRACKER, make_accelerator
-from .checkpoints.reader import (
-    finish_renames,
-    prune,
-    read_metadata,
-    read_summary,
-    remove_unfinished,
-)
-from .checkpoints.resume import check_same_data, checkpoint_to_resume, data_digest
-from .checkpoints.run_folder import SAMPLES, step_name, store_config
+from .checkpoints.reader import finish_renames, prune, read_metadata, remove_unfinished
+from .checkpoints.resume import checkpoint_to_resume, summary_to_resume
+from .checkpoints.run_folder import SAMPLES, step_name, step_of, store_config
 from .checkpoints.state import TrainingState
 from .checkpoints.summary import CheckpointSummary
 from .checkpoints.writer import CheckpointWriter
@@ -35,34 +31,49 @@ from .config import TrainingConfig, changed_hyperparameters, flat
 from .ema import EMA
 from .flops import TrainingCost
 from .guard import StepGuard
+from .held_out import HeldOut
 from .initial_model import InitialModel, initial_model, resumed_model
 from .model import TrainedFiT
 from .monitor import Monitor
 from .optimizer import learning_rate, make_optimizers, set_learning_rate
 from .packing import check_lengths, next_round
+from .page import PAGE
 from .sample_sheet import SampleSheet, save_sheet
 from .step import training_step
 from .training_set import TrainingSet, micro_batches
 
 
 class TrainingRun:
-    """A run that is ready for its next step.
+    """A run that is ready for its next step. Unless it ``writes`` it cannot be trained or saved.
 
     Raises ``ConfigError``, ``LatentSetError`` and ``RunError`` where configuration, data and
     checkpoints do not fit together.
     """
 
-    def __init__(self, config: TrainingConfig, accelerator: Accelerator | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        accelerator: Accelerator | None = None,
+        *,
+        writes: bool = True,
+    ) -> None:
         self.config = config
         self.folder = Path(config.output)
         self.latents = open_latent_set(config.data)
         check_lengths(self.latents.lengths, config.batch)
         self.accelerator = accelerator or make_accelerator(config)
         checkpoint = checkpoint_to_resume(config)
-        summary = read_summary(checkpoint) if checkpoint else None
+        summary, self.data_note = None, ""
+        if checkpoint:
+            summary, self.data_note = summary_to_resume(
+                checkpoint, self.latents, config.batch, self.packs_per_step
+            )
         self.initial = self._initial_model(checkpoint, summary)
         self.sheet = self._sheet()
-        self._open_folder()
+        resumed = self.folder if checkpoint else None
+        self.held_out = HeldOut.of(self.latents, config.held_out, config.seed, resumed)
+        if writes:
+            self._open_folder()
 
         model = self.initial.model
         optimizers = make_optimizers(_trained(model), config.optimizer)
@@ -72,17 +83,20 @@ class TrainingRun:
         """Options that differ from those of the checkpoint, where the run resumes."""
         if checkpoint and summary:
             self.state.restore(checkpoint, summary, self.accelerator.is_main_process)
-            self._apply_changes(summary)
-        examples = TrainingSet(
+        self.examples = TrainingSet(
             self.latents,
             model.config,
             config.flow,
             config.batch,
             config.seed,
             self.initial.class_map,
+            self.held_out.indices if self.held_out else None,
         )
+        if summary:
+            self._apply_changes(summary)
+        self.monitor: Monitor | None = None
         self.batches = micro_batches(
-            examples,
+            self.examples,
             self.state.position,
             self.accelerator.process_index,
             self.accelerator.num_processes,
@@ -99,7 +113,11 @@ class TrainingRun:
         Returns the signal that stopped the run early, after it has saved.
         """
         config, state = self.config, self.state
-        monitor = self._monitor()
+        if state.step >= config.steps:
+            self._say_that_nothing_is_left()
+            self.accelerator.end_training()
+            return None
+        monitor = self.monitor = self._monitor()
         try:
             with StopSignals() as stop:
                 while state.step < config.steps:
@@ -119,6 +137,8 @@ class TrainingRun:
                     state.advance(totals, result)
                     monitor.step(totals, result, rate)
                     with monitor.pause():
+                        if self.held_out and state.step % config.held_out.every == 0:
+                            monitor.held_out(self.held_out_loss(self.held_out))
                         if self.sheet and state.step % config.samples.every == 0:
                             self.render_sheet(self.sheet)
                         stopped = stop.agreed(self.accelerator)
@@ -129,7 +149,9 @@ class TrainingRun:
                             f"stopped by {stopped.name} at step {state.step}, and saved. "
                             "Resume with --resume latest."
                         )
+                        monitor.show(f"stopped at step {state.step:,}", running=False)
                         return stopped
+            monitor.finished()
         except BaseException:
             announce_failure()  # before the clean-up, which disconnects the other processes
             raise
@@ -151,7 +173,21 @@ class TrainingRun:
             writer.finish(summary)
         if self.accelerator.is_main_process:
             finish_renames(self.folder)
-            prune(self.folder, self.config.checkpoints.keep, self.config.checkpoints.milestones)
+            best = self.monitor.best_checkpoint() if self.monitor else None
+            kept = {*self.config.checkpoints.milestones, *([step_of(best)] if best else [])}
+            prune(self.folder, self.config.checkpoints.keep, kept)
+
+    def held_out_loss(self, held_out: HeldOut) -> float:
+        """The loss of the first moving average on held-out images, on the main process.
+
+        Sharded weights need every process for it; where they are whole, the others give NaN.
+        """
+        accelerator, decay, loss = self.accelerator, self.config.ema_decays[0], math.nan
+        if accelerator.is_main_process or accelerator.distributed_type == DistributedType.FSDP:
+            with self.state.ema.in_place(decay):
+                loss = held_out.loss(self.state.model, self.initial.class_map, self.config.flow)
+        accelerator.wait_for_everyone()
+        return loss
 
     def render_sheet(self, sheet: SampleSheet) -> None:
         """Render with the first moving average; sharded weights need every process for it."""
@@ -160,7 +196,8 @@ class TrainingRun:
             try:
                 self._write_sheet(sheet, decay, step)
             except OSError as error:
-                if accelerator.distributed_type == DistributedType.FSDP:
+                sharded = accelerator.distributed_type == DistributedType.FSDP
+                if sharded and isinstance(error, MachineError):
                     raise  # the other processes still render
                 tqdm.write(f"no sample sheet of step {step}: {error}")  # no reason to lose the run
         accelerator.wait_for_everyone()
@@ -190,7 +227,7 @@ class TrainingRun:
             skipped=state.skipped,
             images=state.images,
             tokens=state.tokens,
-            epoch=state.images // len(self.latents),
+            epoch=state.images // len(self.examples.draws),
             loss=loss,
             ema_updates=state.ema.updates,
             position=state.position,
@@ -221,7 +258,6 @@ class TrainingRun:
     ) -> InitialModel:
         if checkpoint is None or summary is None:
             return initial_model(self.config, self.latents.info)
-        check_same_data(checkpoint, summary, self.latents, self.packs_per_step)
         metadata = read_metadata(checkpoint)
         return resumed_model(self.config, metadata, summary.class_map, self.latents.info)
 
@@ -232,9 +268,11 @@ class TrainingRun:
             self.state.guard.forget_skipped()
         now, before = self.config.batch, summary.config.get("batch", {})
         known = {f.name: before[f.name] for f in fields(now) if f.name in before}
-        self.state.position = next_round(
-            self.state.position, self.latents.lengths, replace(now, **known), now
-        )
+        lengths, position = self.examples.draws.drawn_lengths, self.state.position
+        moved = next_round(position, lengths, replace(now, **known), now)
+        # Where the images changed too, the position is the start of a round of the packs of now.
+        is_later = not self.data_note or moved.round > position.round
+        self.state.position = moved if is_later else position
 
     def _sheet(self) -> SampleSheet | None:
         if not self.config.samples.every or self.initial.model.flow.predicts_noise:
@@ -243,6 +281,7 @@ class TrainingRun:
             self.config.samples,
             self.latents.info,
             self.initial.class_names,
+            self.initial.class_map,
             self.accelerator.device,
         )
 
@@ -252,6 +291,8 @@ class TrainingRun:
         if self.accelerator.is_main_process:
             remove_unfinished(self.folder)
             store_config(self.config)
+            if self.held_out:
+                self.held_out.store(self.folder)
         if self.config.logging.tracker != NO_TRACKER:
             values = {
                 key: value if isinstance(value, bool | int | float | str) else str(value)
@@ -269,20 +310,37 @@ class TrainingRun:
     def _monitor(self) -> Monitor:
         config, model = self.config, self.state.model
         cost = TrainingCost.of(model, model.config.hidden_size, model.config.depth)
-        monitor = Monitor(
-            self.accelerator, self.state, cost, config.steps, len(self.latents), config.logging
-        )
-        images, classes = len(self.latents), len(self.latents.info.class_names)
+        per_epoch, classes = len(self.examples.draws), len(self.latents.info.class_names)
+        images = f"{per_epoch:,} images of {classes} classes"
+        if self.held_out:
+            images += f", and {len(self.held_out.indices):,} held out"
+        if config.batch.class_balance:
+            images += f", class balance {config.batch.class_balance:g}"
+        notes = self.initial.notes
+        monitor = Monitor(self.accelerator, self.state, cost, config, per_epoch, images, notes)
         packs = self.packs_per_step
-        monitor.say(f"{images:,} images of {classes} classes, {packs} packs per step")
-        for note in self.initial.notes:
+        monitor.say(f"{images}, {packs} pack{'s' * (packs > 1)} per step")
+        for note in notes:
             monitor.say(note)
         if config.samples.every and self.sheet is None:
             monitor.say("no sample sheets: sample a model that predicts noise in ComfyUI")
+        if config.held_out.share and self.held_out is None:
+            monitor.say("no image is held out: no class can spare one")
         if self.state.step:
             changed = f", with {'; '.join(self.changed)}" if self.changed else ""
             monitor.say(f"resumes at step {self.state.step}{changed}")
+        if self.data_note:
+            monitor.say(self.data_note)
+        monitor.say(f"open {self.folder / PAGE} in a browser to watch it")
+        monitor.show("starting", running=True)
         return monitor
+
+    def _say_that_nothing_is_left(self) -> None:
+        if self.accelerator.is_main_process:
+            print(
+                f"Nothing is left to train: {self.folder} is at step {self.state.step:,}, and "
+                f"--steps is {self.config.steps:,}. To train on, give more --steps."
+            )
 
 
 def _trained(model: TrainedFiT) -> dict[str, torch.nn.Parameter]:

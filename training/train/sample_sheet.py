@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +13,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from comfyui_fitv2.extrapolation import Extrapolation
 from comfyui_fitv2.pixels import to_bytes
 from comfyui_fitv2.preview import preview
 from comfyui_fitv2.resolution import TOKEN_PIXELS, Resolution, describe_size, parse_sizes
 from comfyui_fitv2.sampling import sample
 from sheets.contact_sheet import SheetCell, contact_sheet
+from sheets.text import legible
 
 from ..data.latent_set import LatentSetInfo
 from ..data.vae import TINY, VAE, open_vae
@@ -23,10 +28,14 @@ from ..whole_files import write_whole
 from .config import ConfigError, SamplesConfig
 from .model import TrainedFiT
 
+_TIMES = re.compile(r"(\d+(?:\.\d+)?) ?[x×](?!\s*\d)")
+"""A square as a multiple of the trained side, such as 1.5x; 256x192 is none."""
+
 
 class SampleSheet:
     """Renders the sheet of a run: one row per class, one column per size.
 
+    ``class_names`` are the model's classes, and ``class_map`` those that the run is trained on.
     Raises ``ConfigError`` on sizes that cannot be generated, and ``VAEError`` on a VAE that cannot
     decode them.
     """
@@ -36,6 +45,7 @@ class SampleSheet:
         config: SamplesConfig,
         info: LatentSetInfo,
         class_names: tuple[str, ...],
+        class_map: np.ndarray,
         device: torch.device,
     ) -> None:
         self.config = config
@@ -44,24 +54,38 @@ class SampleSheet:
         vae = config.vae or (TINY if info.vae == TINY else "")
         self.vae: VAE | None = open_vae(vae, device) if vae else None
         self.class_names = class_names
-        count = min(config.classes, len(class_names))
-        spread = np.linspace(0, len(class_names) - 1, count)
-        self.class_ids: list[int] = spread.round().astype(int).tolist()
+        trained = np.unique(class_map)  # an adapter's model has more classes than its data
+        spread = np.linspace(0, len(trained) - 1, min(config.classes, len(trained)))
+        self.class_ids: list[int] = trained[spread.round().astype(int)].tolist()
+        side = info.image_size // TOKEN_PIXELS
+        self.trained_tokens = side**2
         try:
-            tokens = (info.image_size // TOKEN_PIXELS) ** 2
-            self.sizes = parse_sizes(", ".join(config.sizes), tokens)
+            self.sizes = parse_sheet_sizes(config.sizes, info.image_size)
         except ValueError as error:
             raise ConfigError(f"samples.sizes: {error}") from None
+        try:
+            method = Extrapolation.parse(config.extrapolation)
+        except ValueError as error:
+            raise ConfigError(f"samples.extrapolation: {error}") from None
+        self.beyond = replace(method, train_length=max(side, 2))
 
     def render(self, model: TrainedFiT, title: str) -> Image.Image:
         """The sheet of ``model``. Where its weights are sharded, every process must render."""
         columns = [self._cells(model, size) for size in self.sizes.values()]
         return contact_sheet(
             [list(row) for row in zip(*columns, strict=True)],
-            rows=[self.class_names[class_id] for class_id in self.class_ids],
-            columns=list(self.sizes),
+            rows=[legible(self.class_names[i], f"class {i}") for i in self.class_ids],
+            columns=[self._column(name, size) for name, size in self.sizes.items()],
             title=title,
         )
+
+    def _column(self, name: str, size: Resolution) -> str:
+        extrapolation = self.extrapolation(size)
+        return name if extrapolation is None else f"{name} · {extrapolation.label}"
+
+    def extrapolation(self, size: Resolution) -> Extrapolation | None:
+        """None, which is the model's own, for sizes with no more tokens than were trained on."""
+        return self.beyond if size.tokens > self.trained_tokens else None
 
     def _cells(self, model: TrainedFiT, size: Resolution) -> list[SheetCell]:
         """One image of this size per class."""
@@ -80,10 +104,29 @@ class SampleSheet:
             y,
             steps=self.config.steps,
             guidance=self.config.guidance_scale,
+            extrapolation=self.extrapolation(size),
         )
         if self.vae:
             return self.vae.decode(latents).cpu()
         return preview(latents.float().cpu(), self.latent_format)
+
+
+def parse_sheet_sizes(sizes: Sequence[str], image_size: int) -> dict[str, Resolution]:
+    """The sizes of ``samples.sizes``, by the text that each was written as.
+
+    Raises ``ValueError`` on one that cannot be read.
+    """
+
+    names: dict[str, str] = {}
+
+    def in_pixels(times: re.Match[str]) -> str:
+        side = round(float(times[1]) * image_size)
+        names[f"{side}x{side}"] = times[0]
+        return f"{side}x{side}"
+
+    text = _TIMES.sub(in_pixels, ", ".join(sizes))
+    parsed = parse_sizes(text, (image_size // TOKEN_PIXELS) ** 2)
+    return {names.get(written, written): size for written, size in parsed.items()}
 
 
 def save_sheet(sheet: Image.Image, path: Path, trackers: list[Any], step: int) -> None:

@@ -1,9 +1,9 @@
 """From packs to micro-batches: what the model sees, and what it should answer.
 
 Everything random about an example (mirroring, label drop, time, posterior, noise) comes from a
-generator of (seed, epoch, example). So it depends neither on the other examples of a batch nor on
-the process, or the worker of a process, that prepares it. Nothing uses the global generators: a run
-that resumes needs no state of theirs.
+generator of (seed, epoch, example, repeat). So it depends neither on the other examples of a batch
+nor on the process, or the worker of a process, that prepares it. Nothing uses the global
+generators: a run that resumes needs no state of theirs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from ..data.latent_set import LatentSet
 from ..processes import DataWorkers
 from ..seeds import example_generator
 from .config import BatchConfig, FlowConfig
-from .packing import Pack, Position, Seen, StepTotals, steps_from
+from .draws import Draws, Seen
+from .packing import Pack, Position, StepTotals, steps_from
 
 _AHEAD = 4
 """Micro-batches that each worker prepares ahead."""
@@ -76,11 +77,19 @@ class TrainingSet:
     seed: int
     class_map: np.ndarray
     """(classes of the set,): the model's class id of each."""
+    held_out: np.ndarray | None = None
+    """Indices of the examples that are never trained on."""
 
     @cached_property
     def lengths(self) -> np.ndarray:
         """(n, 2): tokens of the resized and of the cropped version of every example."""
         return self.latents.lengths
+
+    @cached_property
+    def draws(self) -> Draws:
+        """The examples of every epoch."""
+        balance = self.batch.class_balance
+        return Draws(self.lengths, self.latents.class_ids, self.held_out, balance)
 
     def micro_batch(self, pack: Pack, step: StepTotals) -> MicroBatch:
         """The micro-batch of a pack of the ``step``."""
@@ -97,13 +106,15 @@ class TrainingSet:
         return MicroBatch(x, target, weight, torch.stack(t), torch.tensor(y), grids, padded, step)
 
     def _grid(self, seen: Seen) -> tuple[int, int]:
-        _, index, cropped = seen
+        _, index, cropped, _ = seen
         rows, columns = self.latents.grids[index, int(cropped)].tolist()
         return rows, columns
 
-    def _point(self, epoch: int, index: int, cropped: bool) -> tuple[Tensor, Tensor, Tensor, int]:
+    def _point(
+        self, epoch: int, index: int, cropped: bool, repeat: int
+    ) -> tuple[Tensor, Tensor, Tensor, int]:
         """Tokens, target, time and class id. The order of the random draws must never change."""
-        generator = example_generator(self.seed, epoch, index)
+        generator = example_generator(self.seed, epoch, index, repeat)
         chances = torch.tensor([self.batch.flip, self.flow.label_drop])
         flipped, dropped = (torch.rand(2, generator=generator) < chances).tolist()
         mean, std = self.latents.moments(index, cropped, flipped)
@@ -141,7 +152,7 @@ class MicroBatches(IterableDataset):
     def _packs(self) -> Iterator[tuple[StepTotals, Pack]]:
         examples = self.examples
         for step in steps_from(
-            self.position, examples.lengths, examples.batch, examples.seed, self.packs_per_step
+            self.position, examples.draws, examples.batch, examples.seed, self.packs_per_step
         ):
             yield from ((step.totals, pack) for pack in step.packs[self.share])
 

@@ -145,11 +145,20 @@ def _report(
 
 
 def _read_images(source: ImageSource, files: Sequence[str], image_size: int) -> list[Tensor]:
-    """The resized versions of all images, each (3, H, W) uint8."""
-    return [
-        torch.from_numpy(read_versions(source.source(file), image_size)[0].copy()).permute(2, 0, 1)
-        for file in tqdm(files, desc="reading", unit="image", leave=False)
-    ]
+    """The resized versions of all images, each (3, H, W) uint8.
+
+    Raises ``ValueError`` for one that cannot be read.
+    """
+    images = []
+    for file in tqdm(files, desc="reading", unit="image", leave=False):
+        try:
+            resized, _ = read_versions(source.source(file), image_size)
+        except Exception as error:  # damaged images raise anything
+            raise ValueError(
+                f"{source.root / file}: {str(error) or type(error).__name__}. Remove or replace it."
+            ) from None
+        images.append(torch.from_numpy(resized.copy()).permute(2, 0, 1))
+    return images
 
 
 def _to_pil(image: Tensor) -> Image.Image:

@@ -27,6 +27,7 @@ from torch.optim import AdamW, Muon, Optimizer
 from comfyui_fitv2.autoencoder import TinyAutoencoder, load_autoencoder
 
 from ..data.vae import channels_last
+from ..processes import find_device
 from ..whole_files import write_json, write_whole
 from .config import GROWTH, VAEOptions, decay_start
 from .crops import TiledImages
@@ -203,23 +204,6 @@ def reconstructions(network: TinyAutoencoder, images: Iterable[Tensor]) -> Itera
         batch = (image[None].float() / 255).to(device, memory_format=torch.channels_last)
         with torch.inference_mode():
             yield network.decode(network.encode(batch))[0].cpu()
-
-
-def find_device(name: str | None) -> torch.device:
-    """The device called ``name``; without one, the accelerator if there is one, else the CPU.
-
-    Raises ``ValueError`` for a name that torch does not know and a device that is not there.
-    """
-    if name is None:
-        found = torch.accelerator.current_accelerator(check_available=True)
-        return found or torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"--device {name} cannot be used here: {reason}") from None
-    return device
 
 
 def adopt_old_state(folder: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from argparse import Namespace
 from configparser import ConfigParser
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +37,10 @@ def test_fast_leaves_out_every_marked_tier() -> None:
     names = [marker.partition(":")[0] for marker in markers]
     tiers = [name for name in names if "(" not in name]  # with arguments it names a case
     assert f"not ({' or '.join(tiers)})" == FAST
+
+
+@pytest.mark.cases("P8")
+def test_an_isolated_python_runs_dev(tmp_path: Path) -> None:
+    command = [sys.executable, "-I", ROOT / "dev.py", "--help"]
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "python dev.py demo" in process.stdout

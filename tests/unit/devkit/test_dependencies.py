@@ -33,6 +33,8 @@ ROOMS = {
     "dev.py": "",
 }
 """Folder or file: the groups that may be used in it. The longest matching path counts."""
+BROUGHT = {"torch"}
+"""Brought by accelerate, and in no group, so that pip leaves the installed build alone."""
 
 
 def imports(file: Path) -> Iterator[str]:
@@ -89,7 +91,7 @@ def distributions() -> Mapping[str, list[str]]:
 def test_every_import_is_declared(
     room: str, groups: dict[str, list[Any]], distributions: Mapping[str, list[str]]
 ) -> None:
-    allowed = set().union(*(declared(group, groups) for group in ROOMS[room].split()))
+    allowed = BROUGHT.union(*(declared(group, groups) for group in ROOMS[room].split()))
     undeclared = {
         f"{file.relative_to(ROOT).as_posix()}: {module}"
         for file in files()
@@ -98,3 +100,11 @@ def test_every_import_is_declared(
         if not allowed & {normalised(name) for name in distributions.get(module, [module])}
     }
     assert not undeclared
+
+
+@pytest.mark.cases("P9")
+def test_the_groups_for_training_leave_an_installed_torch_alone(
+    groups: dict[str, list[Any]],
+) -> None:
+    for group in ("training", "sd-vae", "datasets"):
+        assert not declared(group, groups) & {"torch", "torchvision", "torchaudio"}

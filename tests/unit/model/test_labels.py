@@ -53,6 +53,10 @@ def test_what_was_resolved_can_be_typed_again() -> None:
         ("golden retreiver", 'nearest are "2 · golden_retriever"'),
         ("8", '"8" is no class id: ids are 0 to 7'),
         ("2 · crab", '2 is "golden_retriever"'),
+        ("-1", '"-1" is no class id: ids are 0 to 7'),
+        ("0x1", '"0x1" is no class id: ids are 0 to 7'),
+        ("9" * 5000, "is no class id: ids are 0 to 7"),
+        ("crab, krab", 'No class is called "krab"'),
         ("zzzzzz", 'No class is called "zzzzzz"'),
         (" ; ", "No class was given"),
     ],
@@ -75,6 +79,136 @@ def test_unknown_or_ambiguous_text_is_refused(text: str, message: str) -> None:
 )
 def test_a_list_of_classes_may_have_commas_between(text: str, expected: list[int]) -> None:
     assert [label.id for label in parse_classes(text, NAMES, 8)] == expected
+
+
+@pytest.mark.parametrize("text", ["all", "All "])
+def test_every_class_has_a_sign_where_a_class_is_called_all(text: str) -> None:
+    names = ["none", "All"]
+    with pytest.raises(LabelError, match=r'could be every class or "1 · All". Type "\*"'):
+        parse_classes(text, names, 2)
+    assert [label.id for label in parse_classes(" ＊", names, 2)] == [0, 1]
+    assert parse_classes("1 · All", names, 2)[0].id == 1
+
+
+@pytest.mark.cases("N1")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "crab；golden retriever",
+        "crab؛ golden retriever",
+        "crab，golden retriever",
+        "crab、golden retriever",
+        "crab، golden retriever",
+        "crab\u2028golden retriever",
+        "\u3000crab\u3000;\xa0golden\u3000retriever\ufeff",
+        "crab；２",
+        "CRAB؛ ２ ・ golden retriever",
+        "ｃｒａｂ；２·golden_retriever",
+        "“crab”；「golden retriever」",
+    ],
+)
+def test_the_signs_of_any_keyboard_are_read_as_those_of_ascii(text: str) -> None:
+    assert ids(text) == [7, 2]
+    assert [label.id for label in parse_classes(text, NAMES, 8)] == [7, 2]
+
+
+@pytest.mark.cases("N1")
+def test_a_name_with_such_signs_is_matched_whole() -> None:
+    names = ["猫、犬", "猫", "犬", "甲；乙", "甲"]
+    labels = resolve_labels("猫、犬；犬；甲；乙；甲", names, 5)
+    assert [label.id for label in labels] == [0, 2, 3, 4]
+    assert [label.id for label in resolve_labels("猫,犬;甲;乙", names, 5)] == [1, 2, 3]
+
+
+@pytest.mark.cases("N2")
+@pytest.mark.parametrize(
+    ("names", "text", "expected"),
+    [
+        (["Atlanta, Georgia", "Georgia"], "Georgia", [1]),
+        (["Atlanta, Georgia", "Georgia"], "atlanta; georgia", [0, 1]),
+        (["projectile, missile", "missile"], "missile", [1]),
+        (["Korea, Republic of", "Korea"], "Korea, Republic of, Korea", [0, 1]),
+        (["ขาว", "ข่าว"], "ขาว; ข่าว", [0, 1]),  # they differ in a mark above a letter alone
+        (["Cote", "Côte"], "Côte, Cote", [1, 0]),
+    ],
+)
+def test_a_whole_name_beats_the_synonym_of_another(
+    names: list[str], text: str, expected: list[int]
+) -> None:
+    assert [label.id for label in resolve_labels(text, names, len(names))] == expected
+
+
+AWKWARD = [
+    "a;b",
+    "a",
+    "b",
+    "two\nlines",
+    "x · y",
+    "3 · a",
+    "12",
+    "7",
+    "a, b",
+    "a, b; c",
+    "1 · a; 2 · b",
+    "  spaces ",
+    '"quoted"',
+    "“a;b”",
+    "",
+    "·",
+    ";",
+    ",",
+    "，；、",
+    "猫、犬",
+    "all",
+    "*",
+    "-1",
+    "a;",
+    "a",
+    "\ufeffmark",
+    "٣",
+    "👩‍🚀; 🏳️‍🌈",
+]
+
+
+@pytest.mark.cases("N2")
+def test_what_is_printed_can_be_typed_again_whatever_the_names_hold() -> None:
+    every = list(range(len(AWKWARD)))
+    labels = [
+        resolve_labels(f"{i} · {name}", AWKWARD, len(AWKWARD))[0] for i, name in enumerate(AWKWARD)
+    ]
+    assert [label.id for label in labels] == every
+    for separator in ("; ", "\n", "；"):
+        printed = separator.join(map(str, labels))
+        assert [x.id for x in resolve_labels(printed, AWKWARD, len(AWKWARD))] == every
+    backwards = "; ".join(f'"{label}"' for label in reversed(labels))
+    assert [x.id for x in resolve_labels(backwards, AWKWARD, len(AWKWARD))] == every[::-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("a;b", [0]), ("a;b; b", [0, 2]), ("b;a;b", [2, 0]), ("two\nlines", [3]), ("a, b", [8])],
+)
+def test_a_name_that_holds_a_separator_is_read_whole(text: str, expected: list[int]) -> None:
+    names = ["a;b", "c", "b", "two\nlines", "d", "e", "f", "g", "a, b"]
+    assert [label.id for label in resolve_labels(text, names, 9)] == expected
+    assert [label.id for label in parse_classes(text, names, 9)] == expected
+
+
+@pytest.mark.cases("D2")
+def test_where_all_names_are_numbers_a_number_is_a_name() -> None:
+    names = [str(number) for number in range(1, 13)]
+    assert [x.id for x in parse_classes("1,12", names, 12)] == [0, 11]
+    assert [x.id for x in parse_classes("03; 0 · 1", names, 12)] == [2, 0]
+    with pytest.raises(LabelError, match=r'"0".*numbers as names.*0 · 1 .*id 0\) to 11 · 12'):
+        parse_classes("0,1", names, 12)
+    digits = ["7", "0", "3"]
+    assert [x.id for x in parse_classes("0,7", digits, 3)] == [1, 0]
+
+
+def test_many_labels_are_read_quickly() -> None:
+    names = [f"class; {i}, of many" for i in range(1000)]
+    printed = "; ".join(str(label) for label in parse_classes("all", names, 1000))
+    assert len(resolve_labels(printed, names, 1000)) == 1000
 
 
 def test_an_unknown_class_in_a_list_is_named() -> None:

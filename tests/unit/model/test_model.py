@@ -149,6 +149,20 @@ def test_attention_gets_no_mask_and_no_padding(
     assert seen == [(2, 4, 24, 24)] * 3 + [(1, 4, 24, 24), (1, 4, 4, 24)] * 3
 
 
+@pytest.mark.cases("P4")
+def test_weights_of_classes_blend_their_embeddings(golden_model: FiT) -> None:
+    x, t = torch.randn(3, 4, 8, 8), torch.rand(3)
+    ids = torch.tensor([2, 10, 7])
+    one_each = F.one_hot(ids, 11).float()
+    assert torch.equal(golden_model(x, t, one_each), golden_model(x, t, ids))
+    blend = torch.lerp(one_each, one_each.roll(1, 0), 0.25)
+    table = golden_model.y_embedder.embedding_table.weight
+    assert distance(golden_model.y_embedder(blend, torch.float32), blend @ table) < 1e-6
+    packed = golden_model.forward_packed([*x], t, blend)
+    assert distance(torch.stack(packed), golden_model(x, t, blend)) <= TOLERANCE
+    assert distance(golden_model(x, t, blend), golden_model(x, t, ids)) > 1e-3
+
+
 def test_forward_refuses_latents_that_do_not_fit(golden_model: FiT) -> None:
     with pytest.raises(ValueError, match=r"\(1, 4, 7, 8\).*multiples of 2"):
         golden_model(torch.zeros(1, 4, 7, 8), torch.zeros(1), torch.zeros(1, dtype=torch.long))

@@ -77,6 +77,8 @@ def test_the_report_tells_size_tokens_and_extrapolation() -> None:
         ("3:2 @ 576", (464, 304)),
         ("3:2@576", (464, 304)),
         (" 1:1 @ 1024 ", (512, 512)),
+        ("256*192", (256, 192)),
+        ("16384x16", (16384, 16)),
     ],
 )
 def test_a_size_is_read_as_people_write_it(text: str, size: tuple[int, int]) -> None:
@@ -91,6 +93,54 @@ def test_a_list_of_sizes_keeps_what_was_written() -> None:
         "64x32": Resolution(64, 32),
     }
     assert list(sizes) == ["1:1", "3:2 @ 576", "64x32"]
+
+
+@pytest.mark.cases("N3")
+@pytest.mark.parametrize(
+    ("ratio", "size"),
+    [
+        ("5:4", (272, 224)),
+        ("4:5", (224, 272)),
+        ("16:10", (320, 192)),
+        ("10:16", (192, 320)),
+        ("2.39:1", (384, 160)),
+        ("1.85:1", (336, 176)),
+        ("1:3.5", (128, 464)),
+        ("50:40", (272, 224)),
+        ("7:1", (672, 96)),
+        ("1,85:1", (336, 176)),
+    ],
+)
+def test_any_ratio_gives_a_size(ratio: str, size: tuple[int, int]) -> None:
+    assert for_ratio(ratio, 256) == Resolution(*size)
+    assert parse_size(ratio, 256) == Resolution(*size)
+    assert parse_size(f"{ratio} @ 256", 1) == Resolution(*size)
+
+
+@pytest.mark.cases("N1")
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("３：２", "3:2"),
+        ("3∶2 ＠ ５７６", "3:2 @ 576"),
+        ("２５６×１９２", "256x192"),
+        ("256＊192", "256x192"),
+        ("256ｘ192", "256x192"),
+        ("256х192", "256x192"),  # a Cyrillic letter
+        ("\u3000256\xa0×\u202f192", "256x192"),
+        ("٣:٢", "3:2"),
+        ("१६：९", "16:9"),
+        ("2．39：1", "2.39:1"),
+    ],
+)
+def test_a_size_may_have_the_signs_of_any_keyboard(text: str, plain: str) -> None:
+    assert parse_size(text, 256) == parse_size(plain, 256)
+
+
+@pytest.mark.cases("N1")
+@pytest.mark.parametrize("separator", list("；，、؛،;﹔\n\u2028"))
+def test_sizes_are_separated_by_the_signs_of_any_keyboard(separator: str) -> None:
+    assert list(parse_sizes(f"1:1{separator}64×32{separator}", 256)) == ["1:1", "64×32"]
 
 
 def test_any_size_can_be_described() -> None:
@@ -134,9 +184,14 @@ def test_what_is_no_size_is_refused_with_the_ways_to_write_one(text: str) -> Non
     ("call", "message"),
     [
         (lambda: Resolution(250, 256), "256 × 256 px is the nearest"),
-        (lambda: for_ratio("5:4", 256), "Unknown aspect ratio '5:4'.*1:1, 3:2"),
+        (lambda: for_ratio("tall", 256), "'tall' is not an aspect ratio.*1:1, 5:4"),
+        (lambda: for_ratio("0:1", 256), "'0:1' is not an aspect ratio.*above 0"),
         (lambda: for_ratio("3:1", 2), "2 tokens are too few for 3:1: it needs 3"),
-        (lambda: parse_size("5:4", 256), "Unknown aspect ratio '5:4'"),
+        (lambda: parse_size("1:0.0", 256), "'1:0.0' is not an aspect ratio"),
+        (lambda: parse_size("1:999", 256), "256 tokens are too few for 1:999: it needs 999"),
+        (lambda: parse_size("0x100", 256), "0 × 100 pixels: sides are from 1 to 16384"),
+        (lambda: parse_size("99999x64", 256), "99999 × 64 pixels: sides are from 1 to 16384"),
+        (lambda: parse_size("1:1 @ 99999999", 256), "sides are from 1 to 16384 pixels"),
         (lambda: parse_size("3:1 @ 2", 256), "2 tokens are too few for 3:1"),
         (lambda: parse_size("1:1 @ 0", 256), "0 tokens are too few for 1:1"),
         (lambda: parse_sizes(" , ", 256), "No size was given"),

@@ -140,6 +140,7 @@ def test_a_name_is_read_back_as_what_it_names(method: str, scale: str, decoupled
         ("Yarn   Coupled+PRO2", Extrapolation("yarn", False, "pro2")),
         ("+ paper", Extrapolation("none", attention_scale="paper")),
         ("ntk +", Extrapolation("ntk")),
+        ("ＮＴＫ　＋　ｐｒｏ２", Extrapolation("ntk", attention_scale="pro2")),
     ],
 )
 def test_a_name_is_read_as_people_write_it(text: str, extrapolation: Extrapolation) -> None:

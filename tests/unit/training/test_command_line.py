@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
+from torch.torch_version import TorchVersion
 
 from comfyui_fitv2.solvers import SolverError
 from training.command_line import OptionError, parse_options, run_command
+
+ROOT = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +119,60 @@ def test_ctrl_c_is_no_crash(capsys: pytest.CaptureFixture) -> None:
 
     assert run_command(interrupted, "Run it again to resume.") == 130
     assert capsys.readouterr().err == "stopped. Run it again to resume.\n"
+
+
+@pytest.mark.cases("P7")
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "cp932"])
+def test_text_that_the_output_cannot_encode_ends_no_command(encoding: str, tmp_path: Path) -> None:
+    code = (
+        "import sys; from training.command_line import run_command\n"
+        "def command():\n"
+        "    print('日本 → 中国 🦊'); print('Ελλάδα ≤ 🦊', file=sys.stderr)\n"
+        "raise SystemExit(run_command(command))"
+    )
+    with (tmp_path / "output.txt").open("wb") as output:
+        process = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+            stdout=output,
+            stderr=output,
+        )
+    assert process.returncode == 0
+
+
+@pytest.mark.cases("P8")
+@pytest.mark.parametrize("command", ["prepare", "train", "export"])
+def test_an_isolated_python_runs_commands_by_path(command: str, tmp_path: Path) -> None:
+    process = subprocess.run(
+        [sys.executable, "-I", ROOT / "training", command, "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0
+    assert f"python -m training.{command}" in process.stdout
+
+
+@pytest.mark.cases("P8")
+@pytest.mark.parametrize("argv", [[], ["prepar"]])
+def test_an_unknown_command_by_path_lists_the_commands(argv: list[str]) -> None:
+    process = subprocess.run(
+        [sys.executable, "-I", ROOT / "training", *argv], capture_output=True, text=True
+    )
+    assert process.returncode == 2
+    assert process.stderr == (
+        "usage: python training COMMAND …, one of evaluate, export, prepare, recipes.flags, "
+        "sample, scaling, train, train_vae\n"
+    )
+
+
+def test_an_old_torch_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.8.1+cu128"))
+    assert run_command(lambda: 0) == 1
+    assert capsys.readouterr().err.startswith("error: PyTorch 2.8.1+cu128 is too old: training ")
 
 
 WITHOUT_A_READER = """

@@ -10,7 +10,13 @@ import psutil
 import pytest
 import torch
 
-from training.processes import StopSignals, check_launch, join_processes, require_one_process
+from training.processes import (
+    StopSignals,
+    check_launch,
+    find_device,
+    join_processes,
+    require_one_process,
+)
 
 ROOT = Path(__file__).parents[3]
 TWO_PROCESSES = """
@@ -154,3 +160,16 @@ def test_the_first_signal_is_remembered_and_a_second_ctrl_c_interrupts() -> None
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_without_a_name_the_accelerator_is_used_where_there_is_one() -> None:
+    available = torch.accelerator.is_available()
+    assert (find_device(None).type != "cpu") == available
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:77", "mps:9", "meta", "hpu", "", "xpu:5"])
+def test_a_device_that_is_not_there_is_refused_in_one_line(name: str) -> None:
+    for choose in (find_device, join_processes):
+        with pytest.raises(ValueError, match=f"--device {name} cannot be used: PyTorch") as refusal:
+            choose(name)
+        assert "\n" not in str(refusal.value)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ import tyro
 
 from comfyui_fitv2.autoencoder import load_autoencoder, save_autoencoder
 
-from ...command_line import run_command
+from ...command_line import by_path, run_command
 from ...data.bundled import BUNDLED_CHECKPOINT, TINY_FILE
 from ...train.checkpoints.reader import latest, read_summary
 from .flags import METADATA, NATIVE, fetch, read_flags, write_versions
@@ -134,9 +133,9 @@ def _export(out: Path, name: str, file: Path, precision: str) -> None:
 
 
 def _command(verb: str, *arguments: object) -> None:
-    line = ["-m", f"training.{verb}", *map(str, arguments)]
-    print(f"python {shlex.join(line)}", flush=True)
-    status = subprocess.run([sys.executable, *line]).returncode
+    options = [*map(str, arguments)]
+    print(f"python -m training.{verb} {shlex.join(options)}", flush=True)
+    status = subprocess.run([*by_path(verb), *options]).returncode
     if status:
         raise ValueError(
             f"training.{verb} ended with status {status}, for the reason above. "

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import zlib
+from dataclasses import replace
+from math import ceil
 from pathlib import Path
 
-from ...data.latent_set import LatentSet
-from ..config import ConfigError, TrainingConfig, differences
-from .reader import checkpoints
-from .run_folder import CONFIG, MODEL, stored_config
+from ...data.latent_set import LatentSet, data_digest
+from ..config import BatchConfig, ConfigError, TrainingConfig, differences
+from ..packing import Position, epochs_per_round
+from .reader import checkpoints, read_summary
+from .run_folder import CONFIG, MODEL, ema_file, stored_config
 from .summary import CheckpointSummary
 
 
@@ -46,24 +48,46 @@ def _average(checkpoint: Path) -> Path:
     return min(checkpoint.glob("ema-*.safetensors"), default=checkpoint / MODEL)
 
 
-def data_digest(latents: LatentSet) -> dict[str, int]:
-    """What identifies a latent set: its number of images, and a checksum of classes and sizes."""
-    checksum = zlib.crc32(latents.grids.tobytes(), zlib.crc32(latents.class_ids.tobytes()))
-    return {"images": len(latents), "checksum": checksum}
+def summary_to_resume(
+    checkpoint: Path, latents: LatentSet, batch: BatchConfig, packs_per_step: int
+) -> tuple[CheckpointSummary, str]:
+    """The summary from which the run resumes, and what to say of it, if anything.
 
-
-def check_same_data(
-    checkpoint: Path, summary: CheckpointSummary, latents: LatentSet, packs_per_step: int
-) -> None:
-    """Raise ``ConfigError`` where a resumed run would see other images, or other steps."""
-    if summary.data != data_digest(latents):
-        raise ConfigError(
-            f"{checkpoint} was trained on another latent set, of {summary.data['images']} images "
-            f"(now: {len(latents)}). Name that set, or another --output."
-        )
+    Where images of the latent set have changed since the checkpoint, the epoch in progress ends
+    there, and the run goes on with a new epoch of the images that there are now. Raises
+    ``ConfigError`` where it would see another set, or take other steps.
+    """
+    summary = read_summary(checkpoint)
     if summary.packs_per_step != packs_per_step:
         raise ConfigError(
             f"{checkpoint} was trained with {summary.packs_per_step} packs per step; now the "
             f"number of processes times batch.accumulation is {packs_per_step}. Set "
             "batch.accumulation so that it is the same again."
         )
+    if summary.data == data_digest(latents):
+        return summary, ""
+    changes = latents.changes_since(summary.data)
+    if changes is None:
+        raise ConfigError(
+            f"{checkpoint} was trained on another latent set, of {summary.data['images']} images "
+            f"(now: {len(latents)}). Name that set, or another --output."
+        )
+    if changes.new_classes and not (summary.config.get("lora") or {}).get("rank"):
+        newest = checkpoint / ema_file(summary.config["ema_decays"][0])
+        raise ConfigError(
+            f"the latent set has changed since {checkpoint}: {changes}. A model cannot get new "
+            f"classes while it is trained. Start another run from this one's weights: --init "
+            f"{newest} and another --output."
+        )
+    said = f"the latent set has changed: {changes}; a new epoch starts with the images of now"
+    return replace(summary, position=_next_epoch(summary, latents, batch)), said
+
+
+def _next_epoch(summary: CheckpointSummary, latents: LatentSet, batch: BatchConfig) -> Position:
+    """A round of epochs that the run has not begun, so that no random numbers come twice."""
+    per_round = epochs_per_round(latents.lengths, batch)
+    # How many epochs made a round before follows from the number of images, about.
+    share = (summary.config.get("held_out") or {}).get("share", 0.0)
+    trained = max(summary.data["images"] * (1 - share), 1)
+    before = ceil(per_round * len(latents) / trained) + 1
+    return Position(ceil((summary.position.round + 1) * before / per_round))

@@ -6,6 +6,9 @@ runs/mine/checkpoints/step-00000200/model.safetensors         weights
 runs/mine/checkpoints/step-00000200/ema-0.999.safetensors     one per moving average
 runs/mine/checkpoints/step-00000200/lora.safetensors          adapters, if any, for ComfyUI
 runs/mine/checkpoints/step-00000200/state.safetensors         what only resuming needs
+runs/mine/index.html                                          the page to watch
+runs/mine/history.jsonl                                       figures of every logged step
+runs/mine/held_out.json                                       names of the held-out images, if any
 runs/mine/samples/step-00000200.png                           sample sheets
 runs/mine/logs/                                               of the tracker
 """

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import io
+import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from training.data.decode import DecodeError, read_middle, read_versions
+from training.data.decode import (
+    DecodeError,
+    ImageFacts,
+    probe,
+    read_middle,
+    read_versions,
+    trained_size,
+)
 
 RED, BLUE, WHITE, BLACK = (255, 0, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 
@@ -241,3 +251,106 @@ def test_truncated_files_raise(kind: str, cut: int) -> None:
 def test_formats_that_start_programs_are_refused() -> None:
     with pytest.raises(UnidentifiedImageError):
         read_versions(io.BytesIO(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), 64)
+
+
+@pytest.mark.cases("D3")
+@pytest.mark.parametrize(
+    ("size", "kept", "enlarged"),
+    [
+        ((1, 1), (16, 16), (256, 256)),
+        ((28, 28), (16, 16), (256, 256)),
+        ((32, 32), (32, 32), (256, 256)),
+        ((100, 50), (96, 48), (352, 176)),
+        ((255, 257), (240, 256), (240, 256)),
+        ((300, 20), (288, 16), (976, 64)),
+        ((256, 256), (256, 256), (256, 256)),
+        ((800, 400), (352, 176), (352, 176)),
+    ],
+)
+def test_small_images_are_enlarged_on_demand_alone(
+    size: tuple[int, int], kept: tuple[int, int], enlarged: tuple[int, int]
+) -> None:
+    for enlarge, expected in ((False, kept), (True, enlarged)):
+        trained = trained_size(*size, 256, enlarge)
+        assert (trained.width, trained.height) == expected
+        resized, _ = read_versions(encoded(photo(*size)), 256, enlarge=enlarge)
+        assert resized.shape == (expected[1], expected[0], 3)
+    assert trained_size(*size, 256, True).tokens <= 256
+
+
+@pytest.mark.parametrize("read", [probe, lambda path: read_versions(path, 64)])
+def test_only_regular_files_are_opened(tmp_path: Path, read: Callable[[Path], Any]) -> None:
+    """A pipe that nobody writes to would be waited for without end."""
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no named pipes here")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to("pipe.png")
+    (tmp_path / "device.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "link.png", "device.png"):
+        if read is probe:
+            assert probe(tmp_path / name).reason == "not a regular file"
+        else:
+            with pytest.raises(DecodeError, match="not a regular file"):
+                read(tmp_path / name)
+
+
+def test_the_facts_of_an_image(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo(400, 160).save(tmp_path / "a.png", "JPEG", exif=exif)
+    facts = probe(tmp_path / "a.png")
+    assert facts == ImageFacts(160, 400, "RGB", "JPEG", 1, None)
+    assert probe(tmp_path / "none.png").reason is not None
+
+
+def test_no_pixel_is_decoded_for_the_facts_of_an_intact_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", refuse)
+    for kind in ("PNG", "JPEG", "TIFF", "BMP", "GIF"):
+        facts = probe(encoded(photo(64, 32), kind))
+        assert (facts.width, facts.height, facts.reason) == (64, 32, None)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "GIF"])
+@pytest.mark.parametrize("part", [0.3, 0.95])
+def test_the_facts_of_a_file_that_is_cut_short_say_so(kind: str, part: float) -> None:
+    content = encoded(photo(200, 200), kind).getvalue()
+    cut = io.BytesIO(content[: int(len(content) * part)])
+    facts = probe(cut)
+    try:
+        read_versions(io.BytesIO(cut.getvalue()), 64)
+    except (OSError, SyntaxError, ValueError):
+        assert facts.reason is not None
+    else:
+        assert facts.reason is None
+
+
+def test_bytes_after_the_end_of_a_photo_are_no_damage() -> None:
+    content = encoded(photo(200, 200), "JPEG").getvalue() + bytes(100_000)
+    assert probe(io.BytesIO(content)).reason is None
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty: 0 bytes"),
+        (bytes(999), "only zero bytes"),
+        (b"\xef\xbb\xbf<!doctype HTML>", "a web page"),
+        (b'<?xml version="1.0"?><svg>', "SVG"),
+        (b"%PDF-1.7", "PDF"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        (b"\xff\x0a" + bytes(99), "JXL cannot be read here; python -m pip install"),
+        (b"words", "not an image by its content"),
+    ],
+)
+def test_what_is_no_image_is_called_what_it_is(
+    content: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(Image.OPEN, "JXL", raising=False)
+    assert reason in str(probe(io.BytesIO(content)).reason)
+    with pytest.raises(UnidentifiedImageError, match=reason):
+        read_versions(io.BytesIO(content), 64)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.discs import make_discs
+from support.nasty_images import make_nasty_images
 
 from training.evaluate import main
 from training.evaluate.extractors import RandomFeatures
@@ -60,7 +61,14 @@ def test_every_size_and_method_gets_a_row_in_table_json_and_plot(
     for row in results["rows"]:
         assert row["images"] == 4
         assert np.isfinite(list(row["metrics"].values())).all()
-    assert results["references"]["48x16"] == {"images": 24, "enlarged": 0, "unreadable": {}}
+    reference = results["references"]["48x16"]
+    assert (reference["images"], reference["enlarged"], reference["unreadable"]) == (24, 0, {})
+    assert reference["floor"]["images"] == 4
+    assert reference["floor"]["metrics"].keys() == {
+        "random-feature distance",
+        "precision",
+        "recall",
+    }
     table = (tmp_path / "results" / "evaluation.md").read_text(encoding="utf-8")
     assert table.strip() == capsys.readouterr().out.strip()
     assert table.count("| ntk + pro2 |") == 2
@@ -137,6 +145,62 @@ def test_a_mistake_is_one_line_before_anything_is_generated(
     assert printed.startswith("error: ")
     assert printed.count("\n") == 1
     assert not (tmp_path / "results").exists()
+
+
+def test_references_of_several_splits_stop_before_anything_is_generated(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    root = tmp_path / "q"
+    for split in ("train", "val"):
+        make_discs(root / split, count=4)
+    changed = [*arguments, "--reference", str(root)]
+    assert main(changed) == 1
+    printed = capsys.readouterr().err
+    assert f"such as --reference {root}/train" in printed
+    assert "--ignore-problems" in printed
+    assert not (tmp_path / "results").exists()
+    assert main([*changed, "--ignore-problems"]) == 0
+
+
+@pytest.mark.cases("D6", "D7", "D9", "D10")
+def test_references_are_listed_and_converted_as_images_of_training_are(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    root = tmp_path / "nasty"
+    expected = make_nasty_images(root)
+    sizes = ["--reference", str(root), "--sizes", "32x32"]
+    assert main([*arguments, *sizes]) == 0
+    results = json.loads((tmp_path / "results" / "evaluation.json").read_text(encoding="utf-8"))
+    usable = [file for file, found in expected.items() if found.size is not None]
+    reference = results["references"]["32x32"]
+    assert reference["images"] == len(usable) + 1, "and the one outside of a class"
+    broken = {file for file, e in expected.items() if e.class_name and e.size is None}
+    assert reference["unreadable"].keys() == broken
+    assert "formats/@eaDir" in results["left_out"]
+    assert f"left out of {root}" in capsys.readouterr().err
+
+
+def test_another_reference_needs_another_report_and_generates_nothing(
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    assert main(arguments) == 0
+    first = (tmp_path / "results" / "evaluation.json").read_bytes()
+    others = make_discs(tmp_path / "others", count=8)
+    monkeypatch.setattr(sampler, "generate", None)
+    assert main([*arguments, "--reference", str(others)]) == 1
+    refused = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "evaluation.json is another comparison (reference: discs0 → others)" in refused
+    assert "--report second" in refused
+    assert main([*arguments, "--reference", str(others), "--report", "second"]) == 0
+    assert (tmp_path / "results" / "evaluation.json").read_bytes() == first
+    second = json.loads((tmp_path / "results" / "second.json").read_text(encoding="utf-8"))
+    assert second["reference"] == "others"
+    (others / "000.png").unlink()
+    assert main([*arguments, "--reference", str(others), "--report", "second"]) == 1
+    assert "compares with other images at 32x32" in capsys.readouterr().err
 
 
 @pytest.mark.cases("P6")

@@ -8,13 +8,17 @@ import torch
 from support.discs import make_discs
 
 from comfyui_fitv2 import Resolution
+from training.data.sources import open_unsorted
 from training.evaluate.extractors import RandomFeatures
 from training.evaluate.feature_set import FeatureSet, reference_features
+from training.evaluate.metrics import feature_statistics, frechet_distance
 
 
 def reference(folder: Path, cache: Path, max_count: int = 1000) -> FeatureSet:
     size, cpu = Resolution(48, 32), torch.device("cpu")
-    return reference_features(folder, size, max_count, RandomFeatures(), cpu, cache)
+    source = open_unsorted(folder, "--reference")
+    listing = source.listing()
+    return reference_features(source, listing, size, max_count, RandomFeatures(), cpu, cache)
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +29,27 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_set_has_no_distance_from_itself(discs: Path, tmp_path: Path) -> None:
     features = reference(discs, tmp_path)
     distance, spatial_distance, score, precision, recall = features.metrics(features)
-    assert abs(distance) < 1e-5
-    assert abs(spatial_distance) < 1e-4
+    assert 0 <= distance < 1e-5
+    assert 0 <= spatial_distance < 1e-4
     assert (precision, recall) == (1.0, 1.0)
     assert 1.0 < score < RandomFeatures.CLASSES
+
+
+def test_rounding_makes_no_distance_negative() -> None:
+    statistics = [feature_statistics(torch.randn(6, 230)) for _ in range(8)]
+    assert all(frechet_distance(one, one) >= 0 for one in statistics)
+
+
+def test_real_images_measured_against_each_other_are_the_floor(discs: Path, tmp_path: Path) -> None:
+    real = reference(discs, tmp_path)
+    others = reference(make_discs(tmp_path / "others", noise=3.0), tmp_path)
+    floor = real.floor(1000)
+    assert floor is not None
+    count, (distance, _, recall) = floor
+    assert count == len(real) // 2
+    assert 0 < distance < others.metrics(real)[0]
+    assert recall > others.metrics(real)[4]
+    assert real.floor(3) is None
 
 
 def test_the_more_noise_the_greater_the_distance(discs: Path, tmp_path: Path) -> None:
@@ -70,8 +91,3 @@ def test_at_most_so_many_reference_images_are_used(discs: Path, tmp_path: Path) 
 def test_too_few_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="3 readable images"):
         reference(make_discs(tmp_path / "three", count=3), tmp_path / "cache")
-
-
-def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="contains no images"):
-        reference(tmp_path, tmp_path / "cache")

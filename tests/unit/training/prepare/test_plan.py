@@ -1,4 +1,4 @@
-"""``training.prepare.plan``: a set belongs to its options and images; no others resume it."""
+"""``training.prepare.plan``: a set belongs to its options; no others resume it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.image_files import contents, draw_bar
+from support.image_files import contents
 from support.old_sets import OldSet
 
 from training.data import open_latent_set
@@ -34,29 +34,6 @@ def test_changed_options_are_refused_by_name(
     run("latents")
     with pytest.raises(OutputFolderError, match=message):
         run("latents", **change)
-
-
-def test_changed_images_are_refused_by_name(run: Callable[..., Path], photos: Path) -> None:
-    run("latents")
-    draw_bar(photos / "red" / "new.png", (20, 20), (0, 0, 0))
-    (photos / "blue" / "0.png").unlink()
-    draw_bar(photos / "blue" / "1.png", (20, 20), (0, 0, 0))
-    with pytest.raises(
-        OutputFolderError,
-        match=r"1 image \(red/new\.png\) added; 1 image \(blue/0\.png\) removed; "
-        r"1 image \(blue/1\.png\) of another size",
-    ):
-        run("latents")
-
-
-def test_changed_classes_are_refused(run: Callable[..., Path], photos: Path) -> None:
-    run("latents")
-    (photos / "blue").rename(photos / "azure")
-    with pytest.raises(
-        OutputFolderError,
-        match=r"3 classes \(blue, green, red\) → 3 classes \(azure, green, red\)",
-    ):
-        run("latents")
 
 
 def test_a_folder_of_other_files_is_not_written_to(

@@ -40,8 +40,11 @@ def test_no_heading_claims_what_the_curves_do_not_show() -> None:
     slower = power_law(2.0, 0.5)
     text = markdown([slower, power_law(1.0, 0.5, "FiT")])
     assert "FiT S takes 0.2" in text
+    assert "FiT S needs fewer steps" in text
+    assert "FiTv2 S needs fewer steps" not in text
     assert "faster" not in text
     assert "better" not in text
+    assert "one seed" in text
 
 
 def test_the_exponent_of_a_power_law_is_found() -> None:

@@ -23,7 +23,7 @@ from training.train.config import (
 from training.train.config_parser import config_from_dict, config_names, parse_config
 
 PLACE = ["--data", "latents", "--output", "runs/mine"]
-PUBLISHED = [name for name in config_names() if name != "tiny"]
+PUBLISHED = [name for name in config_names() if name.startswith("fitv2")]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -79,7 +79,7 @@ def test_later_files_and_options_win(tmp_path: Path) -> None:
 
 def test_a_preset_gives_what_is_not_given_itself(tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
-    own.write_text("model: {depth: 3, preset: fitv2-xl-hr}", encoding="utf-8")
+    own.write_text("steps: 2\nmodel: {depth: 3, preset: fitv2-xl-hr}", encoding="utf-8")
     config = parse_config(["--config", str(own), *PLACE, "--model.train-length", "32"])
     assert config.model is not None
     expected = dataclasses.replace(FiTConfig.preset("fitv2-xl-hr"), depth=3, train_length=32)
@@ -88,7 +88,7 @@ def test_a_preset_gives_what_is_not_given_itself(tmp_path: Path) -> None:
 
 def test_options_as_they_were_spelt_before_are_read() -> None:
     words = ["--init_classes", "id", "--ema_decays", "0.5", "0.9", "--optimizer.warmup_steps=3"]
-    config = parse_config([*PLACE, "--init", "base.safetensors", *words])
+    config = parse_config([*PLACE, "--init", "base.safetensors", "--steps=2", *words])
     assert (config.init_classes, config.ema_decays) == ("id", (0.5, 0.9))
     assert (config.optimizer.warmup_steps, config.model) == (3, None)
 
@@ -108,7 +108,8 @@ def test_the_resolved_configuration_is_printed_as_yaml(
 def test_a_stored_configuration_is_read_back_the_same(name: str) -> None:
     more = ["--optimizer.multipliers", r"blocks\.0\.", "2", "y", "3", "--flow.mean=-0.5"]
     more += ["--logging.no-utilisation", "--checkpoints.milestones", "--samples.seed", "-1"]
-    config = parse_config(["--config", name, *PLACE, *more])
+    init = ["--init=base.safetensors"] if name in ("fine-tune", "lora") else []
+    config = parse_config(["--config", name, *PLACE, *init, *more])
     stored = yaml.safe_load(yaml.safe_dump(config.to_dict()))
     assert config_from_dict(stored, "it") == config
 
@@ -149,6 +150,9 @@ def test_options_that_cannot_be_read_are_answered_with_what_was_meant(
         (["--lora.rank", "4"], "name it with --init"),
         (["--lora.alpha", "4"], "lora is off while its rank is 0"),
         (["--lora.rank", "4", "--init", "x", "--trainable", "biases"], "exclude each other"),
+        (["--lora.rank", "4", "--init", "x", "--init-classes", "new"], "learns no new classes"),
+        (["--init-pairs", "a", "b"], "use it with --init"),
+        (["--init", "x", "--init-classes", "id", "--init-pairs", "a", "b"], "--init-classes."),
         (["--model.num_heads=3"], "256 is not divisible by num_heads 3"),
         (["--model.patch_size=4"], "model: FiTConfig.patch_size"),
         (["--model.extrapolation=tnk"], "'tnk'"),
@@ -169,7 +173,8 @@ def test_values_that_cannot_be_used_are_explained_in_one_line(
     ("text", "message"),
     [
         ("stepz: 5", r"own.yaml: .*options: --stepz, 5 .*Perhaps you meant: .*--steps INT"),
-        ("optimizer: {lr: 5, betas: [0.8, 0.9]}", r"own.yaml: .*options: --optimizer.lr, 5"),
+        ("optimizer: {rat: 5, betas: [0.8, 0.9]}", r"own.yaml: .*options: --optimizer.rat, 5"),
+        ("batch_size: 16", r"own.yaml: --batch-size: .*--batch.token-budget 4096"),
         ("optimzer: {eps: 5}", r"own.yaml: .*options: --optimzer.eps, 5 .*--optimizer.eps FLOAT"),
         ("model: {hidden_sise: 5}", r"own.yaml: .*--model.hidden-size INT"),
         ("optimizer: {betas: [0.9]}", r"own.yaml: .*--optimizer.betas"),
@@ -208,7 +213,48 @@ def test_a_dictionary_that_is_no_configuration_is_refused_by_its_origin() -> Non
 def test_without_a_model_a_checkpoint_is_needed() -> None:
     with pytest.raises(ConfigError, match="There is nothing to train"):
         parse_config(PLACE)
-    assert parse_config([*PLACE, "--init", "some.safetensors"]).model is None
+    assert parse_config([*PLACE, "--init", "some.safetensors", "--steps=2"]).model is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--init", "x"], "--init does not say how long to train.*--config fine-tune"),
+        (["--init", "x", "--lora.rank", "4"], "--lora.rank 16 does not say.*--config lora"),
+        (["--model.preset", "fitv2-b"], "How long to train is not given: set --steps"),
+    ],
+)
+def test_a_run_without_a_number_of_steps_is_refused(options: list[str], message: str) -> None:
+    """Nobody who adds a checkpoint means the two million steps of the published recipe."""
+    with pytest.raises(ConfigError, match=message):
+        parse_config([*PLACE, *options])
+    assert parse_config([*PLACE, *options, "--steps=7"]).steps == 7
+
+
+@pytest.mark.parametrize(("name", "rank"), [("fine-tune", 0), ("lora", 16)])
+def test_the_recipes_for_a_checkpoint_need_one_and_train_for_minutes(name: str, rank: int) -> None:
+    with pytest.raises(ConfigError, match="--init"):
+        parse_config(["--config", name, *PLACE])
+    config = parse_config(["--config", name, *PLACE, "--init", "x"])
+    assert (config.model, config.lora.rank) == (None, rank)
+    assert config.steps <= 2000
+    assert config.optimizer.warmup_steps < config.steps / 5
+    assert config.checkpoints.every < config.steps
+    assert config.samples.every < config.steps
+    # An average that is as old as half the run would be of the checkpoint that it starts from.
+    assert all(1 / (1 - decay) < config.steps / 2 for decay in config.ema_decays)
+
+
+def test_an_earlier_run_of_the_default_length_resumes_with_the_same_command() -> None:
+    """It stored train_length 16, which was the default; now the latent set decides it."""
+    stored = config_of_tiny().to_dict()
+    stored["model"]["train_length"] = 16
+    before = config_from_dict(stored, "it")
+    assert differences(before, config_of_tiny()) == []
+    assert before.model is not None
+    assert config_of_tiny().model is not None
+    longer = dataclasses.replace(before.model, train_length=32)
+    assert differences(before, config_of_tiny(model=longer)) == ["model.train_length: 16 → 32"]
 
 
 def config_of_tiny(**changes: Any) -> TrainingConfig:

@@ -28,6 +28,7 @@ from training.train.accelerator import check_optimizer, fsdp_plugin
 from training.train.checkpoints.reader import latest, read_summary
 from training.train.config import ConfigError
 from training.train.config_parser import CONFIGS
+from training.train.history import History
 from training.train.model import TrainedFiT
 
 two_processes = [
@@ -38,14 +39,15 @@ two_processes = [
     ),
 ]
 FILES = ("model", "ema-0.99", "ema-0.9", "state")
-SHEETS = ["--samples.every=6", "--samples.steps=2", "--samples.classes=2", "--samples.sizes=1:1"]
+OPTIONS = ["--samples.every=6", "--samples.steps=2", "--samples.classes=2", "--samples.sizes=1:1"]
+OPTIONS += ["--held_out.share=0.2", "--held_out.every=3", "--batch.class_balance=0.5"]
 
 
 @pytest.fixture(scope="module")
 def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One process that takes two packs per step."""
     run = tmp_path_factory.mktemp("alone") / "run"
-    assert train(small_config(data, run, "--batch.accumulation=2", *SHEETS)) == 0
+    assert train(small_config(data, run, "--batch.accumulation=2", *OPTIONS)) == 0
     return run
 
 
@@ -53,6 +55,8 @@ def assert_same_end(a: Path, b: Path) -> None:
     assert max(farthest(weights(a, name), weights(b, name)) for name in FILES) < 1e-5
     losses = [read_summary(latest(run)).loss for run in (a, b)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    held_out = [[m.held_out for m in History(run, 6).measurements] for run in (a, b)]
+    assert held_out[0] == pytest.approx(held_out[1], abs=1e-4)
 
 
 class TestTwoProcesses:
@@ -63,7 +67,7 @@ class TestTwoProcesses:
     ) -> None:
         """Two starts: the second resumes from the first's checkpoint."""
         for steps in (3, 6):
-            options = [f"--steps={steps}", "--resume=latest", *SHEETS]
+            options = [f"--steps={steps}", "--resume=latest", *OPTIONS]
             output = finish(start_training(arguments(data, tmp_path, *options), *torchrun(2)))
             assert "2 packs per step" in output
         assert_same_end(alone, tmp_path)
@@ -93,7 +97,7 @@ class TestTwoProcesses:
         script = [str(ROOT / "tests" / "support" / "sharded_run.py")]
         for steps in (3, 6):
             recompute = "--activation_checkpointing"
-            options = [f"--steps={steps}", "--resume=latest", recompute, *SHEETS]
+            options = [f"--steps={steps}", "--resume=latest", recompute, *OPTIONS]
             command = arguments(data, tmp_path, *options)
             output = finish(start_training(command, *torchrun(2), script=script))
             assert "of 0.05 M weights (100.00 %)" in output

@@ -13,19 +13,27 @@ from support.training_runs import MODEL, farthest, identical, small_config, weig
 from torch import Tensor
 
 from comfyui_fitv2 import FiT, FiTConfig, Metadata, load_checkpoint, save_checkpoint
+from comfyui_fitv2.labels import imagenet_class_names
 from comfyui_fitv2.metadata import LatentFormat
 from training.data import open_latent_set
 from training.data.latent_set import LatentSetInfo
+from training.export import main as export_main
 from training.train import lora, train
-from training.train.checkpoints.reader import latest
+from training.train.checkpoints.reader import latest, read_metadata, read_summary
 from training.train.checkpoints.run_folder import RunError
 from training.train.config import ConfigError, LoRAConfig
 from training.train.config_parser import parse_config
-from training.train.initial_model import InitialModel, choose_trainable, initial_model
+from training.train.initial_model import (
+    InitialModel,
+    choose_trainable,
+    initial_model,
+    resumed_model,
+)
 from training.train.model import TrainedFiT
 
 NAMES = ["class0", "class1", "class2"]
 TABLE = "y_embedder.embedding_table.weight"
+PLACE = ["--data=x", "--output=y", "--steps=2"]
 HIGH_RESOLUTION = ["--trainable", "biases", "adaln", "patch_embedder", "final_layer"]
 
 
@@ -59,7 +67,7 @@ def info_of(names: list[str], channels: int = 4) -> LatentSetInfo:
 
 
 def start_with(names: list[str], base: Path, *options: str) -> InitialModel:
-    config = parse_config(["--data=x", "--output=y", "--init", str(base), *options])
+    config = parse_config([*PLACE, "--init", str(base), *options])
     return initial_model(config, info_of(names))
 
 
@@ -117,7 +125,10 @@ def test_a_class_keeps_its_row_by_name_and_new_ones_start_from_random_weights(ba
     assert torch.equal(after[[1, 2, 3]], before[[2, 0, 3]])
     assert not any(torch.equal(after[0], row) for row in before)
     assert start.class_names == ("new", "class2", "class0")
-    assert "1 of 3 classes start from random weights, such as 'new'" in start.notes[1]
+    assert start.notes[1:3] == (
+        "2 of 3 classes are classes of the checkpoint: 2 by name",
+        "1 of 3 classes start anew: 'new'",
+    )
 
 
 def test_more_classes_than_the_checkpoint_has_are_learned(data: Path, tmp_path: Path) -> None:
@@ -143,6 +154,130 @@ def test_names_that_two_classes_share_tell_neither(tmp_path: Path) -> None:
     assert not any(torch.equal(after[0], row) for row in before)
 
 
+@pytest.mark.cases("N5")
+def test_a_set_without_a_class_of_the_checkpoint_is_refused_with_what_can_be_done(
+    base: Path,
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        start_with(["n01440764", "clas1"], base)
+    assert str(refused.value) == (
+        "None of the 2 classes of the latent set ('n01440764', 'clas1') is a class of "
+        f"{base} (3: 'class0', 'class1', 'class2'); nearest: 'clas1' ~ 'class1'. Set --init-pairs "
+        "clas1 class1 if two are the same, --init-classes id if class 0 of the set is class 0 of "
+        "the checkpoint, and so on, or --init-classes new to start all classes anew."
+    )
+    before = load_file(base)[TABLE]
+    new = start_with(["n01440764", "clas1"], base, "--init-classes=new").model.state_dict()[TABLE]
+    assert torch.equal(new[2], before[3])  # the null class
+    assert not any(torch.equal(new[0], row) for row in before)
+    pair = start_with(["n01440764", "clas1"], base, "--init-pairs", "clas1", "class1")
+    assert torch.equal(pair.model.state_dict()[TABLE][1], before[1])
+    with pytest.raises(ConfigError, match=r"init_pairs: .*no class 'clas2' \(nearest: 'clas1'\)"):
+        start_with(["clas1"], base, "--init-pairs", "clas2", "class1")
+
+
+@pytest.mark.cases("N5")
+def test_imagenet_weights_are_found_for_imagenet_folders(tmp_path: Path) -> None:
+    names = imagenet_class_names()
+    imagenet = saved(tmp_path / "imagenet.safetensors", names)
+    start = start_with(["n02085620", "n01440764", "my cat"], imagenet)
+    before, after = load_file(imagenet)[TABLE], start.model.state_dict()[TABLE]
+    assert torch.equal(after[[0, 1, 3]], before[[151, 0, 1000]])
+    assert start.notes[1:3] == (
+        "2 of 3 classes are classes of the checkpoint: 2 by WordNet id ('n02085620' = "
+        "151 · Chihuahua, 'n01440764' = 0 · tench)",
+        "1 of 3 classes start anew: 'my cat'",
+    )
+    adapted = start_with(["n02085620", "n01440764"], imagenet, "--lora.rank=2")
+    assert adapted.class_map.tolist() == [151, 0]
+    assert len(adapted.class_names) == 1000
+
+
+def test_an_adapter_can_be_told_which_class_it_changes(base: Path) -> None:
+    start = start_with(["a", "b"], base, "--lora.rank=2", "--init-pairs", "a", "class2", "b", "2")
+    assert start.class_map.tolist() == [2, 2]
+    assert start.notes[2] == "'a', 'b' are the same class of the checkpoint, 2 · class2"
+    with pytest.raises(ConfigError, match=r"1 of 2 classes .*'b'.*--init-pairs NAME CLASS"):
+        start_with(["class0", "b"], base, "--lora.rank=2")
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_an_export_has_the_names_of_the_classes_that_were_trained(
+    data: Path, tmp_path: Path, rank: int
+) -> None:
+    """Those of the latent set; with adapters those of the checkpoint, which are all still there."""
+    known = ["x", "CLASS1", "y", "z"]
+    base = saved(tmp_path / "base.safetensors", known)
+    pairs = ["--init-pairs", "class0", "z", "class2", "x"] if rank else []
+    run = small_config(data, tmp_path / "run", f"--init={base}", *pairs, f"--lora.rank={rank}")
+    run = replace(run, model=None)
+    assert train(run) == 0
+    summary = read_summary(latest(tmp_path / "run"))
+    assert summary.class_map == ((3, 1, 0) if rank else (0, 1, 2))
+    for weights_of, names in (("ema", known if rank else NAMES), ("lora", None)):
+        file = tmp_path / f"{weights_of}.safetensors"
+        options = ["--run", run.output, "--output", str(file), "--weights", weights_of]
+        assert export_main(options) == (0 if names or rank else 1)
+        if names:
+            assert load_checkpoint(file).class_names == names
+
+
+@pytest.mark.cases("C1")
+@pytest.mark.parametrize(("image_size", "length"), [(512, 32), (256, 16), (16, 2)])
+def test_the_trained_length_is_the_latent_sets(image_size: int, length: int) -> None:
+    info = replace(info_of(NAMES), image_size=image_size)
+    start = initial_model(parse_config([*PLACE, "--config=tiny"]), info)
+    assert start.model.config.train_length == length
+    config = parse_config([*PLACE, *MODEL, "--model.train-length=16"])
+    start = initial_model(config, info)
+    assert start.model.config.train_length == 16
+    warned = any("--model.train-length 32" in note for note in start.notes)
+    assert warned == (image_size == 512)
+
+
+@pytest.mark.cases("C1")
+@pytest.mark.parametrize(
+    ("extrapolation", "before", "image_size", "length"),
+    [("none", 16, 512, 32), ("none", 32, 256, 32), ("ntk", 16, 512, 16)],
+)
+@pytest.mark.parametrize("model", [[], MODEL])
+def test_a_checkpoint_keeps_its_trained_length_unless_it_learns_larger_images(
+    tmp_path: Path,
+    extrapolation: str,
+    before: int,
+    image_size: int,
+    length: int,
+    model: list[str],
+) -> None:
+    trained = replace(SMALL, extrapolation=extrapolation, train_length=before)
+    base = saved(tmp_path / "base.safetensors", NAMES, trained)
+    method = [f"--model.extrapolation={extrapolation}"] if model else []
+    config = parse_config([*PLACE, "--init", str(base), *model, *method])
+    start = initial_model(config, replace(info_of(NAMES), image_size=image_size))
+    assert start.model.config.train_length == length
+    assert start.notes[0].endswith("with train_length 32") == (length > before)
+
+
+@pytest.mark.cases("C1")
+def test_the_published_high_resolution_recipe_keeps_its_length(data: Path) -> None:
+    config = parse_config(["--config=fitv2-xl-hr", "--data=x", "--output=y", "--init=z"])
+    assert config.model is not None
+    assert config.model.train_length == 16
+    from_scratch = parse_config(["--config=fitv2-xl", "--data=x", "--output=y"])
+    assert from_scratch.model is not None
+    assert from_scratch.model.train_length == 0  # the latent set's
+
+
+@pytest.mark.cases("C1")
+def test_an_export_says_the_size_that_it_was_trained_at(tmp_path: Path) -> None:
+    latents = make_latent_set(tmp_path / "latents", ((32, 32),), classes=1, per_class=2)
+    options = ["--batch.token_budget=1024", "--steps=1", "--batch.open_packs=1"]
+    assert train(small_config(latents, tmp_path / "run", *options)) == 0
+    file = tmp_path / "mine.safetensors"
+    assert export_main(["--run", str(tmp_path / "run"), "--output", str(file)]) == 0
+    assert load_checkpoint(file).config.train_length == 32
+
+
 def test_classes_can_go_by_id_or_have_no_names(base: Path, tmp_path: Path) -> None:
     unnamed = saved(tmp_path / "unnamed.safetensors", None)
     for file, options in ((base, ["--init_classes=id"]), (unnamed, [])):
@@ -154,7 +289,7 @@ def test_classes_can_go_by_id_or_have_no_names(base: Path, tmp_path: Path) -> No
 
 def test_new_classes_in_a_table_that_is_not_trained_are_refused(base: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"1 classes.*'new'.*label table is not trained.*--init-classes id"
+        ConfigError, match=r"1 of 3 classes.*'new'.*label table is not trained.*--init-classes id"
     ):
         start_with(["class0", "class1", "new"], base, *HIGH_RESOLUTION)
     start_with(["class0", "class1", "new"], base, "--trainable", "biases", "label_table")
@@ -171,7 +306,7 @@ def test_another_architecture_is_refused_with_what_differs(base: Path) -> None:
 
 
 def test_latents_of_other_channels_are_refused(base: Path) -> None:
-    config = parse_config(["--data=x", "--output=y", "--init", str(base)])
+    config = parse_config([*PLACE, "--init", str(base)])
     with pytest.raises(ConfigError, match="takes latents of 4 channels, the latent set has 16"):
         initial_model(
             config,
@@ -242,6 +377,23 @@ def test_lora_trains_adapters_alone_and_its_file_is_what_the_average_has_learned
     assert load_checkpoint(latest(tmp_path) / "ema-0.5.safetensors").config == SMALL
 
 
+def test_lora_resumes_with_the_classes_that_it_began_with(
+    data: Path, base: Path, tmp_path: Path
+) -> None:
+    """However a later version would find them."""
+    options = lora_options(base, "--steps=2")
+    train(small_config(data, tmp_path, *options, model=()))
+    info = open_latent_set(data).info
+    config = small_config(data, tmp_path, *lora_options(base), model=())
+    metadata = read_metadata(latest(tmp_path))
+    resumed = resumed_model(config, metadata, (2, 0, 1), replace(info, class_names=("a", "b", "c")))
+    assert resumed.class_map.tolist() == [2, 0, 1]
+    assert resumed.class_names == tuple(NAMES)
+    other = saved(tmp_path / "other.safetensors", NAMES, replace(SMALL, depth=3))
+    with pytest.raises(ConfigError, match=r"another architecture.*depth 2 \(there: 3\)"):
+        resumed_model(replace(config, init=str(other)), metadata, (0, 1, 2), info)
+
+
 def test_lora_resumes_bit_for_bit_from_the_same_base_only(
     data: Path, base: Path, tmp_path: Path
 ) -> None:
@@ -307,7 +459,9 @@ def test_a_class_that_an_adapter_cannot_name_is_refused_with_the_nearest(tmp_pat
         ["anything"], birds, "--lora.rank=2", "--init_classes=id"
     ).class_map.tolist() == [0]
     with pytest.raises(
-        ConfigError, match=r"'herons' of the latent set is not among the 3 of .* \(nearest: heron\)"
+        ConfigError,
+        match=r"1 of 1 classes of the latent set \('herons'\) are not among those of .*birds.* "
+        r"\(3: 'heron', 'crane', 'stork'\); nearest: 'herons' ~ 'heron'.*--init-pairs herons heron",
     ):
         start_with(["herons"], birds, "--lora.rank=2")
     with pytest.raises(ConfigError, match="matches no linear layer's name"):

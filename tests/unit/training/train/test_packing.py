@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from training.train.config import BatchConfig, ConfigError
+from training.train.draws import Draws
 from training.train.packing import (
     Pack,
     Position,
@@ -35,13 +36,13 @@ PADDED = BatchConfig(packing="padded", images=16)
 
 def seen_in(packs: Iterable[Pack]) -> list[tuple[int, int]]:
     """Epoch and index of each example."""
-    return [(epoch, index) for pack in packs for epoch, index, _ in pack.examples]
+    return [(epoch, index) for pack in packs for epoch, index, *_ in pack.examples]
 
 
 @pytest.mark.parametrize("batch", [PACKED, PADDED], ids=["packed", "padded"])
 def test_every_example_is_seen_once_per_epoch(lengths: np.ndarray, batch: BatchConfig) -> None:
     for round in range(3):
-        packs = list(round_packs(lengths, batch, 0, round))
+        packs = list(round_packs(Draws(lengths), batch, 0, round))
         epochs = range(
             round * epochs_per_round(lengths, batch), (round + 1) * epochs_per_round(lengths, batch)
         )
@@ -53,7 +54,7 @@ def test_every_example_is_seen_once_per_epoch(lengths: np.ndarray, batch: BatchC
         ]
         assert all(
             pack.tokens
-            == sum(lengths[index, int(cropped)] for _, index, cropped in pack.examples)
+            == sum(lengths[index, int(cropped)] for _, index, cropped, _ in pack.examples)
             <= pack.slots
             for pack in packs
         )
@@ -62,7 +63,8 @@ def test_every_example_is_seen_once_per_epoch(lengths: np.ndarray, batch: BatchC
 def test_epochs_follow_each_other(lengths: np.ndarray) -> None:
     """Except for examples that share the packs that are open where two epochs meet."""
     epochs = [
-        epoch for epoch, _ in seen_in(round_packs(lengths, replace(PACKED, open_packs=2), 0, 0))
+        epoch
+        for epoch, _ in seen_in(round_packs(Draws(lengths), replace(PACKED, open_packs=2), 0, 0))
     ]
     assert len(set(epochs)) == epochs_per_round(lengths, PACKED) > 1
     assert max(abs(a - b) for a, b in zip(epochs, sorted(epochs), strict=True)) <= 1
@@ -71,7 +73,7 @@ def test_epochs_follow_each_other(lengths: np.ndarray) -> None:
 
 @pytest.mark.parametrize("count", [300, 11])
 def test_packs_fill_their_budget_however_small_the_set(lengths: np.ndarray, count: int) -> None:
-    packs = list(round_packs(lengths[:count], PACKED, 0, 0))
+    packs = list(round_packs(Draws(lengths[:count]), PACKED, 0, 0))
     assert {pack.slots for pack in packs} == {2048}
     assert sum(pack.tokens for pack in packs) / sum(pack.slots for pack in packs) > 0.95
 
@@ -83,12 +85,12 @@ def test_a_large_set_is_packed_epoch_by_epoch() -> None:
 
 def test_rounds_and_seeds_are_packed_differently_and_reproducibly(lengths: np.ndarray) -> None:
     packs = {
-        (seed, round): list(round_packs(lengths, PACKED, seed, round))
+        (seed, round): list(round_packs(Draws(lengths), PACKED, seed, round))
         for seed in (0, 1)
         for round in (0, 1)
     }
     assert len({tuple(index for _, index in seen_in(p)) for p in packs.values()}) == 4
-    assert packs[1, 1] == list(round_packs(lengths, PACKED, 1, 1))
+    assert packs[1, 1] == list(round_packs(Draws(lengths), PACKED, 1, 1))
 
 
 def test_an_example_goes_where_it_leaves_the_least_room() -> None:
@@ -107,7 +109,7 @@ def test_an_example_is_cropped_at_its_probability_with_any_packing(lengths: np.n
     crops = [
         {
             image[:2]: image[2]
-            for pack in round_packs(lengths, batch, 0, 0)
+            for pack in round_packs(Draws(lengths), batch, 0, 0)
             for image in pack.examples
         }
         for batch in (PACKED, PADDED)
@@ -118,16 +120,18 @@ def test_an_example_is_cropped_at_its_probability_with_any_packing(lengths: np.n
     assert 0.4 < np.mean(list(crops[0].values())) < 0.6
     never = replace(PACKED, crop=0.0)
     assert not any(
-        cropped for pack in round_packs(lengths, never, 0, 0) for _, _, cropped in pack.examples
+        cropped
+        for pack in round_packs(Draws(lengths), never, 0, 0)
+        for _, _, cropped, _ in pack.examples
     )
 
 
 def test_any_number_of_processes_shares_the_same_steps(lengths: np.ndarray) -> None:
-    one = [step.packs for step in islice(steps_from(Position(), lengths, PACKED, 0, 4), 20)]
+    one = [step.packs for step in islice(steps_from(Position(), Draws(lengths), PACKED, 0, 4), 20)]
     shares = [
         [
             step.packs[process : process + 1]
-            for step in islice(steps_from(Position(), lengths, PACKED, 0, 4), 20)
+            for step in islice(steps_from(Position(), Draws(lengths), PACKED, 0, 4), 20)
         ]
         for process in range(4)
     ]
@@ -137,26 +141,26 @@ def test_any_number_of_processes_shares_the_same_steps(lengths: np.ndarray) -> N
 def test_a_step_may_hold_the_end_of_a_round_and_the_beginning_of_the_next(
     lengths: np.ndarray,
 ) -> None:
-    count = len(list(round_packs(lengths, PACKED, 0, 0)))
-    steps = list(islice(steps_from(Position(), lengths, PACKED, 0, count - 1), 2))
+    count = len(list(round_packs(Draws(lengths), PACKED, 0, 0)))
+    steps = list(islice(steps_from(Position(), Draws(lengths), PACKED, 0, count - 1), 2))
     assert [pack.position.round for pack in steps[1].packs[:2]] == [0, 1]
     assert len(steps[1].packs) == count - 1
 
 
 def test_steps_continue_from_any_position(lengths: np.ndarray) -> None:
-    steps = list(islice(steps_from(Position(), lengths, PACKED, 0, 3), 40))
+    steps = list(islice(steps_from(Position(), Draws(lengths), PACKED, 0, 3), 40))
     assert steps[-1].packs[-1].position.round > 0
     for i in (0, 7, 30):
         assert (
-            list(islice(steps_from(steps[i].totals.next_position, lengths, PACKED, 0, 3), 5))
+            list(islice(steps_from(steps[i].totals.next_position, Draws(lengths), PACKED, 0, 3), 5))
             == steps[i + 1 : i + 6]
         )
 
 
 def test_totals_count_all_packs_of_a_step(lengths: np.ndarray) -> None:
-    step = next(steps_from(Position(), lengths, PADDED, 0, 2))
+    step = next(steps_from(Position(), Draws(lengths), PADDED, 0, 2))
     seen = [
-        [int(lengths[index, int(cropped)]) for _, index, cropped in pack.examples]
+        [int(lengths[index, int(cropped)]) for _, index, cropped, _ in pack.examples]
         for pack in step.packs
     ]
     assert step.totals.images == 32

@@ -1,6 +1,7 @@
 """A whole run: what it leaves, and what it refuses before it writes anything."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,16 @@ import torch
 import yaml
 from PIL import Image
 from safetensors import safe_open
+from support.latent_sets import make_latent_set
 from support.run_folders import SMALL
-from support.training_runs import arguments, small_config
+from support.training_runs import (
+    arguments,
+    finish,
+    identical,
+    small_config,
+    start_training,
+    weights,
+)
 
 from comfyui_fitv2 import load_checkpoint
 from training.train import main, train
@@ -42,13 +51,87 @@ def test_a_run_leaves_checkpoints_that_load_sample_sheets_and_logs(
     assert 0 < summary.loss < 10
     for file in ("model", "ema-0.99", "ema-0.9"):
         loaded = load_checkpoint(latest(tmp_path) / f"{file}.safetensors")
-        assert (loaded.config, loaded.class_names) == (SMALL, NAMES)
+        expected = replace(SMALL, train_length=6)  # the latent set's 96 pixels
+        assert (loaded.config, loaded.class_names) == (expected, NAMES)
         assert loaded.metadata.training == {"step": 6}
     sheets = sorted((tmp_path / "samples").iterdir())
     assert [sheet.name for sheet in sheets] == ["step-00000003.png", "step-00000006.png"]
     assert Image.open(sheets[0]).size == Image.open(sheets[1]).size
     assert list((tmp_path / "logs").rglob("events.*"))
     assert yaml.safe_load((tmp_path / "config.yaml").read_text("utf-8")) == config.to_dict()
+
+
+def test_the_end_says_how_it_went_and_what_comes_next(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "a run"
+    assert train(small_config(data, run)) == 0
+    said = capsys.readouterr().out.splitlines()
+    loss = read_summary(latest(run)).loss
+    assert f"trained 6 steps: loss {loss:.4f}" in said
+    assert f"checkpoint: {latest(run)}" in said
+    assert said[-1].endswith(f"training.export --run '{run}' --output 'a run.safetensors'")
+
+
+@pytest.mark.parametrize("steps", [4, 6])
+def test_a_run_without_a_step_left_says_so(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], steps: int
+) -> None:
+    assert train(small_config(data, tmp_path)) == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "checkpoints").rglob("*")}
+    capsys.readouterr()
+    assert train(small_config(data, tmp_path, "--resume=latest", f"--steps={steps}")) == 0
+    said = capsys.readouterr().out
+    assert f"is at step 6, and --steps is {steps}" in said
+    assert "more --steps" in said
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "checkpoints").rglob("*")}
+
+
+def test_the_bar_has_figures_in_plain_words_from_the_first_step_on(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--steps=3", "--logging.every=100", "--logging.utilisation"]
+    assert train(small_config(data, tmp_path, *options)) == 0
+    shown = capsys.readouterr().err.split("\r")
+    first = next(line for line in shown if " 1/3 " in line and "loss" in line)
+    for words in ("epoch 0.1", "tokens/s", "images/s", "learning rate", "% of peak speed"):
+        assert words in first
+    assert "fill" not in first
+    assert "MFU" not in first
+
+
+@pytest.mark.processes
+def test_a_run_starts_without_warnings(data: Path, tmp_path: Path) -> None:
+    options = arguments(data, tmp_path / "run", "--steps=1", "--logging.tracker=tensorboard")
+    said = finish(start_training(options))
+    lines = [line for line in said.replace("\r", "\n").splitlines() if line.strip()]
+    assert lines[-1].startswith("export it")
+    assert "warning" not in said.replace("Warning", "warning")
+
+
+def test_the_configuration_in_the_folder_of_a_run_repeats_it(data: Path, tmp_path: Path) -> None:
+    options = ["--held_out.share=0.2", "--batch.class_balance=0.5", "--checkpoints.milestones", "2"]
+    assert train(small_config(data, tmp_path / "first", *options)) == 0
+    again = ["--config", str(tmp_path / "first" / "config.yaml"), "--output"]
+    assert main([*again, str(tmp_path / "second")]) == 0
+    assert main(again[:2]) == 1  # the run's own folder is not trained into again
+    for path in checkpoints(tmp_path / "first"):
+        for file in path.glob("*.safetensors"):
+            other = tmp_path / "second" / file.relative_to(tmp_path / "first")
+            assert content_of(file) == content_of(other)
+
+
+def test_class_balance_resumes_bit_for_bit(data: Path, tmp_path: Path) -> None:
+    uneven = make_latent_set(tmp_path / "uneven", per_class=9, classes=3)
+    options = ["--batch.class_balance=1", "--steps=8"]
+    train(small_config(uneven, tmp_path / "whole", *options))
+    train(small_config(uneven, tmp_path / "parts", *options, "--steps=3"))
+    train(small_config(uneven, tmp_path / "parts", *options, "--resume=latest"))
+    assert identical(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    plain = small_config(uneven, tmp_path / "plain", "--steps=8")
+    train(plain)
+    with pytest.raises(ConfigError, match="class_balance"):
+        train(small_config(uneven, tmp_path / "plain", *options, "--resume=latest"))
 
 
 def test_learning_lowers_the_loss(data: Path, tmp_path: Path) -> None:
@@ -92,7 +175,7 @@ def test_too_long_an_image_and_an_unknown_ratio_are_explained_before_anything_is
 ) -> None:
     for option, message in (
         ("--batch.token_budget=8", "Set it to 16 or more"),
-        ("--samples.sizes=7:5", "Unknown aspect ratio"),
+        ("--samples.sizes=7:0", "is not an aspect ratio"),
     ):
         with pytest.raises(ConfigError, match=message):
             train(small_config(data, tmp_path / "run", option, "--samples.every=1"))

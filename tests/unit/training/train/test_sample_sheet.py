@@ -2,24 +2,27 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from support.micro_batches import random_model
 from support.training_runs import small_config
 
+from comfyui_fitv2 import Extrapolation
 from training.data import open_latent_set
 from training.train import train
 from training.train.checkpoints.reader import latest, read_summary
 from training.train.config import ConfigError, SamplesConfig
-from training.train.sample_sheet import SampleSheet
+from training.train.sample_sheet import SampleSheet, parse_sheet_sizes
 
 NAMES = ("crane", "crane", "lynx")
+ALL = np.arange(3)
 CPU = torch.device("cpu")
 
 
 def sheet_of(data: Path, config: SamplesConfig) -> Image.Image:
-    sheet = SampleSheet(config, open_latent_set(data).info, NAMES, CPU)
+    sheet = SampleSheet(config, open_latent_set(data).info, NAMES, ALL, CPU)
     torch.manual_seed(1)
     return sheet.render(random_model(), "a title")
 
@@ -43,9 +46,37 @@ def test_sizes_may_stand_in_one_word_with_commas(data: Path) -> None:
     assert sheets[0].tobytes() == sheets[1].tobytes()
 
 
+def test_squares_beyond_the_trained_side_are_extrapolated_and_say_so(data: Path) -> None:
+    """The side of the set is 96 pixels, 6 tokens."""
+    sizes = parse_sheet_sizes(("1:1", "1.5x", "96x32, 2x"), 96)
+    assert {name: (size.width, size.height) for name, size in sizes.items()} == {
+        "1:1": (96, 96),
+        "1.5x": (144, 144),
+        "96x32": (96, 32),
+        "2x": (192, 192),
+    }
+    config = SamplesConfig(steps=1, classes=1, sizes=("3:2", "1.5x"), extrapolation="linear")
+    sheet = SampleSheet(config, open_latent_set(data).info, NAMES, ALL, CPU)
+    inside, beyond = sheet.sizes.values()
+    assert sheet.extrapolation(inside) is None
+    assert sheet.extrapolation(beyond) == Extrapolation("linear", train_length=6)
+    torch.manual_seed(1)
+    assert (
+        sheet.render(random_model(), "").tobytes()
+        != sheet_of(
+            data, SamplesConfig(steps=1, classes=1, sizes=("3:2", "1.5x"), extrapolation="none")
+        ).tobytes()
+    )
+
+
+def test_an_unknown_extrapolation_is_explained(data: Path) -> None:
+    with pytest.raises(ConfigError, match=r"samples.extrapolation: .*'stretch'"):
+        sheet_of(data, SamplesConfig(extrapolation="stretch"))
+
+
 def test_a_size_that_cannot_be_generated_is_explained(data: Path) -> None:
-    with pytest.raises(ConfigError, match=r"samples.sizes: .*7:5"):
-        SampleSheet(SamplesConfig(sizes=("7:5",)), open_latent_set(data).info, NAMES, CPU)
+    with pytest.raises(ConfigError, match=r"samples.sizes: .*7:0"):
+        SampleSheet(SamplesConfig(sizes=("7:0",)), open_latent_set(data).info, NAMES, ALL, CPU)
 
 
 def test_a_sheet_that_cannot_be_written_does_not_end_the_run(
@@ -53,5 +84,15 @@ def test_a_sheet_that_cannot_be_written_does_not_end_the_run(
 ) -> None:
     (tmp_path / "samples").write_text("a file where the folder should be", encoding="utf-8")
     assert train(small_config(data, tmp_path, "--samples.every=6", "--samples.steps=1")) == 0
-    assert "cannot write the sample sheet of step 6" in capsys.readouterr().out
+    assert "no sample sheet of step 6" in capsys.readouterr().out
     assert read_summary(latest(tmp_path)).step == 6
+
+
+@pytest.mark.parametrize(("class_map", "shown"), [([2, 0, 2], [0, 2]), ([2], [2])])
+def test_only_classes_of_the_latent_set_are_on_the_sheet(
+    data: Path, class_map: list[int], shown: list[int]
+) -> None:
+    """A run with adapters has all classes of its checkpoint, and trains on some."""
+    info = open_latent_set(data).info
+    sheet = SampleSheet(SamplesConfig(), info, NAMES, np.array(class_map), CPU)
+    assert sheet.class_ids == shown

@@ -19,7 +19,6 @@ from training.train_vae.run import (
     ConvolutionMuon,
     VAERun,
     adopt_old_state,
-    find_device,
     reconstruction_loss,
     scale_loss,
 )
@@ -188,18 +187,6 @@ def test_an_accelerator_takes_the_steps_of_the_cpu() -> None:
     assert runs[1].device.type != "cpu"
     first, second = ([run.take_step() for _ in range(4)] for run in runs)
     assert second == pytest.approx(first, rel=1e-2)
-
-
-def test_without_a_name_the_accelerator_is_used_where_there_is_one() -> None:
-    available = torch.accelerator.is_available()
-    assert (find_device(None).type != "cpu") == available
-
-
-@pytest.mark.parametrize("name", ["gpu", "cuda:77", "mps:9"])
-def test_a_device_that_is_not_there_is_refused_in_one_line(name: str) -> None:
-    with pytest.raises(ValueError, match=f"--device {name} cannot be used here: ") as refusal:
-        find_device(name)
-    assert "\n" not in str(refusal.value)
 
 
 def test_the_losses_are_what_they_say() -> None:

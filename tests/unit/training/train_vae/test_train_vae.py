@@ -115,7 +115,16 @@ def test_a_mistake_is_one_line(
     assert "no such folder" in capsys.readouterr().err
     assert train(images, tmp_path / "run", "--device=gpu") == 1
     lines = capsys.readouterr().err.strip().splitlines()
-    assert lines[-1].startswith("error: --device gpu cannot be used here: ")
+    assert lines[-1].startswith("error: --device gpu cannot be used: ")
+
+
+def test_an_image_that_cannot_be_read_is_named(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (images / "a" / "broken.png").write_bytes(b"no pixels" * 99)
+    assert train(images, tmp_path / "run") == 1
+    printed = capsys.readouterr().err.strip().splitlines()[-1]
+    assert printed.startswith(f"error: {images / 'a' / 'broken.png'}: not an image by its content")
 
 
 @pytest.mark.cases("P6")

@@ -1,7 +1,8 @@
 """A loss that compares models of every kind: on images that none was trained on, always the same.
 
-It is FiTv2's own loss, the mean squared error of the velocity at logit-normal times, here at the
-middles of equal parts of that distribution, with fixed noise. Version 1 predicts the noise of a
+It is FiTv2's own loss, the mean squared error of the velocity at logit-normal times (or those that
+a run trains on), here at the middles of equal parts of that distribution, with fixed noise.
+Version 1 predicts the noise of a
 DDPM; ``flow.LinearDDPM`` says which of its inputs stands for a point of the rectified flow, and
 which velocity its output means. Times are those at which a DDPM has such an input, so that all
 models see the same points.
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from comfyui_fitv2.flow import ddpm_flow_times, interpolate
+from comfyui_fitv2.flow import TimeDistribution, ddpm_flow_times, interpolate
 from comfyui_fitv2.model import FiT
 
 from ..data.latent_set import LatentSet
@@ -26,6 +27,7 @@ from ..seeds import image_generator
 _SEED = 2410
 _TOKENS = 4096
 """Tokens after which a batch is full."""
+_LOGIT_NORMAL = TimeDistribution()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,40 +43,58 @@ class Probe:
     """Class of the model."""
 
 
-def held_out_times(count: int) -> list[float]:
-    """The middles of ``count`` equal parts of the logit-normal distribution, rising.
+def held_out_times(count: int, times: TimeDistribution = _LOGIT_NORMAL) -> list[float]:
+    """The middles of ``count`` equal parts of the distribution of ``times``, rising.
 
     Each is the nearest time that has the signal-to-noise ratio of a DDPM timestep.
     """
-    times = ddpm_flow_times()
-    middles = [NormalDist().inv_cdf((i + 0.5) / count) for i in range(count)]
-    nearest = [(times - torch.tensor(middle).sigmoid()).abs().argmin() for middle in middles]
-    return [float(times[timestep]) for timestep in nearest]
+    known = ddpm_flow_times()
+    middles = [_quantile(times, (i + 0.5) / count) for i in range(count)]
+    return [float(known[(known - middle).abs().argmin()]) for middle in middles]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def held_out_loss(
-    model: FiT, latents: LatentSet, class_map: Sequence[int], times: int, device: torch.device
+    model: FiT,
+    latents: LatentSet,
+    class_map: Sequence[int],
+    times: Sequence[float],
+    device: torch.device,
+    indices: Sequence[int] | None = None,
+    *,
+    progress: bool = True,
 ) -> float:
-    """The mean over all images of a latent set at ``times`` times each.
+    """The mean over images of a latent set, by default all, at each of ``times``.
 
     ``class_map`` has the model's class id for each class of the set. Images are neither cropped nor
     mirrored.
     """
-    total, count = 0.0, len(latents) * times
-    with tqdm(total=count, desc="held-out loss", unit="image", leave=False) as progress:
-        for batch in _batches(latents, class_map, held_out_times(times)):
+    indices = range(len(latents)) if indices is None else indices
+    total, count = 0.0, len(indices) * len(times)
+    with tqdm(
+        total=count, desc="held-out loss", unit="image", leave=False, disable=not progress
+    ) as bar:
+        for batch in _batches(latents, class_map, times, indices):
             total += float(_velocity_errors(model, batch, device).sum())
-            progress.update(len(batch))
+            bar.update(len(batch))
     return total / count
 
 
+def _quantile(times: TimeDistribution, probability: float) -> float:
+    """The time below which a training time is with this probability; see ``sample_timesteps``."""
+    t = probability
+    if times.name == "logit-normal":
+        normal = NormalDist(times.mean, times.std).inv_cdf(probability)
+        t = float(torch.tensor(normal).sigmoid())
+    return t / (1 + (times.shift - 1) * (1 - t))
+
+
 def _batches(
-    latents: LatentSet, class_map: Sequence[int], times: Sequence[float]
+    latents: LatentSet, class_map: Sequence[int], times: Sequence[float], indices: Sequence[int]
 ) -> Iterator[list[Probe]]:
     batch: list[Probe] = []
     tokens = 0
-    for index in range(len(latents)):
+    for index in indices:
         data, _ = latents.moments(index, cropped=False, flipped=False)
         generator = image_generator(_SEED, index)
         class_id = class_map[int(latents.class_ids[index])]

@@ -13,9 +13,10 @@ from comfyui_fitv2 import FiT, FiTConfig
 from comfyui_fitv2.flow import ddpm_signal
 from training.data import open_latent_set
 from training.data.latent_set import LatentSet
-from training.scaling.held_out_loss import held_out_loss, held_out_times
+from training.train.held_out_loss import held_out_loss, held_out_times
 
 CPU = torch.device("cpu")
+FOUR_TIMES = held_out_times(4)
 
 
 def small(prediction: str = "velocity") -> FiTConfig:
@@ -62,20 +63,24 @@ def latents(tmp_path: Path) -> LatentSet:
 def test_a_model_that_knows_the_answer_has_no_loss_whatever_it_predicts(
     latents: LatentSet, prediction: str
 ) -> None:
-    assert held_out_loss(Oracle(prediction, latents, 4), latents, [0, 1, 2], 4, CPU) < 1e-8
+    assert held_out_loss(Oracle(prediction, latents, 4), latents, [0, 1, 2], FOUR_TIMES, CPU) < 1e-8
 
 
 def test_an_error_of_the_noise_counts_as_the_velocity_it_stands_for(latents: LatentSet) -> None:
     model = Oracle("epsilon", latents, 4, error=0.1)
     expected = float((0.1 / torch.tensor(held_out_times(4))).square().mean())
-    assert held_out_loss(model, latents, [0, 1, 2], 4, CPU) == pytest.approx(expected, rel=1e-4)
+    assert held_out_loss(model, latents, [0, 1, 2], FOUR_TIMES, CPU) == pytest.approx(
+        expected, rel=1e-4
+    )
     model = Oracle("velocity", latents, 4, error=0.1)
-    assert held_out_loss(model, latents, [0, 1, 2], 4, CPU) == pytest.approx(0.01, rel=1e-4)
+    assert held_out_loss(model, latents, [0, 1, 2], FOUR_TIMES, CPU) == pytest.approx(
+        0.01, rel=1e-4
+    )
 
 
 def test_the_loss_is_the_same_number_every_time(latents: LatentSet) -> None:
     model = FiT(small())
-    losses = [held_out_loss(model, latents, [0, 1, 2], 2, CPU) for _ in range(2)]
+    losses = [held_out_loss(model, latents, [0, 1, 2], held_out_times(2), CPU) for _ in range(2)]
     assert losses[0] == losses[1]
     squares = [latents.moments(i, False, False)[0].square().mean() for i in range(len(latents))]
     # An untrained model answers 0.

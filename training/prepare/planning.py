@@ -1,0 +1,116 @@
+"""Before anything is encoded: which images there are, what they look like, and the plan."""
+
+from __future__ import annotations
+
+import sys
+
+from ..data.arrow_set import shard_path
+from ..data.sources import ImageSource, Listing, open_images
+from .changed_images import changed_plan
+from .check import Check, check_images
+from .check_text import short_form
+from .duplicates import find_duplicates
+from .finish import complete_parts
+from .options import PrepareOptions
+from .plan import (
+    Plan,
+    check_settings,
+    first_plan,
+    modification_times,
+    open_plan,
+    write_plan,
+)
+
+
+class ProblemsError(ValueError):
+    """Images that look as if there was a mistake; the message says which, and what to do."""
+
+
+def check_all(options: PrepareOptions) -> Check:
+    """Look at all images, also for duplicates. Raises ``ValueError`` where there are none."""
+    source = open_images(options.images, options.metadata)
+    listing = source.listing()
+    _refuse_nothing(options, listing)
+    check = check_images(
+        source,
+        listing,
+        range(len(listing.files)),
+        options.image_size,
+        options.enlarge,
+        options.workers,
+    )
+    check.duplicates = find_duplicates(source, check, options.workers)
+    return check
+
+
+def plan_images(source: ImageSource, options: PrepareOptions) -> None:
+    """Write the plan of the latent set, or the next one where the images have changed.
+
+    Raises ``ProblemsError`` where something is surely a mistake, and ``OutputFolderError`` where
+    the folder holds a set with other settings.
+    """
+    output, settings = options.folder, options.settings
+    check_settings(output, settings, options.shard_size)
+    listing = source.listing()
+    for line in listing.report(f"left out of {options.images}"):
+        print(line, file=sys.stderr)
+    _refuse_nothing(options, listing)
+    modified = modification_times(source, listing)
+    before, parts = open_plan(output), complete_parts(output)
+    begun = parts is not None or any(output.glob("shard-*.arrow"))
+    if before is None or not begun:
+        plan = first_plan(listing, modified, settings, options.shard_size)
+        if before is not None and plan == before:
+            return
+    else:
+        published = parts.info.class_names if parts else ()
+        changed = changed_plan(output, before, source, listing, modified, published)
+        if changed is None:
+            return
+        plan, changes = changed
+        if len(changes.removed) * 2 > len(before.images) and not options.ignore_problems:
+            raise ProblemsError(
+                f"{len(changes.removed):,} of the {len(before.images):,} images in {output} are no "
+                f"longer in {options.images}. If it is another folder, name another --output. To "
+                "drop them from the set, add --ignore-problems."
+            )
+        if lines := changes.lines():
+            print(f"{output} follows the images: {'; '.join(lines)}.")
+    problems = list(listing.problems)
+    if to_encode := _left_to_encode(options, plan):
+        rows = {file: row for row, file in enumerate(listing.files)}
+        check = check_images(
+            source,
+            listing,
+            [rows[file] for file in to_encode],
+            options.image_size,
+            options.enlarge,
+            options.workers,
+        )
+        print(short_form(check))
+        problems = check.problems
+    if problems and not options.ignore_problems:
+        raise ProblemsError(
+            f"{' '.join(problems)} If this is right, add --ignore-problems. A page on the images: "
+            "--check."
+        )
+    write_plan(output, plan)
+
+
+def _left_to_encode(options: PrepareOptions, plan: Plan) -> list[str]:
+    missing = [
+        number
+        for number in plan.shards
+        if plan.source(number) is None and not shard_path(options.folder, number).exists()
+    ]
+    return [str(plan.files[row]) for number in missing for row in plan.shard(number)]
+
+
+def _refuse_nothing(options: PrepareOptions, listing: Listing) -> None:
+    if listing.files:
+        return
+    listing.stop_at_problems()
+    raise ValueError(
+        f"{options.images}: no images with a class. Put them in a sub-folder for each class, or "
+        "name a --metadata file."
+    )

@@ -1,0 +1,1 @@
+"""Fine-tuning and LoRA on the bundled checkpoint; README.md has the commands and the results."""
