@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import html
 import io
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image, ImageDraw
 from support.graph import Graph
 from support.live_client import LiveClient
+from support.nasty_images import make_nasty_images
 
+from comfyui_fitv2 import load_checkpoint
 from devkit.server import Server
 
 ROOT = Path(__file__).parent.parent.parent
@@ -45,8 +51,8 @@ def make_photos(folder: Path) -> None:
             image.save(folder / name / f"{i}.jpg", quality=95)
 
 
-def command(folder: Path, line: str, *more: str) -> None:
-    """Run a command in ``folder``, with relative paths, as a person would."""
+def command(folder: Path, line: str, *more: str) -> str:
+    """Run a command in ``folder``, with relative paths, as a person would; returns its output."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -62,6 +68,7 @@ def command(folder: Path, line: str, *more: str) -> None:
         stderr=subprocess.STDOUT,
     )
     assert ran.returncode == 0, ran.stdout
+    return ran.stdout
 
 
 def test_a_folder_of_photos_becomes_classes_in_the_host(
@@ -98,3 +105,39 @@ def test_a_folder_of_photos_becomes_classes_in_the_host(
         }
         assert min(distances, key=lambda other: distances[other]) == name, (middle, colour)
         assert distances[name] < 60, (middle, colour)
+
+
+@pytest.mark.cases("D4", "D6", "D7", "D9", "D10")
+def test_a_folder_of_nasty_files_goes_all_the_way(
+    server: Server, client: LiveClient, tmp_path: Path
+) -> None:
+    expected = make_nasty_images(tmp_path / "images")
+    names = {e.class_name for e in expected.values() if e.size}
+    command(tmp_path, "training.prepare --images images --image-size 64 --check")
+    page = (tmp_path / "images.check.html").read_text(encoding="utf-8")
+    command(tmp_path, "training.prepare --images images --image-size 64 --output latents")
+    report = json.loads((tmp_path / "latents" / "report.json").read_text(encoding="utf-8"))
+    reasons = {**report["left_out"], **report["failed"]}
+    for file, e in expected.items():
+        if e.size is None:
+            assert re.search(e.reason, reasons[file]), file
+            assert html.escape(file) in page, file
+        else:
+            assert file not in reasons, reasons[file]
+
+    train = "training.train --config tiny --data latents --output runs/nasty --steps 4"
+    command(tmp_path, train, *SMALL, *SHORT)
+    exported = server.base / "models" / "fit" / "nasty.safetensors"
+    command(tmp_path, "training.export --run runs/nasty --output", str(exported))
+    assert {*(load_checkpoint(exported).class_names or ())} == names
+    sample = "training.sample --sizes 64x64 --steps 1 --output generated --checkpoint"
+    command(tmp_path, sample, str(exported))
+    assert len(list((tmp_path / "generated").glob("*.png"))) == len(names)
+
+    graph = Graph()
+    loader = graph.loader("nasty.safetensors")
+    label = graph.label(loader[0], "; ".join(sorted(names)))
+    latent = graph.size(64, 64, batch_size=len(names))
+    sampled = graph.ksampler(loader[0], label, latent[0], steps=1)
+    saved = graph.add("SaveImage", images=graph.decoded(sampled[0])[0], filename_prefix="nasty")
+    assert len(client.run(graph.prompt).outputs[saved.id]["images"]) == len(names)
