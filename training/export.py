@@ -25,6 +25,7 @@ from comfyui_fitv2.config import PRECISIONS, PRESETS, FiTConfig
 from comfyui_fitv2.metadata import Metadata
 
 from .command_line import parse_options, run_command
+from .failures import explained
 from .train.checkpoints.reader import (
     checkpoints,
     latest,
@@ -94,7 +95,7 @@ def export(options: ExportOptions) -> Exported:
         checkpoint = read_checkpoint(source)
         weights, metadata = checkpoint.state_dict, checkpoint.metadata
     training = _training_summary(options.run, read_summary(folder), origin)
-    metadata = replace(metadata, training=training)
+    metadata = replace(metadata, training={**metadata.training, **training})
     precision = PRECISIONS[options.precision]
     state_dict = {key: value.to(precision) for key, value in weights.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -222,7 +223,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             prog="python -m training.export",
             description="Export a run's weights as one safetensors file.",
         )
-        exported = export(options)
+        with explained("Use a machine with more memory."):
+            exported = export(options)
         training, config = exported.metadata.training, exported.metadata.config
         print(
             f"{exported.path}: {exported.path.stat().st_size / 1e6:.1f} MB, "

@@ -30,21 +30,26 @@ class MachineError(OSError):
 
 @contextmanager
 def explained(
-    memory: str, workers: str = "", last_state: Callable[[], str] = lambda: ""
+    memory: str,
+    workers: str = "",
+    last_state: Callable[[], str] = lambda: "",
+    disk: Callable[[], str] = lambda: "Make room there.",
 ) -> Iterator[None]:
     """Raise ``MachineError``, in one line, where the machine is the reason that the block failed.
 
     ``memory`` says what to lower where memory runs out; ``workers`` what to do when a process that
-    prepares data was killed; ``last_state``, called after the failure, where the last good state
-    is. An error of a data worker loses the traceback in its message. Other errors pass unchanged.
+    prepares data was killed; ``disk``, called after the failure, what to do where the disk is full;
+    ``last_state``, called too, where the last good state is. An error of a data worker loses the
+    traceback in its message. Other errors pass unchanged.
     """
     try:
         yield
     except Exception as error:
-        remedies = {"memory": memory, "workers": workers, "disk": "Make room there.", "peer": ""}
         kind, cause = _cause(error)
         if kind:
-            parts = (f"{cause}.", remedies[kind], last_state())
+            remedies = {"memory": memory, "workers": workers, "peer": ""}
+            remedy = disk() if kind == "disk" else remedies[kind]
+            parts = (f"{cause}.", remedy, last_state())
             raise MachineError(" ".join(part for part in parts if part)) from None
         if isinstance(error, (ValueError, OSError)) and _IN_WORKER.match(str(error)):
             last_line = str(error).strip().splitlines()[-1]
@@ -60,6 +65,13 @@ def is_full_disk(error: BaseException) -> bool:
     return number in full or bool(_FULL.search(str(error)))
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the memory of a device, or of the computer, was too small for a tensor."""
+    return isinstance(error, RuntimeError) and (
+        isinstance(error, torch.OutOfMemoryError) or bool(_MEMORY.search(str(error)))
+    )
+
+
 def _cause(error: Exception) -> tuple[str, str]:
     """The kind of failure and a sentence about it, without a full stop; empty for any other."""
     text = str(error)
@@ -71,9 +83,7 @@ def _cause(error: Exception) -> tuple[str, str]:
         return "memory", "memory ran out"
     if isinstance(error, MemoryError):
         return "memory", "the computer's memory ran out"
-    if isinstance(error, RuntimeError) and (
-        isinstance(error, torch.OutOfMemoryError) or _MEMORY.search(text)
-    ):
+    if is_out_of_memory(error):
         on_cpu = re.search(r"DefaultCPUAllocator|shared memory", text)
         return "memory", ("the computer's memory ran out" if on_cpu else _on_device())
     if isinstance(error, (OSError, RuntimeError)) and is_full_disk(error):

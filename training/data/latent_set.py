@@ -20,6 +20,10 @@ INFO_FILE = "latent_set.json"
 """What a set written by ``prepare`` says of itself; the last file that is written."""
 
 
+VAE_NAME, VAE_FINGERPRINT = "vae", "vae_fingerprint"
+"""Keys in the ``training`` part of a checkpoint's metadata."""
+
+
 class LatentSetError(ValueError):
     """A folder that is not a usable latent set; the message says which, why, and what to do."""
 
@@ -45,6 +49,8 @@ class LatentSetInfo:
     """Whether the mirrored images were encoded too."""
     posterior: bool = False
     """Whether standard deviations are stored; a VAE without a posterior has none."""
+    fingerprint: tuple[float, ...] = ()
+    """What ``vae.fingerprint`` gave for the VAE; empty in older sets."""
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``latent_set.json`` that describes the examples."""
@@ -56,7 +62,13 @@ class LatentSetInfo:
             "vae": self.vae,
             "flips": self.flips,
             "posterior": self.posterior,
+            **({"fingerprint": list(self.fingerprint)} if self.fingerprint else {}),
         }
+
+    @property
+    def vae_of_checkpoint(self) -> dict[str, Any]:
+        """What checkpoints store of the VAE, so that another one is noticed."""
+        return {VAE_NAME: self.vae, VAE_FINGERPRINT: list(self.fingerprint)}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> LatentSetInfo:
@@ -67,6 +79,7 @@ class LatentSetInfo:
             class_names=tuple(values.pop("class_names")),
             image_size=values.pop("resolution"),
             latent_format=latent_format,
+            fingerprint=tuple(values.pop("fingerprint", ())),
             **values,
         )
 

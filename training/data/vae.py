@@ -4,7 +4,7 @@ Diffusion's in any of its files."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,17 @@ from .vae_files import (
     vae_path,
 )
 
-__all__ = ["SD_LAYOUT", "TINY", "VAE", "VAEError", "channels_last", "open_vae", "vae_digest"]
+__all__ = [
+    "SD_LAYOUT",
+    "TINY",
+    "VAE",
+    "VAEError",
+    "channels_last",
+    "fingerprint",
+    "open_vae",
+    "same_latents",
+    "vae_digest",
+]
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -41,6 +51,10 @@ SD_LAYOUT: dict[str, Any] = {
     "num_res_blocks": 2,
 }
 """Stable Diffusion's VAE in its own terms ("ddconfig"); its single files hold weights only."""
+TEST_SIDE = 40
+"""Height and width in pixels of the image of a fingerprint."""
+_SAME_LATENTS = 0.1
+"""Fingerprints that differ by less than this share are of the same encoder."""
 
 
 class VAE(ABC):
@@ -114,6 +128,26 @@ def vae_digest(name: str) -> str:
         return file_digest(path)
     suffixes = (".json", ".safetensors", ".bin")
     return file_digest(*sorted(file for file in path.iterdir() if file.suffix in suffixes))
+
+
+def fingerprint(vae: VAE) -> tuple[float, ...]:
+    """The latents of a fixed test image, by which VAEs with the same encoder are known.
+
+    (channels · 25) numbers in the model's scale. Their decoders may differ.
+    """
+    y, x = torch.meshgrid(*[torch.linspace(0, 1, TEST_SIDE)] * 2, indexing="ij")
+    disc = ((x - 0.4) ** 2 + (y - 0.6) ** 2 < 0.08).float()
+    image = torch.stack([x, (1 - y) * disc, 0.5 + 0.5 * torch.sin(12 * x * y)])
+    latents = vae.moments(image[None])[0, 0]
+    return tuple(round(number, 3) for number in latents.flatten().tolist())
+
+
+def same_latents(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two fingerprints are of the same latents, apart from rounding in 16 bits."""
+    if len(one) != len(other):
+        return False
+    first, second = torch.tensor(one), torch.tensor(other)
+    return bool((first - second).norm() < _SAME_LATENTS * first.norm())
 
 
 def channels_last(network: Module) -> Module:

@@ -36,6 +36,7 @@ from ..option_names import own_names
 from ..processes import join_processes, on_main
 from .check_page import write_page
 from .encode import encode_shards
+from .errors import errors_explained
 from .finish import finish_set, is_complete, remove_stale
 from .option_names import NAMES
 from .options import PrepareOptions
@@ -75,21 +76,24 @@ def _prepare(options: PrepareOptions, state: PartialState) -> None:
         return
     device = options.device or str(state.device)
     vae = open_vae(options.vae, device, PRECISIONS[options.precision], options.scale_factor)
-    quality = measure_reconstruction(source, plan, vae, options) if state.is_main_process else None
-    if quality:
-        quality.say(options.vae)
-    encode_shards(
-        source,
-        plan,
-        output,
-        vae,
-        state,
-        image_size=options.image_size,
-        batch_size=options.batch_size,
-        flip=options.flip,
-        enlarge=options.enlarge,
-        workers=options.workers,
-    )
+    quality = None
+    with errors_explained(output, plan):
+        if state.is_main_process:
+            quality = measure_reconstruction(source, plan, vae, options)
+        if quality:
+            quality.say(options.vae)
+        encode_shards(
+            source,
+            plan,
+            output,
+            vae,
+            state,
+            image_size=options.image_size,
+            batch_size=options.batch_size,
+            flip=options.flip,
+            enlarge=options.enlarge,
+            workers=options.workers,
+        )
     if state.is_main_process:
         _wait_for_shards(output, plan)
         finish_set(options, plan, vae, quality)

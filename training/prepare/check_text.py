@@ -38,12 +38,21 @@ def notes(check: Check) -> list[str]:
 
 def short_form(check: Check) -> str:
     """A few lines for the console; the page has everything."""
-    lines = [f"{headline(check)}."]
+    lines = [f"{headline(check)}.", f"  Images per class: {_per_class(check)}."]
     said = notes(check)
     lines += [f"  {note}" for note in said[:_LINES]]
     if len(said) > _LINES:
         lines.append(f"  and {len(said) - _LINES} more; --check writes a page with all")
     return "\n".join(lines)
+
+
+def _per_class(check: Check) -> str:
+    """Such as "cat 40, dog 38", or the range where there are many classes."""
+    counts = [(used, name) for name, used, _ in check.per_class() if used]
+    if len(counts) <= _LINES:
+        return ", ".join(f"{name} {used:,}" for used, name in counts) or "none"
+    (few, smallest), (many, largest) = min(counts), max(counts)
+    return f"{few:,} ({smallest}) to {many:,} ({largest})"
 
 
 def by_reason(reasons: Mapping[str, str]) -> list[tuple[str, list[str]]]:

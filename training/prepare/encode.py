@@ -26,8 +26,9 @@ from ..data.arrow_set import (
 from ..data.decode import read_versions
 from ..data.sources import ImageSource, evenly
 from ..data.vae import VAE
+from ..failures import is_out_of_memory
 from ..processes import exit_with_parent
-from .errors import errors_explained, is_cut_off, is_out_of_memory
+from .errors import is_cut_off
 from .plan import Plan
 from .preview_colours import EXAMPLES_PER_SHARD, colour_sums, shards_to_fit
 
@@ -63,7 +64,7 @@ def encode_shards(
 ) -> None:
     """Encode, or copy, this process's shards that do not exist yet.
 
-    Raises ``OSError`` where memory or the disk does not suffice, or the images cannot be reached.
+    Raises ``OSError`` where the images cannot be reached.
     """
     own = plan.shards[state.process_index :: state.num_processes]
     missing = [number for number in own if not shard_path(output, number).exists()]
@@ -82,17 +83,14 @@ def encode_shards(
         worker_init_fn=exit_with_parent,
     )
     which = f" {state.process_index + 1}/{state.num_processes}" if state.num_processes > 1 else ""
-    with (
-        errors_explained(output, plan),
-        tqdm(
-            total=total,
-            initial=total - len(order),
-            desc=f"encoding{which}",
-            unit="image",
-            disable=not state.is_local_main_process,
-            smoothing=0.05,
-        ) as progress,
-    ):
+    with tqdm(
+        total=total,
+        initial=total - len(order),
+        desc=f"encoding{which}",
+        unit="image",
+        disable=not state.is_local_main_process,
+        smoothing=0.05,
+    ) as progress:
         decoded = iter(loader)
         failed = _Failures(progress)
         with_colours = set(shards_to_fit(plan.shards))

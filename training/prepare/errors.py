@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from ..data.arrow_set import shard_path
+from ..failures import explained
 from .plan import Plan
 
 _CONNECTION = {
@@ -27,7 +26,6 @@ _CONNECTION = {
     if hasattr(errno, name)
 }
 """Errors of a drive or a network share, not of one file."""
-_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def is_cut_off(error: Exception, root: Path) -> bool:
@@ -37,34 +35,17 @@ def is_cut_off(error: Exception, root: Path) -> bool:
     return error.errno in _CONNECTION or not root.is_dir()
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether the memory of a device, or of the machine, was too small for a tensor."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
 @contextmanager
 def errors_explained(output: Path, plan: Plan) -> Iterator[None]:
-    try:
+    """Raise ``MachineError``, in one line, where the machine is the reason that encoding failed."""
+    with explained(
+        "Not even one image fits: close other programs, or name another --device. A smaller "
+        "--image-size needs another --output.",
+        "Rerun with fewer --workers.",
+        lambda: "Finished shards stay; the same command resumes.",
+        lambda: f"{_space_needed(output, plan)}Make room there.",
+    ):
         yield
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise OSError(
-                "not even one image fits in the memory of the device. Close other programs that "
-                "use it, or name another --device. A smaller --image-size needs another --output."
-            ) from None
-        if "DataLoader worker" not in str(error):
-            raise
-        raise OSError(
-            "a process that decodes images was killed, usually because memory ran out. Rerun with "
-            "fewer --workers."
-        ) from None
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise OSError(
-            f"{output}: the disk is full. {_space_needed(output, plan)}Make room and rerun the "
-            "same command: finished shards are kept."
-        ) from None
 
 
 def _space_needed(output: Path, plan: Plan) -> str:

@@ -25,7 +25,7 @@ from ..data.arrow_set import (
     shard_path,
 )
 from ..data.latent_set import INFO_FILE, LatentSetError, LatentSetInfo, SetChange, data_digest
-from ..data.vae import TINY, VAE
+from ..data.vae import TINY, VAE, fingerprint
 from ..whole_files import TEMPORARY_SUFFIX, write_json
 from .options import PrepareOptions
 from .plan import Plan
@@ -94,6 +94,7 @@ def finish_set(
         vae=options.vae if options.vae == TINY else Path(options.vae).name,
         flips=options.flip,
         posterior=vae.posterior,
+        fingerprint=fingerprint(vae),
     )
     history = list(before.history) if before else []
     if before and list(before.shards) != plan.shards:

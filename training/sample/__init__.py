@@ -29,7 +29,6 @@ from comfyui_fitv2.resolution import Resolution, parse_sizes
 from comfyui_fitv2.solvers import DEFAULT_SOLVER, SOLVERS
 
 from ..command_line import parse_options, run_command
-from ..data.vae import TINY
 from ..failures import explained
 from ..option_names import own_names
 from ..processes import join_processes, on_main
@@ -74,8 +73,9 @@ class GenerationOptions:
     """Power of the power-cosine guidance schedule; 0 keeps the scale constant."""
     seed: int = 0
     """Seed of the noise."""
-    vae: str = TINY
-    """The VAE that the latents were made with: "tiny", a file, or a diffusers folder."""
+    vae: str | None = None
+    """The VAE that the latents were made with: "tiny", a file, or a diffusers folder; by default
+    tiny, unless the checkpoint says another."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of the model; the solver and the VAE compute in fp32."""
     preset: str | None = None

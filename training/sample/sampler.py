@@ -20,7 +20,8 @@ from comfyui_fitv2.metadata import SD_LATENT_FORMAT
 from comfyui_fitv2.pixels import to_bytes
 from comfyui_fitv2.resolution import Resolution
 
-from ..data.vae import VAE, open_vae, vae_digest
+from ..data.latent_set import VAE_FINGERPRINT, VAE_NAME
+from ..data.vae import TINY, VAE, fingerprint, open_vae, same_latents, vae_digest
 from ..whole_files import file_digest, write_whole
 from .generate import Request, SamplingSettings, generate
 
@@ -39,13 +40,13 @@ class Sampler:
     def open(
         cls,
         checkpoint: Path,
-        vae: str,
+        vae: str | None,
         *,
         precision: str = "fp32",
         preset: str | None = None,
         device: torch.device,
     ) -> Sampler:
-        """Read both, each once; ``vae`` is a name as in ``open_vae``.
+        """Read both, each once; ``vae`` is a name as in ``open_vae``, None the checkpoint's own.
 
         ``precision``, a key of ``PRECISIONS``, is that of the model; the solver and the VAE compute
         in fp32. Raises ``ValueError`` or ``FileNotFoundError`` on a checkpoint or a VAE that cannot
@@ -53,10 +54,11 @@ class Sampler:
         """
         loaded = load_checkpoint(checkpoint, preset=preset, dtype=PRECISIONS[precision])
         require_rectified_flow(loaded.config)
-        opened = open_vae(vae, device)
-        _check_vae(loaded, opened, vae)
+        name = vae or _recorded_vae(loaded)
+        opened = open_vae(name, device)
+        _check_vae(loaded, opened, name)
         loaded.model.to(device)
-        return cls(loaded, file_digest(checkpoint), opened, vae_digest(vae), device)
+        return cls(loaded, file_digest(checkpoint), opened, vae_digest(name), device)
 
     def write_missing(
         self,
@@ -114,6 +116,17 @@ def _write_png(path: Path, image: Tensor) -> None:
         Image.fromarray(to_bytes(image)).save(temporary, "PNG")
 
 
+def _recorded_vae(loaded: LoadedModel) -> str:
+    """The VAE that a checkpoint names; the bundled one if it names none. Raises ``ValueError``."""
+    name = loaded.metadata.training.get(VAE_NAME, TINY)
+    if name != TINY:
+        raise ValueError(
+            f"the checkpoint was trained on latents of the VAE {name}. Name that file or folder, "
+            f"such as --vae path/to/{name}."
+        )
+    return TINY
+
+
 def _check_vae(loaded: LoadedModel, vae: VAE, name: str) -> None:
     channels = loaded.config.in_channels
     if vae.channels != channels:
@@ -126,4 +139,10 @@ def _check_vae(loaded: LoadedModel, vae: VAE, name: str) -> None:
         raise ValueError(
             f"--vae {name} scales latents by {vae.scale_factor:g}, the checkpoint was trained on "
             f"{scale:g}. Name the VAE that its latents were made with."
+        )
+    recorded = loaded.metadata.training.get(VAE_FINGERPRINT)
+    if recorded and not same_latents(recorded, fingerprint(vae)):
+        raise ValueError(
+            f"--vae {name} is another VAE than that of the checkpoint's latents, "
+            f"{loaded.metadata.training.get(VAE_NAME)}. Name that one."
         )

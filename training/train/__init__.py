@@ -71,7 +71,8 @@ def _command(argv: Sequence[str]) -> int:
     options, argv = plan_options(argv)
     if options is None:
         return train(parse_config(argv))
-    text = make_plan(parse_config(argv, defaults=["--output", NO_OUTPUT]), options)
+    with explained(_MEMORY, _WORKERS):
+        text = make_plan(parse_config(argv, defaults=["--output", NO_OUTPUT]), options)
     if PartialState().is_main_process:
         print(text)
     return 0

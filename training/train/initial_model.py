@@ -15,7 +15,8 @@ from comfyui_fitv2.config import FiTConfig
 from comfyui_fitv2.metadata import Metadata
 from comfyui_fitv2.resolution import TOKEN_PIXELS
 
-from ..data.latent_set import LatentSetInfo
+from ..data.latent_set import VAE_FINGERPRINT, VAE_NAME, LatentSetInfo
+from ..data.vae import same_latents
 from .config import ConfigError, TrainingConfig
 from .initial_classes import InitialClasses
 from .lora import add_adapters
@@ -83,6 +84,7 @@ def initial_model(
         _load(model, checkpoint, classes)
         changes = _rope_changes(checkpoint.metadata.config, model_config)
         notes.append(f"starts from {config.init}{changes}")
+    notes += _other_vae(config, checkpoint, info)
     notes += _trained_beyond(model_config, info)
     notes += [*classes.notes, *choose_trainable(model, config)]
     return InitialModel(model, classes.names, classes.class_map, tuple(notes))
@@ -122,6 +124,19 @@ def choose_trainable(model: TrainedFiT, config: TrainingConfig) -> list[str]:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     share = f"{trained / 1e6:.2f} M of {count / 1e6:.2f} M weights ({100 * trained / count:.2f} %)"
     return [*notes, f"trains {share}"]
+
+
+def _other_vae(
+    config: TrainingConfig, checkpoint: Checkpoint | None, info: LatentSetInfo
+) -> list[str]:
+    training = checkpoint.metadata.training if checkpoint else {}
+    before = training.get(VAE_FINGERPRINT)
+    if not before or not info.fingerprint or same_latents(before, info.fingerprint):
+        return []
+    return [
+        f"{config.init} learned latents of the VAE {training.get(VAE_NAME)}, and those of "
+        f"{info.vae} are others: expect it to learn almost anew"
+    ]
 
 
 def _model_config(

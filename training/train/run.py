@@ -243,7 +243,7 @@ class TrainingRun:
             self.initial.model.config,
             self.initial.class_names,
             self.latents.info.latent_format,
-            {"step": self.state.step},
+            {"step": self.state.step, **self.latents.info.vae_of_checkpoint},
         )
         return {"format": "pt", METADATA_KEY: metadata.to_json()}
 

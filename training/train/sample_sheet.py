@@ -22,7 +22,7 @@ from sheets.contact_sheet import SheetCell, contact_sheet
 from sheets.text import legible
 
 from ..data.latent_set import LatentSetInfo
-from ..data.vae import TINY, VAE, open_vae
+from ..data.vae import TINY, VAE, fingerprint, open_vae, same_latents
 from ..seeds import image_generator
 from ..whole_files import write_whole
 from .config import ConfigError, SamplesConfig
@@ -53,6 +53,14 @@ class SampleSheet:
         self.latent_format = info.latent_format
         vae = config.vae or (TINY if info.vae == TINY else "")
         self.vae: VAE | None = open_vae(vae, device) if vae else None
+        if (
+            self.vae
+            and info.fingerprint
+            and not same_latents(info.fingerprint, fingerprint(self.vae))
+        ):
+            raise ConfigError(
+                f"samples.vae: {vae} is another VAE than that of the latent set, {info.vae}."
+            )
         self.class_names = class_names
         trained = np.unique(class_map)  # an adapter's model has more classes than its data
         spread = np.linspace(0, len(trained) - 1, min(config.classes, len(trained)))

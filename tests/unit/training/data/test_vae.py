@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from comfyui_fitv2.autoencoder import load_autoencoder
 from training.data import vae as vae_module
 from training.data.bundled import TINY_FILE
-from training.data.vae import VAEError, open_vae, vae_digest
+from training.data.vae import VAEError, fingerprint, open_vae, same_latents, vae_digest
 
 SMALL: dict[str, Any] = {
     "in_channels": 3,
@@ -230,3 +230,15 @@ def test_without_diffusers_its_vaes_are_refused_in_one_line(
     monkeypatch.setitem(sys.modules, "diffusers.utils", None)
     with pytest.raises(VAEError, match="others need diffusers: python -m pip install diffusers"):
         open_vae(str(tmp_path))
+
+
+def test_a_fingerprint_knows_the_encoder_in_any_precision(
+    network: AutoencoderKL, tmp_path: Path
+) -> None:
+    network.save_pretrained(tmp_path / "sd")
+    tiny, half = open_vae("tiny"), open_vae("tiny", dtype=torch.bfloat16)
+    other = open_vae(str(tmp_path / "sd"))
+    assert len(fingerprint(tiny)) == tiny.channels * 25
+    assert same_latents(fingerprint(tiny), fingerprint(half))
+    assert not same_latents(fingerprint(tiny), fingerprint(other))
+    assert not same_latents(fingerprint(tiny), ())

@@ -53,7 +53,7 @@ def test_where_not_even_one_image_fits_that_is_said(
     run: Run, use: Callable[[PoolingVAE], None]
 ) -> None:
     use(SmallMemory(0))
-    with pytest.raises(OSError, match="not even one image fits in the memory of the device"):
+    with pytest.raises(OSError, match="Not even one image fits"):
         run("latents")
 
 
@@ -74,7 +74,9 @@ def test_a_full_disk_says_how_much_is_needed_and_resumes(
 
     with monkeypatch.context() as patched:
         patched.setattr(encode, "write_shard", full)
-        message = r"disk is full. The 2 images that are left need about 0\.1 GiB\. Make room"
+        message = (
+            r"disk is full \(.*\)\. The 2 images that are left need about 0\.1 GiB\. Make room"
+        )
         with pytest.raises(OSError, match=message):
             run("latents")
     assert len(list((tmp_path / "latents").glob("shard-*"))) == 2

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,26 @@ def test_a_vae_of_another_scale_is_refused(
     save_checkpoint(tmp_path / "other.safetensors", loaded.model.state_dict(), other)
     assert main([*arguments, "--checkpoint", str(tmp_path / "other.safetensors")]) == 1
     assert "trained on 0.5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "training", [{"vae": "sd-vae"}, {"vae": "vae.st", "vae_fingerprint": [1.0]}]
+)
+def test_a_vae_of_other_latents_is_refused(
+    arguments: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    training: dict[str, Any],
+) -> None:
+    loaded = load_checkpoint(arguments[1])
+    metadata = replace(loaded.metadata, training=training)
+    save_checkpoint(tmp_path / "other.safetensors", loaded.model.state_dict(), metadata)
+    arguments = [*arguments, "--checkpoint", str(tmp_path / "other.safetensors")]
+    assert main(arguments) == 1
+    assert f"such as --vae path/to/{training['vae']}" in capsys.readouterr().err
+    if "vae_fingerprint" in training:
+        assert main([*arguments, "--vae", "tiny"]) == 1
+        assert "--vae tiny is another VAE than that of" in capsys.readouterr().err
 
 
 @pytest.mark.cases("P6")
