@@ -68,7 +68,8 @@ class LatentSetInfo:
     @property
     def vae_of_checkpoint(self) -> dict[str, Any]:
         """What checkpoints store of the VAE, so that another one is noticed."""
-        return {VAE_NAME: self.vae, VAE_FINGERPRINT: list(self.fingerprint)}
+        fingerprint = {VAE_FINGERPRINT: list(self.fingerprint)} if self.fingerprint else {}
+        return {VAE_NAME: self.vae, **fingerprint}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> LatentSetInfo:

@@ -19,6 +19,7 @@ from comfyui_fitv2.flow import require_rectified_flow
 from comfyui_fitv2.metadata import SD_LATENT_FORMAT
 from comfyui_fitv2.pixels import to_bytes
 from comfyui_fitv2.resolution import Resolution
+from comfyui_fitv2.sharded import find_source
 
 from ..data.latent_set import VAE_FINGERPRINT, VAE_NAME
 from ..data.vae import TINY, VAE, fingerprint, open_vae, same_latents, vae_digest
@@ -58,7 +59,8 @@ class Sampler:
         opened = open_vae(name, device)
         _check_vae(loaded, opened, name)
         loaded.model.to(device)
-        return cls(loaded, file_digest(checkpoint), opened, vae_digest(name), device)
+        digest = file_digest(*find_source(checkpoint).files)
+        return cls(loaded, digest, opened, vae_digest(name), device)
 
     def write_missing(
         self,

@@ -1,6 +1,7 @@
 """The command generates each image once, resumes, and never mixes images of other settings."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -279,4 +280,13 @@ def test_memory_that_runs_out_is_one_line_and_what_was_written_stays(
     )
     assert list(pixels(tmp_path / "images")) == FILES[:1]
     assert main([*arguments, "--batch-tokens", "8"]) == 0
+    assert list(pixels(tmp_path / "images")) == FILES
+
+
+@pytest.mark.cases("C3")
+def test_a_checkpoint_may_be_a_folder(arguments: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    shutil.copy(arguments[1], folder / "model.safetensors")
+    assert main([*arguments, "--checkpoint", str(folder)]) == 0
     assert list(pixels(tmp_path / "images")) == FILES

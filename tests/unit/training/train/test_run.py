@@ -53,7 +53,7 @@ def test_a_run_leaves_checkpoints_that_load_sample_sheets_and_logs(
         loaded = load_checkpoint(latest(tmp_path) / f"{file}.safetensors")
         expected = replace(SMALL, train_length=6)  # the latent set's 96 pixels
         assert (loaded.config, loaded.class_names) == (expected, NAMES)
-        assert loaded.metadata.training == {"step": 6}
+        assert loaded.metadata.training == {"step": 6, "vae": "random"}
     sheets = sorted((tmp_path / "samples").iterdir())
     assert [sheet.name for sheet in sheets] == ["step-00000003.png", "step-00000006.png"]
     assert Image.open(sheets[0]).size == Image.open(sheets[1]).size
