@@ -86,7 +86,7 @@ def _read_source(source: Source) -> tuple[object, str | None]:
 
 
 def _embedded_json(path: Path, embedded: Tensor) -> str:
-    """The text in the tensor that stands for metadata where a program saves none."""
+    """The metadata in its tensor, for programs that drop a file's metadata."""
     try:
         if embedded.numel() > _LONGEST_METADATA:
             raise ValueError("it is too long")

@@ -208,7 +208,7 @@ def announce_failure() -> bool:
 
 def _is_first_to_fail() -> bool:
     if _Others.store is None:
-        # Processes that have not met yet fail alike: one on each machine speaks for all.
+        # Processes that are not connected yet fail for the same reason: one per machine reports it.
         if started_processes() == 1 or os.environ.get("LOCAL_RANK", "0") == "0":
             return True
         time.sleep(_CLEANUP_SECONDS)  # the launcher would end that one with this one
@@ -307,7 +307,7 @@ class DataWorkers:
         Thread(target=_exit_when, args=(lambda: bool(self._ended.value),), daemon=True).start()
 
     def end(self) -> None:
-        """Let the workers exit soon, whatever they do. Close the loader's iterator after this."""
+        """Let the workers exit soon, even busy ones. Close the loader's iterator after this."""
         self._ended.value = 1
 
 

@@ -252,7 +252,7 @@ def finish(
     class_ids: Sequence[int] | None = None,
     history: Sequence[SetChange] = (),
 ) -> None:
-    """Declare the set complete: of these shards, or of the first so many.
+    """Declare the set complete, with these shards or with the first of this number.
 
     ``class_ids`` is the class id of each label in the shards, where they are not the same.
     """

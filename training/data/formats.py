@@ -64,7 +64,7 @@ NO_IMAGE = "not an image by its suffix"
 NOT_MEANT_AS_IMAGES = frozenset([NO_IMAGE, *_OTHER_FILES])
 """The reasons of files that nobody took for one of the images."""
 HEAD_BYTES = 512
-"""So many bytes from the start of a file tell its kind."""
+"""Number of bytes at the start of a file that tell its kind."""
 
 
 def _register_plugins() -> None:

@@ -41,7 +41,7 @@ def open_image(source: Path | IO[bytes]) -> Iterator[Image.Image]:
     image, and what Pillow raises for damaged files.
     """
     if isinstance(source, Path) and not stat.S_ISREG(source.stat().st_mode):
-        raise DecodeError("not a regular file")  # to open a named pipe would wait for ever
+        raise DecodeError("not a regular file")  # opening a named pipe would block
     with _pillow_limit_lifted:
         try:
             image = Image.open(source, formats=_FORMATS)

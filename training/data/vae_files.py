@@ -220,8 +220,8 @@ def _downloaded(name: str) -> Path:
     is_name = _HUB_NAME.fullmatch(model) and Path(model).suffix.lower() not in _WEIGHTS
     if not is_name or (not address and Path(model).parent.is_dir()):
         raise FileNotFoundError(
-            f'{name}: no such VAE. Name "{TINY}", a file, or a diffusers folder. For photographs: '
-            f"{how_to_get()}"
+            f'{name}: no such VAE. Name "{TINY}", a file, or a diffusers folder. Photographs need '
+            f"Stable Diffusion's. {how_to_get()}"
         )
     if cached := _cached(model):
         return cached

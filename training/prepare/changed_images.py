@@ -1,4 +1,4 @@
-"""A latent set follows its images: what is encoded already is kept, and the rest is planned anew.
+"""A latent set follows its images: encoded images are kept, and only the others are encoded.
 
 An image counts as the same while the size and the time of change of its file are the same. If only
 the time differs, the file is read and compared with the digest in its shard. An image that was

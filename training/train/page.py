@@ -1,7 +1,7 @@
 """The page of a run: one HTML file in its folder, to be opened from there. It needs no server.
 
 It contains all that it shows but the sample sheets, which lie beside it, and reloads itself while
-the run goes on.
+the run is active.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def render(view: RunView, history: History) -> str:
     written = time.strftime("%Y-%m-%d %H:%M:%S")
     name = escape(view.folder.resolve().name)
     rhythm = (
-        f"A run that goes on writes this page every {RELOAD_SECONDS} seconds or so."
+        f"While the run is active, this page is rewritten every {RELOAD_SECONDS} seconds or so."
         if view.running
         else ""
     )

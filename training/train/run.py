@@ -270,7 +270,7 @@ class TrainingRun:
         known = {f.name: before[f.name] for f in fields(now) if f.name in before}
         lengths, position = self.examples.draws.drawn_lengths, self.state.position
         moved = next_round(position, lengths, replace(now, **known), now)
-        # Where the images changed too, the position is the start of a round of the packs of now.
+        # Where the images changed too, the position is the start of a round of the present packs.
         is_later = not self.data_note or moved.round > position.round
         self.state.position = moved if is_later else position
 

@@ -1,4 +1,4 @@
-"""Where the images of a latent set come from: which there are, of which class, and their bytes."""
+"""The images of a latent set: their files, their classes, and how to open them."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 NAMED = 3
-"""So many examples are named where more are meant."""
+"""Number of examples that are named in place of all."""
 _SHOWN = 10
 
 
@@ -57,7 +57,7 @@ class Listing:
     def stop_at_problems(self) -> None:
         """Raises ``ValueError`` with all problems in one line, if there are any."""
         if self.problems:
-            advice = "" if not self.files else " Add --ignore-problems to go on all the same."
+            advice = "" if not self.files else " Add --ignore-problems to continue anyway."
             raise ValueError(" ".join(self.problems) + advice)
 
 

@@ -54,7 +54,7 @@ def summary_to_resume(
     """The summary from which the run resumes, and what to say of it, if anything.
 
     Where images of the latent set have changed since the checkpoint, the epoch in progress ends
-    there, and the run goes on with a new epoch of the images that there are now. Raises
+    there, and the run continues with a new epoch of the present images. Raises
     ``ConfigError`` where it would see another set, or take other steps.
     """
     summary = read_summary(checkpoint)
@@ -79,7 +79,7 @@ def summary_to_resume(
             f"classes while it is trained. Start another run from this one's weights: --init "
             f"{newest} and another --output."
         )
-    said = f"the latent set has changed: {changes}; a new epoch starts with the images of now"
+    said = f"the latent set has changed: {changes}; a new epoch starts with the present images"
     return replace(summary, position=_next_epoch(summary, latents, batch)), said
 
 
