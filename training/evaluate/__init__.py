@@ -131,6 +131,7 @@ def _measure(
     references: dict[str, Reference] = {}
     rows = []
     sizes = options.resolutions(sampler.loaded.config)
+    count = min(map(len, requests.values())) // len(sizes)
     for size in sizes:
         reference = reference_features(
             *images,
@@ -141,7 +142,6 @@ def _measure(
             options.cache or output / _REFERENCE,
         )
         key = f"{size.width}x{size.height}"
-        count = min(map(len, requests.values())) // len(sizes)
         references[key] = Reference(
             len(reference),
             reference.enlarged,

@@ -83,21 +83,31 @@ class Evaluation:
         return INCEPTION_METRICS if self.published else RANDOM_FEATURE_METRICS
 
 
-def check_report(folder: Path, name: str, settings: Mapping[str, Any]) -> None:
+def check_report(
+    folder: Path, name: str, settings: Mapping[str, Any], digests: Mapping[str, str] | None = None
+) -> None:
     """Check that the report ``name`` in ``folder``, if there is one, compares with the same images.
 
-    ``settings`` are those values of ``Evaluation`` that are known. Raises ``OutputFolderError``.
+    ``settings`` are those values of ``Evaluation`` that are known; ``digests`` those of its
+    references by size, once they are measured. Raises ``OutputFolderError``.
     """
     file = folder / f"{name}.json"
     if not file.is_file():
         return
+    advice = (
+        "Name this comparison with --report, such as --report second; the images are not generated "
+        "again."
+    )
     before = json.loads(file.read_text(encoding="utf-8"))
     known = {key: before[key] for key in settings if key in before}
     if changed := differences(known, {key: settings[key] for key in known}):
-        raise OutputFolderError(
-            f"{file} is another comparison ({'; '.join(changed)}). Name this one with --report, "
-            "such as --report second; the images are not generated again."
-        )
+        raise OutputFolderError(f"{file} is another comparison ({'; '.join(changed)}). {advice}")
+    for size, digest in (digests or {}).items():
+        if before["references"].get(size, {}).get("digest", digest) != digest:
+            raise OutputFolderError(
+                f"{file} compares with other images at {size}: those in the reference folder have "
+                f"changed. {advice}"
+            )
 
 
 def write_report(evaluation: Evaluation, folder: Path, name: str) -> None:
@@ -106,17 +116,8 @@ def write_report(evaluation: Evaluation, folder: Path, name: str) -> None:
     Raises ``OutputFolderError`` where a report of that name compares with other images.
     """
     digests = {size: reference.digest for size, reference in evaluation.references.items()}
-    file = folder / f"{name}.json"
-    if file.is_file():
-        before = json.loads(file.read_text(encoding="utf-8"))["references"]
-        for size, digest in digests.items():
-            if before.get(size, {}).get("digest", digest) != digest:
-                raise OutputFolderError(
-                    f"{file} compares with other images at {size}: those in the reference folder "
-                    "have changed. Name this comparison with --report, such as --report second; "
-                    "the images are not generated again."
-                )
-    write_json(file, asdict(evaluation))
+    check_report(folder, name, {}, digests)
+    write_json(folder / f"{name}.json", asdict(evaluation))
     write_text(folder / f"{name}.md", f"{markdown(evaluation)}\n")
     with write_whole(folder / f"{name}.png") as temporary:
         plot(evaluation).savefig(temporary, format="png", dpi=120)

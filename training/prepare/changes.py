@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-_NAMED = 3
+from ..data.sources.listing import counted, some
 
 
 @dataclass(slots=True)
@@ -31,17 +31,16 @@ class Changes:
             "in another class": self.relabelled,
             "renamed": self.renamed,
         }
-        said = [f"{_counted(files, 'image')} {what}" for what, files in kinds.items() if files]
+        said = [f"{_named(files, 'image')} {what}" for what, files in kinds.items() if files]
         if self.new_classes:
-            said.append(f"{_counted(self.new_classes, 'class')} new")
+            said.append(f"{_named(self.new_classes, 'class')} new")
         if self.empty_classes:
             said.append(
-                f"{_counted(self.empty_classes, 'class')} without images now; names and class ids "
+                f"{_named(self.empty_classes, 'class')} without images now; names and class ids "
                 "stay, so that runs on this set can resume"
             )
         return said
 
 
-def _counted(names: Sequence[str], noun: str) -> str:
-    plural = noun if len(names) == 1 else f"{noun}{'e' * noun.endswith('s')}s"
-    return f"{len(names):,} {plural} ({', '.join(names[:_NAMED])}{', …' * (len(names) > _NAMED)})"
+def _named(names: Sequence[str], noun: str) -> str:
+    return f"{counted(len(names), noun)} ({some(names)})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -203,7 +204,7 @@ def in_processes(
             progress.update(len(part))
 
 
-class ByTask(Dataset[list[Any]]):
+class ByTask(Dataset[list[Any]], ABC):
     """Something found out about each file, many files per task of a process."""
 
     def __init__(self, source: ImageSource, files: Sequence[str]) -> None:
@@ -213,8 +214,9 @@ class ByTask(Dataset[list[Any]]):
         start = task * _PER_TASK
         return [self.find(file) for file in self.files[start : start + _PER_TASK]]
 
+    @abstractmethod
     def find(self, file: str) -> Any:
-        raise NotImplementedError
+        """What is found out about a file."""
 
 
 class _Probed(ByTask):

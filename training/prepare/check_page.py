@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.sources.listing import counted
 from ..whole_files import write_text
 from .check import Check
-from .check_text import by_reason, counted, headline, notes, shape, short_form
+from .check_text import by_reason, headline, notes, shape, short_form
 from .options import PrepareOptions
 
 _MARK = "<!-- python -m training.prepare --check -->"

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
+from ..data.sources.listing import counted
 from .check import Check
 
 _UNBALANCED = 10
@@ -61,12 +62,6 @@ def by_reason(reasons: Mapping[str, str]) -> list[tuple[str, list[str]]]:
     for file, reason in reasons.items():
         groups[re.sub(r"'[^']*'|<[^>]*>", "…", reason)].append(file)
     return sorted(groups.items(), key=lambda group: -len(group[1]))
-
-
-def counted(count: int, noun: str) -> str:
-    """Such as "1 class" or "12 classes"."""
-    plural = noun if count == 1 else f"{noun}{'e' * noun.endswith('s')}s"
-    return f"{count:,} {plural}"
 
 
 def shape(check: Check, row: int) -> str:

@@ -25,6 +25,7 @@ from ..data.arrow_set import (
     shard_path,
 )
 from ..data.latent_set import INFO_FILE, LatentSetError, LatentSetInfo, SetChange, data_digest
+from ..data.sources.listing import counted, listed
 from ..data.vae import TINY, VAE, fingerprint
 from ..whole_files import TEMPORARY_SUFFIX, write_json
 from .options import PrepareOptions
@@ -78,8 +79,11 @@ def finish_set(
     if reconstruction:
         report["reconstruction"] = reconstruction.to_dict()
     write_json(output / REPORT_FILE, report)
-    print_listed(f"could not be used; {output / REPORT_FILE} lists all", failures)
-    print_listed(f"left out of the classes of {output}", classes.left_out)
+    for line in (
+        *listed(f"could not be used; {output / REPORT_FILE} lists all", failures, _LISTED),
+        *listed(f"left out of the classes of {output}", classes.left_out, _LISTED),
+    ):
+        print(line, file=sys.stderr)
     if not report["images"]:
         raise ValueError(
             f"none of the {len(failures)} images could be used. Remove {output} before you try "
@@ -121,16 +125,6 @@ def remove_stale(output: Path, plan: Plan) -> None:
             continue
 
 
-def print_listed(what: str, reasons: Mapping[str, str]) -> None:
-    """Print the number and the first few of ``reasons``, which are by file."""
-    if reasons:
-        print(f"{len(reasons):,} {what}:", file=sys.stderr)
-        for file, reason in list(reasons.items())[:_LISTED]:
-            print(f"  {file}: {reason}", file=sys.stderr)
-        if len(reasons) > _LISTED:
-            print(f"  and {len(reasons) - _LISTED:,} more", file=sys.stderr)
-
-
 @dataclass(frozen=True, slots=True)
 class _Classes:
     names: tuple[str, ...]
@@ -157,7 +151,7 @@ class _Classes:
         left_out = {}
         for label, name in free.items():
             if planned[label] and not used[label]:
-                left_out[name] = f"none of its {_counted(planned[label], 'image')} could be used"
+                left_out[name] = f"none of its {counted(planned[label], 'image')} could be used"
             else:
                 class_ids[label] = len(names)
                 names.append(name)
@@ -238,7 +232,3 @@ def _say_classes(
     ordered = sorted(counts.items(), key=lambda item: item[1])
     few, many = (f"{name} {count:,}" for name, count in (ordered[0], ordered[-1]))
     print(f"  from {few} to {many} images per class; {output / REPORT_FILE} lists all")
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' * (count != 1)}"

@@ -1,11 +1,10 @@
 """A loss that compares models of every kind: on images that none was trained on, always the same.
 
 It is FiTv2's own loss, the mean squared error of the velocity at logit-normal times (or those that
-a run trains on), here at the middles of equal parts of that distribution, with fixed noise.
-Version 1 predicts the noise of a
-DDPM; ``flow.LinearDDPM`` says which of its inputs stands for a point of the rectified flow, and
-which velocity its output means. Times are those at which a DDPM has such an input, so that all
-models see the same points.
+a run trains on), here at the middles of equal parts of that distribution, with fixed noise. Version
+1 predicts the noise of a DDPM; ``flow.LinearDDPM`` says which of its inputs stands for a point of
+the rectified flow, and which velocity its output means. Times are those at which a DDPM has such an
+input, so that all models see the same points.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -48,11 +48,7 @@ class Listing:
     def report(self, what: str) -> Iterator[str]:
         """Lines for a user: the notes, and what is left out under the title ``what``."""
         yield from self.notes
-        if self.left_out:
-            yield f"{len(self.left_out):,} {what}:"
-            yield from (f"  {file}: {why}" for file, why in list(self.left_out.items())[:_SHOWN])
-            if len(self.left_out) > _SHOWN:
-                yield f"  and {len(self.left_out) - _SHOWN:,} more"
+        yield from listed(what, self.left_out, _SHOWN)
 
     def stop_at_problems(self) -> None:
         """Raises ``ValueError`` with all problems in one line, if there are any."""
@@ -107,7 +103,21 @@ def some(names: Sequence[str]) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    """Such as "1 class" or "12 classes"."""
+    plural = noun if number == 1 else f"{noun}{'e' * noun.endswith('s')}s"
+    return f"{number:,} {plural}"
+
+
+def listed(what: str, reasons: Mapping[str, str], most: int) -> Iterator[str]:
+    """Lines with the number of files that are ``what``, and the first ``most`` of them.
+
+    ``reasons`` are by file; nothing without any.
+    """
+    if reasons:
+        yield f"{len(reasons):,} {what}:"
+        yield from (f"  {file}: {reason}" for file, reason in list(reasons.items())[:most])
+        if len(reasons) > most:
+            yield f"  and {len(reasons) - most:,} more"
 
 
 def printable(name: str) -> str:
