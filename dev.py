@@ -3,7 +3,7 @@
 python dev.py demo           generate images with a shared workflow in a real ComfyUI
 python dev.py serve          leave that ComfyUI running for a browser
 python dev.py test           run every check and test
-python dev.py test --fast    run what needs neither ComfyUI nor network, in two minutes
+python dev.py test --fast    run what needs neither ComfyUI nor network, in three minutes
 """
 
 from __future__ import annotations
