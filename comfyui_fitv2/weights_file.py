@@ -6,7 +6,6 @@ running code. Every way in which a file can be wrong gets an error that names it
 
 from __future__ import annotations
 
-import pickle
 import re
 from pathlib import Path
 
@@ -88,10 +87,10 @@ def _read_pickle(path: Path, is_zip: bool) -> object:
     try:
         with path.open("rb") as file:
             return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        raise CheckpointError(path, _refused(path, named[1] if named else None)) from None
     except Exception as error:  # a pickle that is cut or overwritten fails in any way
+        if type(error).__name__ == "UnpicklingError":  # by name: no package here imports pickle
+            named = re.search(r"GLOBAL ([\w.]+)", str(error))
+            raise CheckpointError(path, _refused(path, named[1] if named else None)) from None
         reason = str(error).partition(". ")[0] or type(error).__name__
         raise CheckpointError(
             path, f"a truncated or damaged torch pickle ({reason}). {DOWNLOAD_AGAIN}"

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -127,7 +126,7 @@ def feature_extractor(inception: Path | None) -> FeatureExtractorBase:
     try:
         state_dict = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         return InceptionFeatures(f"inception-{hashlib.sha256(content).hexdigest()[:8]}", state_dict)
-    except (pickle.UnpicklingError, RuntimeError, AttributeError, TypeError, EOFError):
+    except Exception:  # a file that is no weights fails in any way
         raise ValueError(
             f"{inception} does not contain the weights of the Inception network that FID uses. "
             "Give the file that torch-fidelity (weights-inception-2015-12-05-6726825d.pth) or "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import subprocess
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -188,15 +190,14 @@ def test_an_average_that_fits_no_weights_is_left_out_and_named(
     ids=["namespace", "path", "scalar", "array", "module"],
 )
 def test_what_is_no_weight_is_named_with_a_command_that_saves_the_weights(
-    tmp_path: Path, extra: object, message: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, extra: object, message: str
 ) -> None:
     state = described(weights())
     with pytest.raises(CheckpointError, match=message) as error:
         load(tmp_path, {"model": state, "args": extra})
     # The command of the message does what it says.
     command = str(error.value).partition('python -c "')[2].removesuffix('"')
-    monkeypatch.chdir(tmp_path)
-    exec(command)
+    subprocess.run([sys.executable, "-c", command], cwd=tmp_path, check=True)
     assert torch.equal(read_checkpoint(tmp_path / "weights.pt").state_dict[KEY], state[KEY])
 
 
