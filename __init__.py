@@ -1,7 +1,15 @@
 """FiTv2 for ComfyUI: the entry point that the host looks for."""
 
-from .nodes import comfy_entrypoint
+import logging
 
-WEB_DIRECTORY = "./web"
+from .nodes.host_version import unsupported_host
 
-__all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]
+if problem := unsupported_host():
+    logging.warning(problem)
+    NODE_CLASS_MAPPINGS = {}  # a pack without nodes, which any ComfyUI loads
+    __all__ = ["NODE_CLASS_MAPPINGS"]
+else:
+    from .nodes.extension import comfy_entrypoint
+
+    WEB_DIRECTORY = "./web"
+    __all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]

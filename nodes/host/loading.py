@@ -90,7 +90,7 @@ def model_of(
         weight_dtype=state_dict["x_embedder.proj.weight"].dtype,
     )
     cast_dtype = model_management.unet_manual_cast(dtype, device, supported)
-    config.set_inference_dtype(dtype, cast_dtype, device=device)
+    config.set_inference_dtype(dtype, cast_dtype)
 
     model = config.get_model(state_dict, "")
     offload_device = model_management.unet_offload_device()

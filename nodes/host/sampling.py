@@ -24,6 +24,7 @@ from ...comfyui_fitv2.sampling import image_noise
 from ...comfyui_fitv2.solvers import SOLVERS, Noise, Velocity, schedule, solver_named
 from .conditioning import Conditioning
 from .model import require_fit, require_image_latents, with_extrapolation
+from .older_hosts import intermediate_dtype, with_nested_latents
 from .previews import StepCallback, step_callback
 from .sigma import sigma_of_time, time_of_sigma
 
@@ -56,7 +57,7 @@ def empty_latent(resolution: Resolution, channels: int, batch_size: int) -> io.L
         channels,
         *resolution.latent_size,
         device=model_management.intermediate_device(),
-        dtype=model_management.intermediate_dtype(),
+        dtype=intermediate_dtype(),
     )
     # The key's spelling is the host's, and not among those that its type names.
     latent: Any = {"samples": samples, "downscale_ratio_spacial": VAE_FACTOR}
@@ -143,6 +144,8 @@ def _sample(
     packed = isinstance(latents, NestedTensor)
     images = latents.unbind() if packed else [latents]
     noise = [comfy.sample.prepare_noise(x, settings.seed, batch_index) for x in images]
+    if packed:
+        callback = with_nested_latents(callback, [x.shape for x in images])
     return comfy.sample.sample_custom(
         model,
         NestedTensor(noise) if packed else noise[0],

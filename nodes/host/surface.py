@@ -15,7 +15,6 @@ NAMES = (
     "comfy.model_base.ModelType",
     "comfy.model_management.get_torch_device",
     "comfy.model_management.intermediate_device",
-    "comfy.model_management.intermediate_dtype",
     "comfy.model_management.is_device_cpu",
     "comfy.model_management.unet_dtype",
     "comfy.model_management.unet_manual_cast",
@@ -51,6 +50,9 @@ NAMES = (
     "latent_preview.prepare_callback",
 )
 """Imported and used."""
+
+NEWER_NAMES = ("comfy.model_management.intermediate_dtype",)
+"""Imported where this ComfyUI has them; see ``older_hosts.py``."""
 
 METHODS = (
     "comfy.model_base.BaseModel.extra_conds",
