@@ -6,7 +6,9 @@ covers the nodes that our shared workflows use.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 _ONLY_IN_EDITOR = ("Note", "MarkdownNote")
@@ -18,11 +20,32 @@ class WorkflowError(ValueError):
     """A workflow that cannot be turned into a prompt."""
 
 
+def read_workflow(path: Path) -> dict[str, Any]:
+    """A workflow JSON as the editor saves it. Raises ``WorkflowError`` for any other file."""
+    try:
+        workflow = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise WorkflowError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(workflow, dict) or not isinstance(workflow.get("nodes"), list):
+        raise WorkflowError(f"{path} is not a workflow: it has no list of nodes.")
+    return workflow
+
+
 def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str, Any]:
     """The prompt, in API format, of a workflow. ``object_info`` is the server's.
 
-    Raises ``WorkflowError`` for an unknown node, and for widgets that do not fit the node.
+    Raises ``WorkflowError`` for an unknown node, for widgets that do not fit the node, and for what
+    is no workflow.
     """
+    try:
+        return _prompt_of(workflow, object_info)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, WorkflowError):
+            raise
+        raise WorkflowError(f"The workflow is damaged: {type(error).__name__}: {error}.") from None
+
+
+def _prompt_of(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str, Any]:
     links = {link[0]: (str(link[1]), link[2]) for link in workflow["links"]}
     prompt = {}
     for node in workflow["nodes"]:
