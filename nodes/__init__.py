@@ -4,6 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .compare import FiTCompareSheet
 from .conditioning import FiTClassLabel
+from .error_names import show_plain_names
 from .extrapolation import FiTExtrapolation
 from .guidance import FiTGuidance
 from .host import register_model_folders
@@ -19,6 +20,7 @@ from .training_run import FiTTrainingRun
 class FiTExtension(ComfyExtension):
     async def on_load(self) -> None:
         register_model_folders()
+        show_plain_names(__name__.rpartition(".")[0])
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
