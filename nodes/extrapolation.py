@@ -1,8 +1,8 @@
-"""FiT Extrapolation: how rotary positions stretch beyond the trained length."""
+"""FiT Extrapolation: how rotary positions stretch beyond the trained side."""
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..comfyui_fitv2.config import FiTConfig
 from ..comfyui_fitv2.extrapolation import ALL_METHODS, ATTENTION_SCALES, Extrapolation
@@ -41,7 +41,7 @@ class FiTExtrapolation(io.ComfyNode):
                     options=list(ALL_METHODS),
                     default="ntk",
                     tooltip="none: positions as they are. linear: compressed into the trained "
-                    "length. ntk, ntk-by-parts, yarn, frequency-aware: slow waves compressed, fast "
+                    "side. ntk, ntk-by-parts, yarn, frequency-aware: slow waves compressed, fast "
                     "ones kept. time-aware: from linear at noise to ntk at the image.",
                 ),
                 io.Boolean.Input(
@@ -95,7 +95,9 @@ class FiTExtrapolation(io.ComfyNode):
         extrapolation = Extrapolation(method, decoupled, attention_scale, train_length or None)
         grid = None if latent is None else host.grid_of(model, latent)
         text = report(extrapolation, grid, config)
-        return io.NodeOutput(host.with_extrapolation(model, extrapolation), text)
+        host.show(text)
+        changed = host.with_extrapolation(model, extrapolation)
+        return io.NodeOutput(changed, text, ui=ui.PreviewText(text))
 
 
 def report(extrapolation: Extrapolation, grid: tuple[int, int] | None, config: FiTConfig) -> str:
@@ -105,14 +107,14 @@ def report(extrapolation: Extrapolation, grid: tuple[int, int] | None, config: F
     """
     extrapolation = extrapolation.for_model(config)
     label, length = extrapolation.label, extrapolation.train_length or config.train_length
-    pixels = length * TOKEN_PIXELS
+    side = f"{length} tokens ({length * TOKEN_PIXELS} px)"
     if grid is None:
-        return f"{label}: acts on sides of more than {length} tokens ({pixels} px)."
+        return f"{label}: acts on sides longer than the trained side of {side}."
     rows, columns = grid
     size = f"{columns} × {rows} tokens"
     if not extrapolation.changes(rows, columns):
         if extrapolation.method != "none":
-            because = f"no side is longer than the trained {length} tokens ({pixels} px)"
+            because = f"no side is longer than the trained side of {side}"
         elif extrapolation.attention_scale != "none":
             because = "the image is too small for the attention scale"
         else:
@@ -124,7 +126,7 @@ def report(extrapolation: Extrapolation, grid: tuple[int, int] | None, config: F
     if extrapolation.method != "none":
         height, width = extrapolation.factors(rows, columns)
         factors = f"height ×{height:.3g}, width ×{width:.3g}"
-        parts.append(f"{factors} of the trained {length} tokens")
+        parts.append(f"{factors} of the trained side ({length} tokens)")
     magnitude = extrapolation.magnitude(rows, columns)
     if magnitude != 1:
         parts.append(f"attention logits ×{magnitude**2:.3g}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..comfyui_fitv2.sampling import resolution_shift
 from ..comfyui_fitv2.solvers import DIFFUSIONS, LAST_STEPS, SOLVERS, sampling_sigmas
@@ -114,7 +114,7 @@ class FiTScheduler(io.ComfyNode):
             ],
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="The FiT: it knows how many tokens it was trained on."
+                    "model", tooltip="The FiT: it knows its trained tokens, from which the shift follows."
                 ),
                 inputs.steps(),
                 io.Combo.Input(
@@ -166,6 +166,10 @@ class FiTScheduler(io.ComfyNode):
                 )
             rows, columns = host.grid_of(model, latent)
             shift = resolution_shift(rows * columns, config.train_tokens)
-            why = f"shift {shift:.3g}: {rows * columns} tokens, trained on {config.train_tokens}"
+            ratio = rows * columns / config.train_tokens
+            compared = f"{ratio:.2f}× trained tokens ({config.train_tokens})"
+            why = f"shift {shift:.3g}: {rows * columns} tokens, {compared}"
         sigmas = sampling_sigmas(steps, denoise, shift, last_step_size)
-        return io.NodeOutput(sigmas, f"{steps} steps, {why}")
+        report = f"{steps} steps, {why}"
+        host.show(report)
+        return io.NodeOutput(sigmas, report, ui=ui.PreviewText(report))

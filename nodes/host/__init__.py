@@ -23,6 +23,7 @@ from .loading import (
     register_model_folders,
 )
 from .model import extrapolation_of, require_fit, require_flow, with_extrapolation
+from .notices import show
 from .packing import forbids_packing
 from .previews import PreviewOfAll
 from .sampling import (
@@ -55,6 +56,7 @@ __all__ = [
     "sample",
     "sample_packed",
     "sampler",
+    "show",
     "with_extrapolation",
     "with_guidance",
 ]

@@ -113,6 +113,12 @@ class FiTModel(model_base.BaseModel):
             size = [math.ceil(channels * size[0] / self.metadata.config.in_channels)]
         return super().memory_required([rows, channels, *size], cond_shapes=cond_shapes or {})
 
+    def activation_bytes(self, height: int, width: int) -> float:
+        """The most memory that one evaluation takes for a latent of this size, with attention that
+        keeps no (tokens, tokens) matrix."""
+        value_bytes = self.get_dtype_inference().itemsize
+        return height * width * value_bytes * 0.01 * self.memory_usage_factor * 1024**2
+
     def state_dict_for_saving(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         # The host's save nodes drop file metadata, and with it the head count and the class names.
         state_dict = super().state_dict_for_saving(*args, **kwargs)
