@@ -20,6 +20,8 @@ class FiTExtrapolation(io.ComfyNode):
             description="Lets a FiT generate larger images than it was trained on, without "
             "training, with a RoPE extrapolation method.",
             search_aliases=[
+                "fitv2",
+                "rope",
                 "rope scaling",
                 "ntk",
                 "yarn",
@@ -27,6 +29,9 @@ class FiTExtrapolation(io.ComfyNode):
                 "visionntk",
                 "visionyarn",
                 "high resolution",
+                "hires",
+                "upscale",
+                "larger",
                 "attention scale",
                 "lumina",
             ],

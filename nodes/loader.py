@@ -21,12 +21,18 @@ class FiTLoader(io.ComfyNode):
             description="Loads a FiTv2 checkpoint as a MODEL for stock samplers, LoRAs and merges.",
             search_aliases=[
                 "fitv2",
-                "flexible vision transformer",
-                "load fit",
-                "class-conditional",
-                "SiT",
-                "DiT",
+                "loader",
                 "checkpoint",
+                "checkpoint loader",
+                "load checkpoint",
+                "load model",
+                "flag",
+                "country",
+                "imagenet",
+                "class-conditional",
+                "flexible vision transformer",
+                "sit",
+                "dit",
             ],
             inputs=[
                 io.Combo.Input(

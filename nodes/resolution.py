@@ -42,14 +42,20 @@ class FiTResolution(io.ComfyNode):
             description="An empty latent: an aspect ratio within a number of tokens, or an exact "
             f"size. A token covers {inputs.TOKEN}.",
             search_aliases=[
-                "fit size",
+                "fitv2",
+                "size",
+                "ratio",
+                "aspect",
                 "aspect ratio",
-                "width height",
-                "empty latent",
-                "token budget",
-                "resolution picker",
+                "resolution",
+                "width",
+                "height",
                 "portrait",
                 "landscape",
+                "square",
+                "tokens",
+                "empty latent",
+                "latent size",
             ],
             inputs=[
                 io.Combo.Input(

@@ -21,13 +21,21 @@ class FiTSolver(io.ComfyNode):
             description="A rectified-flow solver with all its options, as a SAMPLER for "
             "SamplerCustom and SamplerCustomAdvanced.",
             search_aliases=[
+                "fitv2",
+                "solver",
+                "sampler",
+                "sampler select",
+                "ode",
                 "ode solver",
+                "sde",
                 "sde solver",
+                "euler",
+                "heun",
+                "rk4",
                 "dopri5",
                 "runge kutta",
                 "adams bashforth",
                 "euler maruyama",
-                "sampler select",
             ],
             inputs=[
                 inputs.solver(),
@@ -104,10 +112,14 @@ class FiTScheduler(io.ComfyNode):
             description="Time steps of a rectified flow as SIGMAS: evenly spaced as in the paper, "
             "or with more of the steps near the noise for larger images.",
             search_aliases=[
+                "fitv2",
+                "scheduler",
                 "sigmas",
                 "schedule",
+                "steps",
                 "timesteps",
                 "time shift",
+                "shift",
                 "resolution shift",
                 "uniform",
                 "sd3 shift",

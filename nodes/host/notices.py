@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 
 from comfy_execution.utils import get_executing_context
-from server import PromptServer
 
 WARNING_SIGN = "⚠"
 WARNING_EVENT = "fitv2_warning"
@@ -23,8 +22,11 @@ def show(report: str, warnings: tuple[str, ...] = ()) -> None:
     """
     for text in warnings:
         logging.warning("FiT: %s", text)
-    running = get_executing_context()
-    server: PromptServer | None = getattr(PromptServer, "instance", None)
+    try:
+        from server import PromptServer  # not at the top: it is there in a running ComfyUI only
+    except ImportError:
+        return
+    running, server = get_executing_context(), getattr(PromptServer, "instance", None)
     if running is None or server is None or server.client_id is None:
         return
     lines = [*filter(None, [report]), *(f"{WARNING_SIGN} {text}" for text in warnings)]
