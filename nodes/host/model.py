@@ -25,6 +25,7 @@ from ...comfyui_fitv2.flow import (
 from ...comfyui_fitv2.metadata import LatentFormat, Metadata
 from ...comfyui_fitv2.preview import preview_features
 from .conditioning import for_network, labels_of
+from .foreign_labels import with_class_ids
 from .network import EXTRAPOLATION, LATENT_SHAPES, HostFiT
 
 # The peak activation memory of a forward pass is proportional to the width, by this factor in the
@@ -97,7 +98,7 @@ class FiTModel(model_base.BaseModel):
         for shape in shapes if packed else [kwargs["noise"].shape]:
             require_image_latents(shape, self.metadata)
         images = len(shapes) if packed else kwargs["noise"].shape[0]
-        labels = labels_of(kwargs, self.metadata.config, images)
+        labels = labels_of(with_class_ids(kwargs), self.metadata.config, images)
         if not packed:
             key, value = for_network(labels)
             return {key: conds.CONDRegular(value)}
@@ -137,14 +138,9 @@ def require_image_latents(shape: Sequence[int], metadata: Metadata) -> None:
         )
     channels = metadata.config.in_channels
     if shape[1] != channels:
-        vae = (
-            "the VAE of Stable Diffusion 1.x"
-            if metadata.latent_format is None
-            else "the VAE that it was trained with (fit_tiny_vae for the flags)"
-        )
         raise ValueError(
             f"These latents have {shape[1]} channels, from the VAE of another model; this FiT "
-            f"needs {channels}. Encode the image with {vae}."
+            f"needs {channels}. Encode the image with {metadata.vae}."
         )
 
 
