@@ -99,7 +99,7 @@ class FiTResolution(io.ComfyNode):
                 io.Int.Output("height", tooltip="Pixels, a multiple of 16."),
                 io.String.Output(
                     "report",
-                    tooltip="Size, tokens, and how they compare with the trained size, in one line.",
+                    tooltip="Size, tokens, and how they compare with the trained size.",
                 ),
             ],
         )

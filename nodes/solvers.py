@@ -126,7 +126,8 @@ class FiTScheduler(io.ComfyNode):
             ],
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="The FiT: it knows its trained tokens, from which the shift follows."
+                    "model",
+                    tooltip="The FiT: it knows its trained tokens, from which the shift follows.",
                 ),
                 inputs.steps(),
                 io.Combo.Input(

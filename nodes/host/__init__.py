@@ -34,6 +34,7 @@ from .sampling import (
     sample_packed,
     sampler,
 )
+from .vaes import check_queued_prompts
 
 __all__ = [
     "WEIGHT_DTYPES",
@@ -41,6 +42,7 @@ __all__ = [
     "ModelPatcher",
     "PreviewOfAll",
     "SamplingSettings",
+    "check_queued_prompts",
     "checkpoint_names",
     "checkpoint_path",
     "conditioning",

@@ -45,9 +45,7 @@ def forbids_packing(model: ModelPatcher) -> list[str]:
     for wrappers in (model.wrappers, transformer_options.get("wrappers", {})):
         for kind, by_key in wrappers.items():
             others = (
-                hooks
-                for key, hooks in by_key.items()
-                if (kind, key) not in _HARMLESS_WRAPPERS
+                hooks for key, hooks in by_key.items() if (kind, key) not in _HARMLESS_WRAPPERS
             )
             if any(others):
                 found.append(f"{kind} wrapper")

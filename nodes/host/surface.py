@@ -75,6 +75,7 @@ METHODS = (
     "comfy.supported_models_base.BASE.set_inference_dtype",
     "comfy.utils.ProgressBar.update_absolute",
     "latent_preview.LatentPreviewer.decode_latent_to_preview",
+    "server.PromptServer.add_on_prompt_handler",
     "server.PromptServer.send_progress_text",
     "server.PromptServer.send_sync",
 )

@@ -23,7 +23,6 @@ def no_run(graph: Graph) -> Output:
     return graph.add("FiTTrainingRun", run="nowhere", average="", weight_dtype="auto")[0]
 
 
-
 def solver_that_gives_up(graph: Graph) -> Output:
     """The error comes from a sampler of ours in a node of ComfyUI."""
     model = graph.loader()[0]

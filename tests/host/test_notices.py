@@ -1,9 +1,12 @@
-"""What nodes show while a graph runs: what they did, and warnings of what will not come out well."""
+"""What nodes show while a graph runs: what they did, and warnings of what comes out badly."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from support.graph import Graph
+from safetensors.torch import load_file, save_file
+from support.graph import BUNDLED, VAE, Graph
 from support.live_client import LiveClient, LiveRun
 
 
@@ -99,3 +102,63 @@ def test_no_scheduler_of_comfyui_makes_an_empty_latent_suspect(
         node = graph.ksampler(loader[0], label, size[0], steps=20, scheduler=scheduler)
         graph.add("PreviewAny", source=node[0])
     assert client.run(graph.prompt).warnings == []
+
+
+BUNDLED_VAE = Path(__file__).parent.parent.parent / "models" / "vae" / VAE
+OTHER_VAE = "other_tiny_vae.safetensors"
+
+
+@pytest.fixture(scope="module")
+def other_vae(server) -> str:
+    """A VAE of the same layout as the bundled one, and other latents."""
+    weights = {key: value * 1.01 for key, value in load_file(BUNDLED_VAE).items()}
+    (server.base / "models" / "vae").mkdir(exist_ok=True)
+    save_file(weights, server.base / "models" / "vae" / OTHER_VAE)
+    return OTHER_VAE
+
+
+@pytest.mark.parametrize("sampler", ["fit_sampler", "ksampler"])
+@pytest.mark.parametrize("wrong", ["encoder", "decoder"])
+def test_a_vae_of_other_latents_gets_a_warning_before_anything_runs(
+    graph: Graph, client: LiveClient, server, other_vae: str, sampler: str, wrong: str
+) -> None:
+    names = {"encoder": VAE, "decoder": VAE, wrong: other_vae}
+    vaes = {use: graph.add("VAELoader", vae_name=name)[0] for use, name in names.items()}
+    image = graph.add("EmptyImage", width=64, height=64, batch_size=1, color=0x3366AA)
+    encoded = graph.add("VAEEncode", pixels=image[0], vae=vaes["encoder"])
+    repeated = graph.add("RepeatLatentBatch", samples=encoded[0], amount=2)
+    loader = graph.loader()
+    changed = graph.extrapolation(loader[0])
+    sampled = getattr(graph, sampler)(
+        changed[0], graph.label(loader[0]), repeated[0], steps=1, denoise=0.5
+    )
+    decoded = graph.add("VAEDecode", samples=sampled[0], vae=vaes["decoder"])
+    graph.add("PreviewImage", images=decoded[0])
+    warned = {"encoder": encoded.id, "decoder": decoded.id}[wrong]
+    text = (
+        f"Load VAE has {other_vae}, but {BUNDLED} needs the VAE fit_tiny_vae: choose it there. "
+        "Another VAE gives noise or wrong colours."
+    )
+    assert client.run(graph.prompt).warnings == [(warned, text)]
+    assert f"FiT: {text}" in server.log()
+
+
+def test_a_renamed_vae_fits(graph: Graph, client: LiveClient, server) -> None:
+    (server.base / "models" / "vae").mkdir(exist_ok=True)
+    (server.base / "models" / "vae" / "renamed.safetensors").write_bytes(BUNDLED_VAE.read_bytes())
+    loader = graph.loader()
+    sampled = graph.fit_sampler(loader[0], graph.label(loader[0]), graph.size(64, 64)[0], steps=1)
+    vae = graph.add("VAELoader", vae_name="renamed.safetensors")
+    graph.add("PreviewImage", images=graph.add("VAEDecode", samples=sampled[0], vae=vae[0])[0])
+    assert client.run(graph.prompt).warnings == []
+
+
+def test_a_tiny_vae_does_not_fit_latents_of_stable_diffusion(
+    graph: Graph, client: LiveClient
+) -> None:
+    loader = graph.loader("ten_classes.safetensors")
+    label, size = graph.label(loader[0], "3"), graph.size(64, 64)
+    sampled = graph.ksampler(loader[0], label, size[0], steps=1)
+    graph.add("PreviewImage", images=graph.decoded(sampled[0])[0])
+    ((_, text),) = client.run(graph.prompt).warnings
+    assert "ten_classes.safetensors needs the VAE of Stable Diffusion 1.x" in text
