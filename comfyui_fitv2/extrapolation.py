@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .config import FiTConfig
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: torch.compile refers to it weakly in older versions
 class Extrapolation:
     """How rotary frequencies are stretched beyond the trained length.
 

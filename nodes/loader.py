@@ -42,7 +42,9 @@ class FiTLoader(io.ComfyNode):
                 io.Combo.Input(
                     "checkpoint",
                     options=names,
-                    default=DEFAULT_CHECKPOINT if DEFAULT_CHECKPOINT in names else None,
+                    default=DEFAULT_CHECKPOINT
+                    if DEFAULT_CHECKPOINT in names
+                    else "".join(names[:1]),
                     tooltip="A safetensors or torch file in models/fit or models/diffusion_models. "
                     "The one that comes with the pack generates 256 flags.",
                 ),

@@ -42,8 +42,8 @@ def default(names):
     loader.host.checkpoint_names = lambda: names
     checkpoint = loader.FiTLoader.GET_NODE_INFO_V1()["input"]["required"]["checkpoint"][1]
     return checkpoint.get("default")
-answer([default(["a.safetensors", loader.DEFAULT_CHECKPOINT]), default(["a.safetensors"])])
+with_others = ["a.safetensors", loader.DEFAULT_CHECKPOINT]
+answer([default(names) for names in (with_others, with_others[:1], [])])
 """
     )
-    # Without a default a browser takes the first of the list.
-    assert defaults == [BUNDLED, None]
+    assert defaults == [BUNDLED, "a.safetensors", ""]
