@@ -30,6 +30,7 @@ def test_a_small_budget_goes_from_the_registry_to_a_report(package: Path, tmp_pa
     checkpoint, vae = tmp_path / recipe.MODEL_FILE, tmp_path / recipe.VAE_FILE
     loaded = load_checkpoint(checkpoint)
     assert loaded.class_names == ["Afghanistan", "Albania"]
+    assert "ALB" in (loaded.class_synonyms or [[], []])[1]
     before = checkpoint.stat().st_mtime_ns
     assert recipe.main([*budget, *SMALL_MODEL]) == 0  # there is nothing left to do
     assert checkpoint.stat().st_mtime_ns == before
