@@ -88,7 +88,13 @@ def run_recipe(options: RecipeOptions, training_options: Sequence[str] = ()) -> 
     )
     _export(out, "large", out / MODEL_FILE, "bf16")
     describe(
-        DescribeOptions(checkpoint=out / MODEL_FILE, flags=out / "package", results=options.results)
+        DescribeOptions(
+            checkpoint=out / MODEL_FILE,
+            flags=out / "package",
+            results=options.results,
+            class_sheet=True,
+            vae=vae,
+        )
     )
 
 

@@ -1,9 +1,11 @@
-"""Tell a checkpoint of flags what else its classes are called, and what helps it beyond its size.
+"""Add to a checkpoint of flags what its classes are called, look like, and need beyond its size.
 
     python -m training.recipes.flags.describe
         the bundled checkpoint
     python -m training.recipes.flags.describe --checkpoint mine.safetensors --results mine.md
         another one, with what `report --results mine.md` measured
+    python -m training.recipes.flags.describe --class-sheet
+        its class sheet too, each flag in its own proportions: half an hour on two cores
 
 It writes ``class_synonyms`` and ``recommended_extrapolation`` into the metadata of the file. The
 weights stay as they are, byte by byte.
@@ -16,12 +18,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from comfyui_fitv2.checkpoint import read_checkpoint, save_checkpoint
 from comfyui_fitv2.extrapolation import Extrapolation
+from comfyui_fitv2.guidance import Guidance
 from comfyui_fitv2.recommendation import Recommendation
+from sheets.class_sheet import sheet_path
 
 from ...command_line import parse_options, run_command
-from ...data.bundled import BUNDLED_CHECKPOINT
+from ...data.bundled import BUNDLED_CHECKPOINT, TINY_FILE
+from ...sample.class_sheet import draw_class_sheet
+from ...sample.generate import SamplingSettings
+from ...sample.sampler import Sampler
 from .flags import fetch, read_flags
 from .other_names import other_names
 
@@ -43,12 +52,17 @@ class DescribeOptions:
     """The unpacked package of flags; it is fetched if it is not there."""
     results: Path | None = RESULTS
     """Table of the report, which tells the best extrapolation; None leaves it out."""
+    class_sheet: bool = False
+    """Also draw the class sheet, unless it is there."""
+    vae: Path = TINY_FILE
+    """The VAE for the sheet; by default the bundled one."""
 
 
 def describe(options: DescribeOptions) -> None:
-    """Write the metadata, unless the file has it already.
+    """Write what is missing of the metadata and the sheet.
 
-    Raises ``ValueError`` for classes that are no flags of the package."""
+    Raises ``ValueError`` for classes that are no flags of the package.
+    """
     fetch(options.flags)
     flags = {flag.name: flag for flag in read_flags(options.flags)}
     checkpoint = read_checkpoint(options.checkpoint)
@@ -62,11 +76,17 @@ def describe(options: DescribeOptions) -> None:
     if options.results:
         best = recommended(options.results.read_text(encoding="utf-8"))
         metadata = replace(metadata, recommended_extrapolation=best)
-    if metadata == checkpoint.metadata:
-        return
-    # Copies, because the file that the weights are mapped from is replaced.
-    weights = {key: value.clone() for key, value in checkpoint.state_dict.items()}
-    save_checkpoint(options.checkpoint, weights, metadata)
+    if metadata != checkpoint.metadata:
+        # Copies, because the file that the weights are mapped from is replaced.
+        weights = {key: value.clone() for key, value in checkpoint.state_dict.items()}
+        save_checkpoint(options.checkpoint, weights, metadata)
+    if options.class_sheet and not sheet_path(options.checkpoint).exists():
+        sizes = [flags[name].native(metadata.config.train_tokens) for name in names]
+        device = torch.device("cpu")
+        sampler = Sampler.open(options.checkpoint, str(options.vae), device=device)
+        # As many steps as the report found to be enough.
+        settings = SamplingSettings("ab2", 10, Guidance(1.0))
+        draw_class_sheet(sampler, options.checkpoint, sizes, settings)
 
 
 def recommended(table: str) -> list[Recommendation]:

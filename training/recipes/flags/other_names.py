@@ -83,8 +83,8 @@ def _candidates(code: str) -> Iterator[str]:
 
 @cache
 def _codes() -> set[str]:
-    aliases = get_global("territory_aliases")
-    return {code.lower() for code in (*Locale("en").territories, *aliases) if code.isalpha()}
+    codes = map(str, (*Locale("en").territories, *get_global("territory_aliases")))
+    return {code.lower() for code in codes if code.isalpha()}
 
 
 def emoji(code: str) -> str:
