@@ -147,7 +147,9 @@ def test_auto_draws_what_the_checkpoint_recommends_or_else_ntk(
     )
     assert distance(auto, same) <= TOLERANCE
     assert distance(auto, plain) > 10 * TOLERANCE
-    info = client.object_info("FiTExtrapolation")["input"]["required"]["method"]
+    info = client.get("/object_info/FiTExtrapolation")["FiTExtrapolation"]["input"]["required"][
+        "method"
+    ]
     assert info[1]["default"] == "auto"
 
 
