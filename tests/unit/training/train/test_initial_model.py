@@ -486,7 +486,7 @@ def test_a_class_keeps_its_synonyms_through_training_and_resuming(
     assert started.class_synonyms == [["two"], [], ["zero", "null"]]
     assert start_with(["class0"], base).class_synonyms is None
     resumed = resumed_model(
-        parse_config(PLACE),
+        parse_config([*PLACE, "--init", str(described)]),
         replace(known, config=started.model.config),
         [0, 1, 2],
         info_of(["two", "new", "class0"]),
