@@ -38,6 +38,11 @@ class FiTCompareSheet(io.ComfyNode):
             description="Images of different sizes on one sheet, with names for rows and columns, "
             "and size and token count under each image.",
             search_aliases=[
+                "fitv2",
+                "xy",
+                "plot",
+                "sheet",
+                "compare",
                 "contact sheet",
                 "side by side",
                 "xy plot",

@@ -52,6 +52,12 @@ class FiTResolutionSweep(io.ComfyNode):
             description="A list of sizes × a list of extrapolation methods × classes, for FiT "
             "Sweep Sampler and FiT Compare Sheet.",
             search_aliases=[
+                "fitv2",
+                "xy",
+                "plot",
+                "sweep",
+                "sizes",
+                "ratio",
                 "grid",
                 "xy plot",
                 "compare sizes",

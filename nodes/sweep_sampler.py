@@ -30,6 +30,11 @@ class FiTSweepSampler(io.ComfyNode):
             description="Generates every image of a sweep, different sizes together in one pass "
             "without padding. Each image is the same as if it were sampled alone.",
             search_aliases=[
+                "fitv2",
+                "xy",
+                "plot",
+                "sweep",
+                "sampler",
                 "packed sampling",
                 "many sizes",
                 "batch sampler",

@@ -23,6 +23,7 @@ from .loading import (
     register_model_folders,
 )
 from .model import extrapolation_of, require_fit, require_flow, with_extrapolation
+from .notices import show
 from .packing import forbids_packing
 from .previews import PreviewOfAll
 from .sampling import (
@@ -33,6 +34,7 @@ from .sampling import (
     sample_packed,
     sampler,
 )
+from .vaes import check_queued_prompts
 
 __all__ = [
     "WEIGHT_DTYPES",
@@ -40,6 +42,7 @@ __all__ = [
     "ModelPatcher",
     "PreviewOfAll",
     "SamplingSettings",
+    "check_queued_prompts",
     "checkpoint_names",
     "checkpoint_path",
     "conditioning",
@@ -55,6 +58,7 @@ __all__ = [
     "sample",
     "sample_packed",
     "sampler",
+    "show",
     "with_extrapolation",
     "with_guidance",
 ]

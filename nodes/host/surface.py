@@ -17,15 +17,18 @@ NAMES = (
     "comfy.model_management.intermediate_device",
     "comfy.model_management.intermediate_dtype",
     "comfy.model_management.is_device_cpu",
+    "comfy.model_management.throw_exception_if_processing_interrupted",
     "comfy.model_management.unet_dtype",
     "comfy.model_management.unet_manual_cast",
     "comfy.model_management.unet_offload_device",
     "comfy.model_patcher.CoreModelPatcher",
     "comfy.model_patcher.ModelPatcher",
     "comfy.nested_tensor.NestedTensor",
+    "comfy.patcher_extension.WrapperExecutor",
     "comfy.patcher_extension.WrapperExecutor.new_class_executor",
     "comfy.patcher_extension.WrappersMP.APPLY_MODEL",
     "comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL",
+    "comfy.patcher_extension.WrappersMP.OUTER_SAMPLE",
     "comfy.patcher_extension.get_all_wrappers",
     "comfy.sample.fix_empty_latent_channels",
     "comfy.sample.prepare_noise",
@@ -39,6 +42,7 @@ NAMES = (
     "comfy.utils.pack_latents",
     "comfy.utils.repeat_to_batch_size",
     "comfy.utils.unpack_latents",
+    "comfy_execution.utils.get_executing_context",
     "folder_paths.add_model_folder_path",
     "folder_paths.folder_names_and_paths",
     "folder_paths.get_filename_list",
@@ -49,6 +53,7 @@ NAMES = (
     "latent_preview.MAX_PREVIEW_RESOLUTION",
     "latent_preview.get_previewer",
     "latent_preview.prepare_callback",
+    "server.PromptServer",
 )
 """Imported and used."""
 
@@ -60,6 +65,7 @@ METHODS = (
     "comfy.model_base.BaseModel.state_dict_for_saving",
     "comfy.model_base.ModelType.EPS",
     "comfy.model_base.ModelType.FLOW",
+    "comfy.model_patcher.ModelPatcher.add_wrapper_with_key",
     "comfy.model_patcher.ModelPatcher.clone",
     "comfy.model_patcher.ModelPatcher.is_dynamic",
     "comfy.model_patcher.ModelPatcher.set_model_sampler_post_cfg_function",
@@ -69,6 +75,9 @@ METHODS = (
     "comfy.supported_models_base.BASE.set_inference_dtype",
     "comfy.utils.ProgressBar.update_absolute",
     "latent_preview.LatentPreviewer.decode_latent_to_preview",
+    "server.PromptServer.add_on_prompt_handler",
+    "server.PromptServer.send_progress_text",
+    "server.PromptServer.send_sync",
 )
 """Called on objects of ComfyUI, or overridden for it to call."""
 

@@ -90,35 +90,46 @@ def report(graph: Graph, client, output: list) -> str:
             (192, 128),
             "ntk",
             "none",
-            "ntk: INACTIVE on 12 × 8 tokens, no side is longer than the trained 16 tokens (256 px)",
+            "ntk: INACTIVE on 12 × 8 tokens, no side is longer than the trained side of 16 tokens "
+            "(256 px)",
         ),
         ((576, 192), "none", "none", "none: INACTIVE on 36 × 12 tokens, no method is chosen"),
         (
             (576, 192),
             "ntk",
             "none",
-            "ntk on 36 × 12 tokens: height ×1, width ×2.25 of the trained 16 tokens.",
+            "ntk on 36 × 12 tokens: height ×1, width ×2.25 of the trained side (16 tokens).",
         ),
         (
             (512, 512),
             "yarn",
             "paper",
-            "yarn + paper on 32 × 32 tokens: height ×2, width ×2 of the trained 16 tokens; "
+            "yarn + paper on 32 × 32 tokens: height ×2, width ×2 of the trained side (16 tokens); "
             "attention logits ×1.43",
         ),
-        (None, "linear", "none", "linear: acts on sides of more than 16 tokens (256 px)."),
-        (None, "auto", "none", "auto: acts on sides of more than 16 tokens (256 px): linear."),
+        (
+            None,
+            "linear",
+            "none",
+            "linear: acts on sides longer than the trained side of 16 tokens (256 px).",
+        ),
+        (
+            None,
+            "auto",
+            "none",
+            "auto: acts on sides longer than the trained side of 16 tokens (256 px): linear.",
+        ),
         (
             (192, 128),
             "auto",
             "none",
-            "auto: INACTIVE on 12 × 8 tokens, no side is longer than the trained 16 tokens",
+            "auto: INACTIVE on 12 × 8 tokens, no side is longer than the trained side of 16",
         ),
         (
             (576, 192),
             "auto",
             "none",
-            "auto chooses linear on 36 × 12 tokens: height ×1, width ×2.25 of the trained 16",
+            "auto chooses linear on 36 × 12 tokens: height ×1, width ×2.25 of the trained side",
         ),
     ],
 )
@@ -263,7 +274,10 @@ def test_the_scheduler_reports_its_shift(graph: Graph, client) -> None:
     sigmas = scheduler(
         graph, graph.loader()[0], 5, schedule="resolution-shifted", latent=graph.size(768, 256)[0]
     )
-    assert report(graph, client, sigmas[1]) == "5 steps, shift 1.73: 768 tokens, trained on 256"
+    assert (
+        report(graph, client, sigmas[1])
+        == "5 steps, shift 1.73: 768 tokens, 3.00× trained tokens (256)"
+    )
 
 
 def test_stock_schedulers_give_the_same_steps(graph: Graph, latents, model: FiT) -> None:
