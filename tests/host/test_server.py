@@ -305,7 +305,7 @@ def test_an_unknown_class_is_refused_before_sampling(graph: Graph, client: LiveC
         graph,
         client,
         "FiTClassLabel",
-        'No class is called "Filland". The nearest are "75 · Finland"',
+        'No class is called "Filland". The nearest is "75 · Finland"',
     )
 
 
