@@ -1,57 +1,45 @@
-"""FiT Resolution Sweep: a list of sizes, extrapolation methods and classes to compare."""
+"""FiT Resolution Sweep: sizes, methods, classes, seeds and more, in all combinations."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from comfy_api.latest import io
 
 from ..comfyui_fitv2.extrapolation import ALL_METHODS, ATTENTION_SCALES, Extrapolation
-from ..comfyui_fitv2.labels import Label, resolve_labels, split_list
-from ..comfyui_fitv2.resolution import Resolution, parse_size
+from ..comfyui_fitv2.labels import resolve_labels, split_list
+from ..comfyui_fitv2.metadata import Metadata
+from ..comfyui_fitv2.number_list import parse_numbers
+from ..comfyui_fitv2.resolution import parse_size
+from ..comfyui_fitv2.typed_text import COMMA
 from . import host, inputs
 from .extrapolation import report
+from .sweep_cells import AXES, SIZES, Choice, Combination, Sweep, SweepCell, combinations
+from .sweep_report import overview
 
 FIT_SWEEP = io.Custom("FIT_SWEEP")
 MODELS_OWN = "default"
-
-
-@dataclass(frozen=True, slots=True)
-class SweepCell:
-    """One image of a sweep and its place in the comparison."""
-
-    row: str
-    column: str
-    class_id: int
-    resolution: Resolution
-    extrapolation: Extrapolation
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """Images to compare, row by row; every row has all columns."""
-
-    cells: tuple[SweepCell, ...]
-
-    @property
-    def rows(self) -> list[str]:
-        return list(dict.fromkeys(cell.row for cell in self.cells))
-
-    @property
-    def columns(self) -> list[str]:
-        return list(dict.fromkeys(cell.column for cell in self.cells))
+_NUMBERS = 'Numbers with commas between them; ranges as "1..8" or "1, 3, .., 9".'
+_EMPTY = "Empty: what FiT Sweep Sampler is set to."
 
 
 class FiTResolutionSweep(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        def more(name: str, tooltip: str) -> io.String.Input:
+            return io.String.Input(
+                name, default="", optional=True, advanced=True, tooltip=tooltip
+            )
+
         return io.Schema(
             node_id="FiTResolutionSweep",
             display_name="FiT Resolution Sweep",
             category="FiT",
-            description="A list of sizes × a list of extrapolation methods × classes, for FiT "
-            "Sweep Sampler and FiT Compare Sheet.",
+            description="Lists of sizes, extrapolation methods, classes, seeds and more: every "
+            "combination becomes an image, for FiT Sweep Sampler and FiT Compare Sheet.",
             search_aliases=[
+                "fitv2",
                 "grid",
                 "xy plot",
                 "compare sizes",
@@ -59,10 +47,12 @@ class FiTResolutionSweep(io.ComfyNode):
                 "resolution list",
                 "extrapolation comparison",
                 "batch of sizes",
+                "compare seeds",
+                "compare checkpoints",
             ],
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="The FiT that has these classes and this training length."
+                    "model", tooltip="The FiT that has these classes and this trained size."
                 ),
                 io.String.Input(
                     "classes",
@@ -90,6 +80,31 @@ class FiTResolutionSweep(io.ComfyNode):
                     f'and an attention scale ({", ".join(ATTENTION_SCALES)}): "ntk", "yarn '
                     'coupled", "ntk + pro2".',
                 ),
+                more(
+                    "attention_scales",
+                    f"Attention scales to try with every method: {', '.join(ATTENTION_SCALES)}. "
+                    "Empty: that of each method.",
+                ),
+                more("seeds", f"Seeds of the starting noise. {_NUMBERS} {_EMPTY}"),
+                more("steps", f"Numbers of steps. {_NUMBERS} {_EMPTY}"),
+                more(
+                    "solvers", f"Names with commas: {', '.join(host.PACKED_SOLVERS)}. {_EMPTY}"
+                ),
+                more("guidance_scales", f"Scales of guidance. {_NUMBERS} {_EMPTY}"),
+                more(
+                    "checkpoints",
+                    "Files of FiT Loader, one per line or separated by semicolons: each takes the "
+                    "place of the MODEL's, whose LoRAs and other patches stay. "
+                    f'"{MODELS_OWN}" is the MODEL as it is. Empty: that alone.',
+                ),
+                io.Combo.Input(
+                    "columns",
+                    options=[SIZES, *(axis for axis in AXES if axis != SIZES)],
+                    default=SIZES,
+                    optional=True,
+                    advanced=True,
+                    tooltip="The list that goes across; the others make rows.",
+                ),
             ],
             outputs=[
                 FIT_SWEEP.Output(
@@ -100,38 +115,105 @@ class FiTResolutionSweep(io.ComfyNode):
                 io.Int.Output("count", tooltip="Number of images."),
                 io.String.Output(
                     "report",
-                    tooltip="Every size in pixels and tokens, and what each method does to it.",
+                    tooltip="How many images, model evaluations and sheets there will be; every "
+                    "size in pixels and tokens, and what each method does to it.",
                 ),
             ],
         )
 
     @classmethod
+    def fingerprint_inputs(cls, checkpoints: str = "", **_: object) -> list[tuple[str, int, int]]:
+        # A training run may write the same name again: then it is another model.
+        found = []
+        for name in split_list(checkpoints):
+            if (listed := host.find_checkpoint(name)) is not None:
+                status = host.checkpoint_path(listed).stat()
+                found.append((listed, status.st_mtime_ns, status.st_size))
+        return found
+
+    @classmethod
     def execute(
-        cls, model: host.ModelPatcher, classes: str, sizes: str, tokens: int, methods: str
+        cls,
+        model: host.ModelPatcher,
+        classes: str,
+        sizes: str,
+        tokens: int,
+        methods: str,
+        attention_scales: str = "",
+        seeds: str = "",
+        steps: str = "",
+        solvers: str = "",
+        guidance_scales: str = "",
+        checkpoints: str = "",
+        columns: str = SIZES,
     ) -> io.NodeOutput:
         metadata = host.require_fit(model).metadata
-        config = metadata.config
-        labels = resolve_labels(classes, metadata.class_names, config.num_classes)
-        resolutions = {text: parse_size(text, tokens) for text in _entries("sizes", sizes)}
-        extrapolations = {
-            text: _extrapolation(text, model) for text in _entries("methods", methods)
+        of_checkpoints = _checkpoints(checkpoints, metadata)
+        labels = {
+            name: resolve_labels(classes, m.class_names, m.config.num_classes)
+            for name, m in of_checkpoints.items()
         }
-        cells = tuple(
-            SweepCell(row, column, label.id, resolution, extrapolation)
-            for row, label, extrapolation in _rows(labels, extrapolations)
-            for column, resolution in resolutions.items()
-        )
-        lines = [
-            f"{column}: {resolution.report(config.train_tokens)}"
-            for column, resolution in resolutions.items()
-        ]
+        first = next(iter(labels.values()))
+        own = host.extrapolation_of(model)
+        axes = {
+            # A class may have another id in another checkpoint: they are told apart by place.
+            "classes": _different([Choice(str(label), i) for i, label in enumerate(first)]),
+            "checkpoints": _named_files(list(of_checkpoints)) if checkpoints.strip() else [],
+            "methods": [
+                Choice(text, _method(text)) for text in _entries("methods", methods)
+            ],
+            "attention scales": _scales(attention_scales, methods),
+            SIZES: [
+                Choice(text, parse_size(text, tokens)) for text in _entries("sizes", sizes)
+            ],
+            "seeds": _numbers("seeds", "seed {}", seeds, 0, 2**64 - 1),
+            "steps": _numbers("steps", "{} steps", steps, 1, 1000),
+            "solvers": _solvers(solvers),
+            "guidance scales": _numbers(
+                "guidance_scales", "guidance {}", guidance_scales, 0, 20, whole=False
+            ),
+        }
+
+        def cell(row: str, column: str, values: Combination) -> SweepCell:
+            checkpoint = values.get("checkpoints", MODELS_OWN)
+            config = of_checkpoints[checkpoint].config
+            extrapolation = values["methods"]
+            if extrapolation is None:
+                chosen = own != metadata.config.default_extrapolation
+                extrapolation = own if chosen else config.default_extrapolation
+            if (scale := values.get("attention scales")) is not None:
+                extrapolation = replace(extrapolation, attention_scale=scale)
+            return SweepCell(
+                row,
+                column,
+                labels[checkpoint][values["classes"]],
+                values[SIZES],
+                extrapolation,
+                config.train_tokens,
+                values.get("seeds"),
+                values.get("steps"),
+                values.get("solvers"),
+                values.get("guidance scales"),
+                None if checkpoint == MODELS_OWN else checkpoint,
+            )
+
+        cells = tuple(cell(*place) for place in combinations(axes, columns))
+        sweep = Sweep(cells, host.checkpoint_of(model))
+        lines = overview(sweep)
         lines += [
-            f"{column}: {report(extrapolation, resolution.grid, config)}"
-            for extrapolation in extrapolations.values()
-            if extrapolation.label != "none"
-            for column, resolution in resolutions.items()
+            f"{size.name}: {size.value.report(metadata.config.train_tokens)}"
+            for size in axes[SIZES]
         ]
-        return io.NodeOutput(Sweep(cells), len(cells), "\n".join(lines))
+        extrapolations = dict.fromkeys(
+            cell.extrapolation for cell in cells if cell.checkpoint is None
+        )
+        lines += [
+            f"{size.name}: {report(extrapolation, size.value.grid, metadata.config)}"
+            for extrapolation in extrapolations
+            if extrapolation.label != "none"
+            for size in axes[SIZES]
+        ]
+        return io.NodeOutput(sweep, len(cells), "\n".join(lines))
 
 
 def _entries(what: str, text: str) -> list[str]:
@@ -142,22 +224,79 @@ def _entries(what: str, text: str) -> list[str]:
     return entries
 
 
-def _extrapolation(text: str, model: host.ModelPatcher) -> Extrapolation:
-    if text.lower() == MODELS_OWN:
-        return host.extrapolation_of(model)
-    return Extrapolation.parse(text)
+def _different(choices: Sequence[Choice]) -> list[Choice]:
+    """The first choice of each name."""
+    return list({choice.name: choice for choice in reversed(choices)}.values())[::-1]
 
 
-def _rows(
-    labels: list[Label], extrapolations: dict[str, Extrapolation]
-) -> list[tuple[str, Label, Extrapolation]]:
-    """Name, class and method of every row; a name leaves out what all rows have in common."""
-    rows = []
-    different = dict.fromkeys(labels)
-    for label in different:
-        for method, extrapolation in extrapolations.items():
-            several_methods = len(extrapolations) > 1
-            parts = [str(label)] if len(different) > 1 or not several_methods else []
-            parts += [method] if several_methods else []
-            rows.append((" · ".join(parts), label, extrapolation))
-    return rows
+def _method(text: str) -> Extrapolation | None:
+    """The extrapolation of an entry; None is the model's own."""
+    return None if text.lower() == MODELS_OWN else Extrapolation.parse(text)
+
+
+def _scales(text: str, methods: str) -> list[Choice]:
+    """The attention scales of a list. Raises ``ValueError`` where methods have some already."""
+    scales = _words("attention_scales", text, ATTENTION_SCALES)
+    if scales and (both := [entry for entry in split_list(methods) if "+" in entry]):
+        raise ValueError(
+            f"The method {both[0]!r} has an attention scale, and attention_scales lists others. "
+            "Write attention scales in one of the two lists only."
+        )
+    return [
+        Choice(f"attention scale {scale}" if scale != "none" else "no attention scale", scale)
+        for scale in scales
+    ]
+
+
+def _solvers(text: str) -> list[Choice]:
+    return [Choice(name, name) for name in _words("solvers", text, host.PACKED_SOLVERS)]
+
+
+def _words(what: str, text: str, known: Sequence[str] | Mapping[str, object]) -> list[str]:
+    """The different words of a list, in the spelling of those that are ``known``."""
+    spelt: Callable[[str], str | None] = {name.lower(): name for name in known}.get
+    words = []
+    for entry in split_list(COMMA.sub(";", text)):
+        word = spelt(entry.lower())
+        if word is None:
+            raise ValueError(f"{what}: {entry!r} is unknown. Choose from {', '.join(known)}.")
+        words.append(word)
+    return list(dict.fromkeys(words))
+
+
+def _numbers(
+    what: str, name: str, text: str, least: int, most: int, whole: bool = True
+) -> list[Choice]:
+    numbers = parse_numbers(what, text, least, most, whole=whole)
+    return [Choice(name.format(f"{n:g}" if not whole else n), n) for n in numbers]
+
+
+def _checkpoints(text: str, own: Metadata) -> dict[str, Metadata]:
+    """The checkpoints of a list by their names in FiT Loader; the MODEL alone without a list.
+
+    Raises ``ValueError`` for one that FiT Loader does not list.
+    """
+    found = {}
+    for entry in split_list(text) or [MODELS_OWN]:
+        if entry.lower() == MODELS_OWN:
+            found[MODELS_OWN] = own
+            continue
+        name = host.find_checkpoint(entry)
+        if name is None:
+            raise ValueError(
+                f"checkpoints: no file of FiT Loader is called {entry!r}. There are "
+                f"{', '.join(host.checkpoint_names())}."
+            )
+        found[name] = host.read_metadata(name)
+    return found
+
+
+def _named_files(names: Sequence[str]) -> list[Choice]:
+    """Files without their endings and folders, where that tells them apart."""
+    short = [name.replace("\\", "/").rpartition("/")[2].rpartition(".")[0] or name for name in names]
+    several = len(set(short)) < len(short)
+    shown = names if several else short
+    return [
+        Choice("the model" if name == MODELS_OWN else text, name)
+        for name, text in zip(names, shown, strict=True)
+    ]
