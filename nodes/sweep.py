@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..comfyui_fitv2.extrapolation import ALL_METHODS, ATTENTION_SCALES, Extrapolation
-from ..comfyui_fitv2.labels import resolve_labels, split_list
-from ..comfyui_fitv2.metadata import Metadata
-from ..comfyui_fitv2.number_list import parse_numbers
+from ..comfyui_fitv2.extrapolation import ALL_METHODS, ATTENTION_SCALES
+from ..comfyui_fitv2.labels import split_list
 from ..comfyui_fitv2.resolution import parse_size
-from ..comfyui_fitv2.typed_text import COMMA
-from . import host, inputs
+from . import host, inputs, sweep_axes
 from .extrapolation import report
-from .sweep_cells import AXES, SIZES, Choice, Combination, Sweep, SweepCell, combinations
+from .sweep_axes import MODELS_OWN
+from .sweep_cells import (
+    AXES,
+    PACKED_SOLVERS,
+    SIZES,
+    Choice,
+    Combination,
+    Sweep,
+    SweepCell,
+    combinations,
+)
 from .sweep_report import overview
 
 FIT_SWEEP = io.Custom("FIT_SWEEP")
-MODELS_OWN = "default"
 _NUMBERS = 'Numbers with commas between them; ranges as "1..8" or "1, 3, .., 9".'
 _EMPTY = "Empty: what FiT Sweep Sampler is set to."
 
@@ -28,9 +33,7 @@ class FiTResolutionSweep(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         def more(name: str, tooltip: str) -> io.String.Input:
-            return io.String.Input(
-                name, default="", optional=True, advanced=True, tooltip=tooltip
-            )
+            return io.String.Input(name, default="", optional=True, advanced=True, tooltip=tooltip)
 
         return io.Schema(
             node_id="FiTResolutionSweep",
@@ -87,9 +90,7 @@ class FiTResolutionSweep(io.ComfyNode):
                 ),
                 more("seeds", f"Seeds of the starting noise. {_NUMBERS} {_EMPTY}"),
                 more("steps", f"Numbers of steps. {_NUMBERS} {_EMPTY}"),
-                more(
-                    "solvers", f"Names with commas: {', '.join(host.PACKED_SOLVERS)}. {_EMPTY}"
-                ),
+                more("solvers", f"Names with commas: {', '.join(PACKED_SOLVERS)}. {_EMPTY}"),
                 more("guidance_scales", f"Scales of guidance. {_NUMBERS} {_EMPTY}"),
                 more(
                     "checkpoints",
@@ -148,39 +149,30 @@ class FiTResolutionSweep(io.ComfyNode):
         columns: str = SIZES,
     ) -> io.NodeOutput:
         metadata = host.require_fit(model).metadata
-        of_checkpoints = _checkpoints(checkpoints, metadata)
-        labels = {
-            name: resolve_labels(classes, m.class_names, m.config.num_classes)
-            for name, m in of_checkpoints.items()
-        }
-        first = next(iter(labels.values()))
-        own = host.extrapolation_of(model)
+        of_checkpoints = sweep_axes.checkpoints(checkpoints, metadata)
+        labels = sweep_axes.classes(classes, of_checkpoints)
+        entries, numbers = sweep_axes.entries, sweep_axes.numbers
         axes = {
-            # A class may have another id in another checkpoint: they are told apart by place.
-            "classes": _different([Choice(str(label), i) for i, label in enumerate(first)]),
-            "checkpoints": _named_files(list(of_checkpoints)) if checkpoints.strip() else [],
-            "methods": [
-                Choice(text, _method(text)) for text in _entries("methods", methods)
-            ],
-            "attention scales": _scales(attention_scales, methods),
-            SIZES: [
-                Choice(text, parse_size(text, tokens)) for text in _entries("sizes", sizes)
-            ],
-            "seeds": _numbers("seeds", "seed {}", seeds, 0, 2**64 - 1),
-            "steps": _numbers("steps", "{} steps", steps, 1, 1000),
-            "solvers": _solvers(solvers),
-            "guidance scales": _numbers(
-                "guidance_scales", "guidance {}", guidance_scales, 0, 20, whole=False
+            "classes": sweep_axes.class_axis(next(iter(labels.values()))),
+            "checkpoints": sweep_axes.checkpoint_axis(list(of_checkpoints)) if checkpoints else [],
+            "methods": [Choice(e, sweep_axes.method(e)) for e in entries("methods", methods)],
+            "attention scales": sweep_axes.attention_scales(attention_scales, methods),
+            SIZES: [Choice(e, parse_size(e, tokens)) for e in entries("sizes", sizes)],
+            "seeds": numbers("seeds", "seed {}", seeds, 0, 2**64 - 1),
+            "steps": numbers("steps", "{} steps", steps, 1, 1000),
+            "solvers": [Choice(e, e) for e in sweep_axes.words("solvers", solvers, PACKED_SOLVERS)],
+            "guidance scales": numbers(
+                "guidance_scales", "guidance {:g}", guidance_scales, 0, 20, whole=False
             ),
         }
+        own = host.extrapolation_of(model)
+        if own == metadata.config.default_extrapolation:  # then that of each checkpoint is its own
+            own = None
 
         def cell(row: str, column: str, values: Combination) -> SweepCell:
             checkpoint = values.get("checkpoints", MODELS_OWN)
             config = of_checkpoints[checkpoint].config
-            extrapolation = values["methods"]
-            if extrapolation is None:
-                chosen = own != metadata.config.default_extrapolation
-                extrapolation = own if chosen else config.default_extrapolation
+            extrapolation = values["methods"] or own or config.default_extrapolation
             if (scale := values.get("attention scales")) is not None:
                 extrapolation = replace(extrapolation, attention_scale=scale)
             return SweepCell(
@@ -188,7 +180,7 @@ class FiTResolutionSweep(io.ComfyNode):
                 column,
                 labels[checkpoint][values["classes"]],
                 values[SIZES],
-                extrapolation,
+                extrapolation.for_model(config),
                 config.train_tokens,
                 values.get("seeds"),
                 values.get("steps"),
@@ -204,99 +196,11 @@ class FiTResolutionSweep(io.ComfyNode):
             f"{size.name}: {size.value.report(metadata.config.train_tokens)}"
             for size in axes[SIZES]
         ]
-        extrapolations = dict.fromkeys(
-            cell.extrapolation for cell in cells if cell.checkpoint is None
-        )
+        methods_of_model = dict.fromkeys(c.extrapolation for c in cells if c.checkpoint is None)
         lines += [
             f"{size.name}: {report(extrapolation, size.value.grid, metadata.config)}"
-            for extrapolation in extrapolations
+            for extrapolation in methods_of_model
             if extrapolation.label != "none"
             for size in axes[SIZES]
         ]
         return io.NodeOutput(sweep, len(cells), "\n".join(lines))
-
-
-def _entries(what: str, text: str) -> list[str]:
-    """The different entries of a list. Raises ``ValueError`` where there are none."""
-    entries = list(dict.fromkeys(split_list(text)))
-    if not entries:
-        raise ValueError(f"{what} is empty: write one entry per line, or separate with semicolons.")
-    return entries
-
-
-def _different(choices: Sequence[Choice]) -> list[Choice]:
-    """The first choice of each name."""
-    return list({choice.name: choice for choice in reversed(choices)}.values())[::-1]
-
-
-def _method(text: str) -> Extrapolation | None:
-    """The extrapolation of an entry; None is the model's own."""
-    return None if text.lower() == MODELS_OWN else Extrapolation.parse(text)
-
-
-def _scales(text: str, methods: str) -> list[Choice]:
-    """The attention scales of a list. Raises ``ValueError`` where methods have some already."""
-    scales = _words("attention_scales", text, ATTENTION_SCALES)
-    if scales and (both := [entry for entry in split_list(methods) if "+" in entry]):
-        raise ValueError(
-            f"The method {both[0]!r} has an attention scale, and attention_scales lists others. "
-            "Write attention scales in one of the two lists only."
-        )
-    return [
-        Choice(f"attention scale {scale}" if scale != "none" else "no attention scale", scale)
-        for scale in scales
-    ]
-
-
-def _solvers(text: str) -> list[Choice]:
-    return [Choice(name, name) for name in _words("solvers", text, host.PACKED_SOLVERS)]
-
-
-def _words(what: str, text: str, known: Sequence[str] | Mapping[str, object]) -> list[str]:
-    """The different words of a list, in the spelling of those that are ``known``."""
-    spelt: Callable[[str], str | None] = {name.lower(): name for name in known}.get
-    words = []
-    for entry in split_list(COMMA.sub(";", text)):
-        word = spelt(entry.lower())
-        if word is None:
-            raise ValueError(f"{what}: {entry!r} is unknown. Choose from {', '.join(known)}.")
-        words.append(word)
-    return list(dict.fromkeys(words))
-
-
-def _numbers(
-    what: str, name: str, text: str, least: int, most: int, whole: bool = True
-) -> list[Choice]:
-    numbers = parse_numbers(what, text, least, most, whole=whole)
-    return [Choice(name.format(f"{n:g}" if not whole else n), n) for n in numbers]
-
-
-def _checkpoints(text: str, own: Metadata) -> dict[str, Metadata]:
-    """The checkpoints of a list by their names in FiT Loader; the MODEL alone without a list.
-
-    Raises ``ValueError`` for one that FiT Loader does not list.
-    """
-    found = {}
-    for entry in split_list(text) or [MODELS_OWN]:
-        if entry.lower() == MODELS_OWN:
-            found[MODELS_OWN] = own
-            continue
-        name = host.find_checkpoint(entry)
-        if name is None:
-            raise ValueError(
-                f"checkpoints: no file of FiT Loader is called {entry!r}. There are "
-                f"{', '.join(host.checkpoint_names())}."
-            )
-        found[name] = host.read_metadata(name)
-    return found
-
-
-def _named_files(names: Sequence[str]) -> list[Choice]:
-    """Files without their endings and folders, where that tells them apart."""
-    short = [name.replace("\\", "/").rpartition("/")[2].rpartition(".")[0] or name for name in names]
-    several = len(set(short)) < len(short)
-    shown = names if several else short
-    return [
-        Choice("the model" if name == MODELS_OWN else text, name)
-        for name, text in zip(names, shown, strict=True)
-    ]

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..comfyui_fitv2.extrapolation import Extrapolation
-from ..comfyui_fitv2.labels import Label
+from ..comfyui_fitv2.labels import Blend, Label
 from ..comfyui_fitv2.resolution import Resolution
+from ..comfyui_fitv2.solvers import SOLVERS
 
 SIZES = "sizes"
 AXES = (
@@ -25,6 +26,9 @@ AXES = (
 )
 """All that a sweep can vary, in the order in which it makes rows: the last changes fastest."""
 MAX_CELLS = 4096
+PACKED_SOLVERS = [name for name, solver in SOLVERS.items() if not solver.adaptive]
+"""An adaptive solver picks step sizes from the whole batch, so that a packed image would differ
+from one sampled alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +40,10 @@ class SweepCell:
 
     row: str
     column: str
-    label: Label
+    label: Label | Blend
     resolution: Resolution
     extrapolation: Extrapolation
+    """With the model's trained length in it."""
     train_tokens: int
     """The number of tokens that the model was trained on."""
     seed: int | None = None
@@ -89,9 +94,7 @@ class Sweep:
     def columns(self) -> list[str]:
         return list(dict.fromkeys(cell.column for cell in self.cells))
 
-    def filled(
-        self, seed: int, steps: int, solver: str, guidance_scale: float
-    ) -> Sweep:
+    def filled(self, seed: int, steps: int, solver: str, guidance_scale: float) -> Sweep:
         """The same with these settings where a cell has none of its own."""
 
         def fill(cell: SweepCell) -> SweepCell:

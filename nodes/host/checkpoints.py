@@ -40,10 +40,9 @@ def _stem(name: str) -> str:
 
 def checkpoint_of(model: ModelPatcher) -> str | None:
     """The name in FiT Loader of the file that a MODEL was loaded from, where it is known."""
-    made_by, arguments = (model.cached_patcher_init or (None, ()))[:2]
-    if made_by is not load:
+    if model.cached_patcher_init is None or model.cached_patcher_init[0] is not load:
         return None
-    path = Path(arguments[0])
+    path = Path(model.cached_patcher_init[1][0])
     return next((name for name in checkpoint_names() if checkpoint_path(name) == path), path.name)
 
 
