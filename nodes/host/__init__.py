@@ -21,6 +21,7 @@ from .checkpoints import (
     with_checkpoint,
 )
 from .conditioning import Conditioning, conditioning
+from .decoding import Vae, decode, decoding_key, parts_of
 from .files import (
     SavedFile,
     new_output_folder,
@@ -42,7 +43,7 @@ from .messages import show_on_node
 from .model import extrapolation_of, require_fit, require_flow, with_extrapolation
 from .model_key import model_key
 from .packing import forbids_packing
-from .previews import PreviewOfAll, StepCallback, preview_size
+from .previews import ImageProgress, PreviewOfAll, StepCallback, preview_size
 from .sampling import (
     SamplingSettings,
     empty_latent,
@@ -56,15 +57,19 @@ __all__ = [
     "WEIGHT_DTYPES",
     "CellCache",
     "Conditioning",
+    "ImageProgress",
     "ModelPatcher",
     "PreviewOfAll",
     "SamplingSettings",
     "SavedFile",
     "StepCallback",
+    "Vae",
     "checkpoint_names",
     "checkpoint_of",
     "checkpoint_path",
     "conditioning",
+    "decode",
+    "decoding_key",
     "empty_latent",
     "extrapolation_of",
     "file_key",
@@ -75,6 +80,7 @@ __all__ = [
     "load_copy",
     "model_key",
     "new_output_folder",
+    "parts_of",
     "path_of",
     "preview_size",
     "read_metadata",

@@ -13,7 +13,7 @@ import itertools
 import types
 import uuid
 import weakref
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -73,7 +73,7 @@ def model_key(model: ModelPatcher, weights: Hashable = None) -> Hashable | None:
     ``weights`` is a key of the unpatched weights where their object is a new one each time.
     """
     numbers = _Numbers.of_all
-    options = dict(model.model_options)
+    options: dict[str, Any] = dict(model.model_options)
     transformer_options = dict(options.get("transformer_options", {}))
     transformer_options.pop(EXTRAPOLATION, None)
     options["transformer_options"] = transformer_options
@@ -92,6 +92,14 @@ def model_key(model: ModelPatcher, weights: Hashable = None) -> Hashable | None:
         return None
 
 
+def number_of(thing: Any) -> int | None:
+    """The number of an object, as long as it lives; None where that cannot be told."""
+    try:
+        return _Numbers.of_all.of(thing)
+    except UnkeyedError:
+        return None
+
+
 class _Numbers:
     """A number for every living object."""
 
@@ -100,7 +108,6 @@ class _Numbers:
     def __init__(self) -> None:
         self._next = itertools.count()
         self._given: dict[int, tuple[weakref.ref[Any], int]] = {}
-        self._gone: list[Callable[[int], None]] = []
 
     def of(self, thing: Any) -> int:
         """Raises ``UnkeyedError`` for an object that does not tell when it is gone."""
@@ -135,7 +142,7 @@ def _key(value: Any, numbers: _Numbers, depth: int = 0) -> Hashable:
         return type(value), value  # 1, 1.0 and True are equal
     if isinstance(value, _BY_VALUE):
         return value
-    if isinstance(value, Mapping) and type(value) is dict:
+    if type(value) is dict:
         return "dict", frozenset((key(name), key(inner)) for name, inner in value.items())
     if type(value) in (list, tuple):
         return type(value), tuple(map(key, value))

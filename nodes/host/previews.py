@@ -84,3 +84,26 @@ class PreviewOfAll:
         if self._previewer is not None:
             image = self._previewer.decode_latent_to_preview(latents)
             self._images |= dict.fromkeys(places, image)
+
+
+class ImageProgress:
+    """One progress bar over several images, and one preview of those that are there."""
+
+    def __init__(
+        self,
+        images: int,
+        size: int,
+        arrange: Callable[[Mapping[int, Image.Image]], Image.Image],
+    ) -> None:
+        """``arrange`` makes one image of those so far, at most ``size`` pixels a side."""
+        self._bar = comfy.utils.ProgressBar(images)
+        self._count = images
+        self._size = size
+        self._arrange = arrange
+        self._images: dict[int, Image.Image] = {}
+
+    def add(self, number: int, image: Image.Image) -> None:
+        """The image of this number is there; raises the host's exception where it was stopped."""
+        self._images[number] = image
+        preview = ("JPEG", self._arrange(self._images), self._size)
+        self._bar.update_absolute(len(self._images), self._count, preview)

@@ -1,4 +1,4 @@
-"""FiT Compare Sheet: every cell as a file with its settings, and a page for those without ComfyUI."""
+"""FiT Compare Sheet: every cell is a file with its settings, and a page needs no ComfyUI."""
 
 from __future__ import annotations
 
@@ -97,9 +97,7 @@ def test_labels_are_file_names_everywhere(graph: Graph, client: Client, server) 
     sweep = graph.sweep(loader[0], "3:2 @ 24; 1:1 @ 16", "none; ntk", "France; Italy")
     sampled = graph.sweep_sampler(loader[0], sweep[0], steps=1)
     shown = graph.add("PreviewAny", source=sampled[1])
-    saved = graph.add(
-        "SaveImage", images=graph.decoded(sampled[0])[0], filename_prefix=sampled[1]
-    )
+    saved = graph.add("SaveImage", images=graph.decoded(sampled[0])[0], filename_prefix=sampled[1])
     run = client.run(graph.prompt)
     files = [file["filename"] for file in run.outputs[saved.id]["images"]]
     assert len(files) == 8
