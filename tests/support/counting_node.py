@@ -1,4 +1,4 @@
-"""For the tests' ComfyUI: counts how often our models evaluate an image, and what is kept.
+"""For the tests' ComfyUI: counts images that models evaluate and VAEs decode, and what is kept.
 
 Copied into its ``custom_nodes``; GET /fit_test/counts gives the counts.
 """
@@ -9,11 +9,12 @@ import sys
 from functools import wraps
 from typing import Any
 
+import comfy.sd
 from aiohttp import web
 from server import PromptServer
 
 NODE_CLASS_MAPPINGS: dict[str, Any] = {}
-counts = {"evaluations": 0}
+counts = {"evaluations": 0, "decoded": 0}
 
 
 def _module(ending: str) -> Any:
@@ -31,7 +32,14 @@ def _count_from_now_on() -> None:
         counts["evaluations"] += sum(map(len, x)) if isinstance(x, list) else len(x)
         return plain(self, x, *args, **kwargs)
 
-    network.forward = forward
+    plain_decode = comfy.sd.VAE.decode
+
+    @wraps(plain_decode)
+    def decode(self: Any, samples: Any, *args: Any, **kwargs: Any) -> Any:
+        counts["decoded"] += len(samples)
+        return plain_decode(self, samples, *args, **kwargs)
+
+    network.forward, comfy.sd.VAE.decode = forward, decode
 
 
 @PromptServer.instance.routes.get("/fit_test/counts")
