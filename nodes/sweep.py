@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from comfy_api.latest import io
 
-from ..comfyui_fitv2.extrapolation import ALL_METHODS, ATTENTION_SCALES
+from ..comfyui_fitv2.extrapolation import ATTENTION_SCALES, METHOD_CHOICES
 from ..comfyui_fitv2.labels import split_list
 from ..comfyui_fitv2.resolution import parse_size
 from . import host, inputs, sweep_axes
@@ -79,8 +77,8 @@ class FiTResolutionSweep(io.ComfyNode):
                     default=MODELS_OWN,
                     multiline=True,
                     tooltip=f'The rows: "{MODELS_OWN}" (the model\'s own) or any of '
-                    f'{", ".join(ALL_METHODS)}; then "coupled" if both axes scale alike, then "+" '
-                    f'and an attention scale ({", ".join(ATTENTION_SCALES)}): "ntk", "yarn '
+                    f'{", ".join(METHOD_CHOICES)}; then "coupled" if both axes scale alike, then '
+                    f'"+" and an attention scale ({", ".join(ATTENTION_SCALES)}): "ntk", "yarn '
                     'coupled", "ntk + pro2".',
                 ),
                 more(
@@ -165,23 +163,21 @@ class FiTResolutionSweep(io.ComfyNode):
                 "guidance_scales", "guidance {:g}", guidance_scales, 0, 20, whole=False
             ),
         }
-        own = host.extrapolation_of(model)
-        if own == metadata.config.default_extrapolation:  # then that of each checkpoint is its own
-            own = None
+        own = sweep_axes.chosen_extrapolation(model)
 
         def cell(row: str, column: str, values: Combination) -> SweepCell:
             checkpoint = values.get("checkpoints", MODELS_OWN)
-            config = of_checkpoints[checkpoint].config
-            extrapolation = values["methods"] or own or config.default_extrapolation
-            if (scale := values.get("attention scales")) is not None:
-                extrapolation = replace(extrapolation, attention_scale=scale)
+            of_model = of_checkpoints[checkpoint]
+            extrapolation = of_model.filled_in(
+                sweep_axes.extrapolation(values, own or of_model.config.default_extrapolation)
+            )
             return SweepCell(
                 row,
                 column,
                 labels[checkpoint][values["classes"]],
                 values[SIZES],
-                extrapolation.for_model(config),
-                config.train_tokens,
+                extrapolation.at(*values[SIZES].grid),
+                of_model.config.train_tokens,
                 values.get("seeds"),
                 values.get("steps"),
                 values.get("solvers"),
@@ -189,17 +185,21 @@ class FiTResolutionSweep(io.ComfyNode):
                 None if checkpoint == MODELS_OWN else checkpoint,
             )
 
-        cells = tuple(cell(*place) for place in combinations(axes, columns))
+        places = combinations(axes, columns)
+        cells = tuple(cell(*place) for place in places)
         sweep = Sweep(cells, host.checkpoint_of(model))
         lines = overview(sweep)
         lines += [
             f"{size.name}: {size.value.report(metadata.config.train_tokens)}"
             for size in axes[SIZES]
         ]
-        methods_of_model = dict.fromkeys(c.extrapolation for c in cells if c.checkpoint is None)
+        default = own or metadata.config.default_extrapolation
+        extrapolations = dict.fromkeys(
+            metadata.filled_in(sweep_axes.extrapolation(values, default)) for *_, values in places
+        )
         lines += [
             f"{size.name}: {report(extrapolation, size.value.grid, metadata.config)}"
-            for extrapolation in methods_of_model
+            for extrapolation in extrapolations
             if extrapolation.label != "none"
             for size in axes[SIZES]
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import PurePath
 
 from ..comfyui_fitv2.extrapolation import ATTENTION_SCALES, Extrapolation
@@ -11,7 +12,7 @@ from ..comfyui_fitv2.metadata import Metadata
 from ..comfyui_fitv2.number_list import parse_numbers
 from ..comfyui_fitv2.typed_text import COMMA
 from . import host
-from .sweep_cells import Choice
+from .sweep_cells import Choice, Combination
 
 MODELS_OWN = "default"
 """The MODEL as it is, and the extrapolation that it has."""
@@ -59,6 +60,28 @@ def class_axis(labels: Sequence[Label | Blend]) -> list[Choice]:
 def method(text: str) -> Extrapolation | None:
     """The extrapolation of an entry; None is the model's own."""
     return None if text.lower() == MODELS_OWN else Extrapolation.parse(text)
+
+
+def chosen_extrapolation(model: host.ModelPatcher) -> Extrapolation | None:
+    """What a node has set on a MODEL; None where it is the checkpoint's own.
+
+    What it took from the MODEL's checkpoint is left out, because another one may be put in place.
+    """
+    config = host.require_fit(model).metadata.config
+    chosen = host.extrapolation_of(model)
+    if chosen == config.default_extrapolation:
+        return None
+    length = chosen.train_length
+    return replace(
+        chosen, recommended=(), train_length=None if length == config.train_length else length
+    )
+
+
+def extrapolation(values: Combination, otherwise: Extrapolation) -> Extrapolation:
+    """That of a combination: of its method, or ``otherwise``, and of its attention scale."""
+    of_method = values["methods"] or otherwise
+    scale = values.get("attention scales")
+    return of_method if scale is None else replace(of_method, attention_scale=scale)
 
 
 def attention_scales(text: str, methods: str) -> list[Choice]:

@@ -43,7 +43,7 @@ class SweepCell:
     label: Label | Blend
     resolution: Resolution
     extrapolation: Extrapolation
-    """With the model's trained length in it."""
+    """What it is for this size, with the model's trained length in it: never "auto"."""
     train_tokens: int
     """The number of tokens that the model was trained on."""
     seed: int | None = None
