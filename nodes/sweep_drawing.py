@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -29,10 +29,13 @@ class _Drawing:
     numbers: list[int] = field(default_factory=list)
 
 
-def draw(model: host.ModelPatcher, sweep: Sweep, tokens_per_pass: int) -> list[Tensor]:
+def draw(
+    model: host.ModelPatcher, sweep: Sweep, tokens_per_pass: int, say: Callable[[str], None]
+) -> list[Tensor]:
     """Latents (1, C, H_i, W_i) of all cells of a sweep that has all settings.
 
     Those of a pass are kept as soon as it ends, so that a sweep that is stopped goes on there.
+    ``say`` gets a line on how much there is to draw, before it is drawn.
     """
     if found := host.forbids_packing(model):
         logging.info(
@@ -51,7 +54,7 @@ def draw(model: host.ModelPatcher, sweep: Sweep, tokens_per_pass: int) -> list[T
         else:
             latents |= dict.fromkeys(drawing.numbers, kept)
     passes = list(_passes(missing, tokens_per_pass))
-    _tell(sweep, drawings, passes)
+    say(_plan(sweep, drawings, passes))
     previews = host.PreviewOfAll(
         model,
         sum(drawings[0].cell.steps or 0 for drawings in passes),
@@ -159,19 +162,18 @@ def _draw_pass(
     )
 
 
-def _tell(sweep: Sweep, drawings: Sequence[_Drawing], passes: Sequence[list[_Drawing]]) -> None:
-    """Say in the console how much there is to do."""
+def _plan(sweep: Sweep, drawings: Sequence[_Drawing], passes: Sequence[Sequence[_Drawing]]) -> str:
+    """What there is to do, in a line."""
     missing = [drawing.cell for together in passes for drawing in together]
-    logging.info(
-        "FiT Sweep Sampler: %d images, of which %d are the same as others and %d were drawn "
-        "before; %d to draw, in %d passes and up to %d model evaluations.",
-        len(sweep.cells),
-        len(sweep.cells) - len(drawings),
-        len(drawings) - len(missing),
-        len(missing),
-        len(passes),
-        evaluations(missing),
-    )
+    parts = [f"{len(sweep.cells)} images"]
+    if same := len(sweep.cells) - len(drawings):
+        parts.append(f"{same} the same as others")
+    if kept := len(drawings) - len(missing):
+        parts.append(f"{kept} drawn before")
+    to_draw = f"{len(missing)} to draw"
+    if missing:
+        to_draw += f" with {evaluations(missing)} model evaluations, in {len(passes)} passes"
+    return ", ".join([*parts, to_draw]) + "."
 
 
 def _mosaic(sweep: Sweep, images: Mapping[int, Image.Image]) -> Image.Image:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from comfy_api.latest import io
 
 from ..sheets.file_names import legal_name
@@ -65,7 +67,13 @@ class FiTSweepSampler(io.ComfyNode):
                     tooltip="The sweep with all settings of each image, for FiT Compare Sheet.",
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def _say(cls, text: str) -> None:
+        logging.info("FiT Sweep Sampler: %s", text)
+        host.show_on_node(cls, text)
 
     @classmethod
     def execute(
@@ -80,6 +88,6 @@ class FiTSweepSampler(io.ComfyNode):
     ) -> io.NodeOutput:
         host.require_flow(model)
         filled = sweep.filled(seed, steps, solver, guidance)
-        latents = draw(model, filled, tokens_per_pass)
+        latents = draw(model, filled, tokens_per_pass, cls._say)
         labels = [legal_name(f"{c.row} · {c.column} · {c.resolution}") for c in filled.cells]
         return io.NodeOutput([{"samples": samples} for samples in latents], labels, filled)

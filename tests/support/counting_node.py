@@ -3,6 +3,8 @@
 Copied into its ``custom_nodes``; GET /fit_test/counts gives the counts.
 """
 
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import sys
