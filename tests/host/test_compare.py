@@ -9,8 +9,8 @@ import re
 import pytest
 from PIL import Image
 from support.graph import BUNDLED, Graph, Node
+from support.live_client import LiveClient
 
-from devkit.client import Client
 from sheets.file_names import legal_name
 
 
@@ -26,7 +26,7 @@ def sweep_of_two(graph: Graph, **changes) -> Node:
     return sheet(graph, graph.decoded(sampled[0])[0], sweep=sampled[2], **changes)
 
 
-def test_every_cell_is_a_file_with_its_settings(graph: Graph, client: Client) -> None:
+def test_every_cell_is_a_file_with_its_settings(graph: Graph, client: LiveClient) -> None:
     node = sweep_of_two(graph)
     output = client.run(graph.prompt).outputs[node.id]
     (cells,) = output["fitv2_cells"]
@@ -65,7 +65,7 @@ def test_every_cell_is_a_file_with_its_settings(graph: Graph, client: Client) ->
     assert len(output["images"]) == 1
 
 
-def test_images_without_a_sweep_tell_their_size_alone(graph: Graph, client: Client) -> None:
+def test_images_without_a_sweep_tell_their_size_alone(graph: Graph, client: LiveClient) -> None:
     image = graph.add("EmptyImage", width=40, height=64, batch_size=2, color=0)
     node = sheet(graph, image[0], columns="a; b")
     (cells,) = client.run(graph.prompt).outputs[node.id]["fitv2_cells"]
@@ -75,7 +75,7 @@ def test_images_without_a_sweep_tell_their_size_alone(graph: Graph, client: Clie
 
 
 def test_pages_are_numbered_and_never_written_over(
-    graph: Graph, client: Client, server, tmp_path
+    graph: Graph, client: LiveClient, server, tmp_path
 ) -> None:
     node = sweep_of_two(graph, html=True, title="Flags: 3:2?")
     (first,) = client.run(graph.prompt).outputs[node.id]["fitv2_html"]
@@ -92,7 +92,7 @@ def test_pages_are_numbered_and_never_written_over(
     assert "76 · France" in text
 
 
-def test_labels_are_file_names_everywhere(graph: Graph, client: Client, server) -> None:
+def test_labels_are_file_names_everywhere(graph: Graph, client: LiveClient, server) -> None:
     loader = graph.loader()
     sweep = graph.sweep(loader[0], "3:2 @ 24; 1:1 @ 16", "none; ntk", "France; Italy")
     sampled = graph.sweep_sampler(loader[0], sweep[0], steps=1)
@@ -107,7 +107,7 @@ def test_labels_are_file_names_everywhere(graph: Graph, client: Client, server) 
 
 
 @pytest.mark.parametrize("name", ["rows", "columns"])
-def test_names_take_one_line_and_only_where_asked_for(client: Client, name: str) -> None:
+def test_names_take_one_line_and_only_where_asked_for(client: LiveClient, name: str) -> None:
     inputs = client.get("/object_info/FiTCompareSheet")["FiTCompareSheet"]["input"]
     assert list(inputs["required"]) == [
         *("images", "scale", "title", "picture_size", "rows", "columns")

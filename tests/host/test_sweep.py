@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,7 +132,7 @@ def test_a_sweep_reports_every_size_and_what_each_method_does_to_it(graph: Graph
     ]
 
 
-AXES = {
+AXES: dict[str, Any] = {
     "classes": "France; 0.5*France + 0.5*Italy",
     "methods": "ntk; yarn coupled",
     "attention_scales": "none, pro2",
@@ -161,7 +162,7 @@ def test_every_list_makes_rows_and_any_can_go_across(graph: Graph, client) -> No
 
 def test_names_say_only_what_differs(graph: Graph, client) -> None:
     loader = graph.loader()
-    lists = {
+    lists: dict[str, dict[str, Any]] = {
         "one": {"classes": "France"},
         "seeds": {"seeds": "3..4", "steps": "2"},
         "many": {"classes": "France; Italy", "guidance_scales": "1, 1.5", "solvers": "euler"},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -39,6 +41,7 @@ def evaluations(client: Client) -> Callable[[], int]:
 def free(client: Client) -> dict:
     """What ComfyUI's button "Free model and node cache" does; returns the counts afterwards."""
     deadline = time.monotonic() + 60
+    counts: dict = {}
     while time.monotonic() < deadline:
         # Again, because ComfyUI overlooks it while it finishes a prompt.
         client.post("/free", {"unload_models": True, "free_memory": True})
@@ -250,12 +253,14 @@ def test_every_seed_of_a_pack_gives_the_image_it_would_alone(
         start = torch.randn(
             1, 4, *parse_size(size, 256).latent_size, generator=torch.manual_seed(seed)
         )
-        generator = torch.Generator().manual_seed(seed + 1)
-        source = (
-            {"noise_source": lambda x, g=generator: torch.randn(x.shape, generator=g)}
-            if solver == "sde-euler"
-            else {}
-        )
+        settings: dict[str, Any] = {"guidance": GUIDANCE_SCALE}
+        if solver == "sde-euler":
+            generator = torch.Generator().manual_seed(seed + 1)
+            settings["noise_source"] = partial(_noise_like, generator)
         y = torch.tensor([FRANCE])
-        expected = sample(model, start, y, solver, STEPS, guidance=GUIDANCE_SCALE, **source)
+        expected = sample(model, start, y, solver, STEPS, **settings)
         assert distance(image, expected) <= TOLERANCE
+
+
+def _noise_like(generator: torch.Generator, x: torch.Tensor) -> torch.Tensor:
+    return torch.randn(x.shape, generator=generator)

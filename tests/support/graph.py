@@ -132,7 +132,7 @@ class Graph:
         methods: str = "default",
         classes: str = "France",
         tokens: int = 256,
-        **more: str,
+        **more: Any,
     ) -> Node:
         return self.add(
             "FiTResolutionSweep",
