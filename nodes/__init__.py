@@ -13,6 +13,7 @@ from .resolution import FiTResolution
 from .sampling import FiTSampler
 from .solvers import FiTScheduler, FiTSolver
 from .sweep import FiTResolutionSweep
+from .sweep_decoder import FiTSweepDecoder
 from .sweep_sampler import FiTSweepSampler
 from .training_run import FiTTrainingRun
 
@@ -35,6 +36,7 @@ class FiTExtension(ComfyExtension):
             FiTScheduler,
             FiTResolutionSweep,
             FiTSweepSampler,
+            FiTSweepDecoder,
             FiTCompareSheet,
             FiTTrainingRun,
         ]
