@@ -1,5 +1,19 @@
-/** The browser's side of the pack: which node gets which widget. */
+/** The extension of the pack: which widget each node gets. Without it every node still works. */
 
+import {
+  showInputsOfResolution,
+  showInputsOfScheduler,
+  showInputsOfSolver,
+} from "./applicable_inputs.js";
+import { showErrors } from "./errors.js";
 import { register } from "./host/frontend.js";
+import { addShapePad } from "./shape_pad.js";
 
-register({});
+register(
+  {
+    FiTResolution: [showInputsOfResolution, addShapePad],
+    FiTScheduler: [showInputsOfScheduler],
+    FiTSolver: [showInputsOfSolver],
+  },
+  showErrors,
+);
