@@ -1,0 +1,5 @@
+/** The browser's side of the pack: which node gets which widget. */
+
+import { register } from "./host/frontend.js";
+
+register({});
