@@ -174,9 +174,11 @@ export function addShapePad(node) {
     }
     const found = loadedImages(node);
     asImage.disabled = !found.length;
-    asImage.title = found.length
+    const title = found.length
       ? `The ratio of ${found[images % found.length].title}`
-      : "Takes the ratio of a Load Image node: there is none in this graph.";
+      : "The ratio of a Load Image node: there is none in this graph";
+    asImage.title = title;
+    asImage.setAttribute("aria-label", title);
     for (const control of [...chips, typed, swap, ...factors])
       control.disabled = linked.length > 0;
     if (linked.length) asImage.disabled = true;
@@ -200,10 +202,11 @@ export function addShapePad(node) {
   }
 
   function choose(/** @type {string} */ ratio) {
-    const isListed = widgetOf(node, "aspect_ratio")?.options.values?.includes(ratio);
+    const choices = widgetOf(node, "aspect_ratio")?.options.values ?? [];
+    const listed = choices.find((/** @type {string} */ choice) => isSame(choice, ratio));
     setValues(
       node,
-      isListed ? { aspect_ratio: ratio } : { custom_ratio: ratio, aspect_ratio: CUSTOM },
+      listed ? { aspect_ratio: listed } : { custom_ratio: ratio, aspect_ratio: CUSTOM },
     );
   }
 
@@ -265,12 +268,19 @@ export function addShapePad(node) {
   for (const name of INPUTS) onChange(node, name, schedule);
   onLinksChange(node, schedule);
   onGraphChange(node, schedule);
-  addElement(node, "shape", root, { minHeight: HEIGHT, maxHeight: 2000 });
+  addElement(node, "shape", root, { minHeight: HEIGHT, maxHeight: 2000, newWidth: 320 });
   schedule();
 }
 
 const failed = (/** @type {Error} */ error) => ({ error: error.message });
 const reversed = (/** @type {string} */ ratio) => ratio.split(":").reverse().join(":");
+
+/** Whether two ratios are one, such as 8:5 and 16:10. */
+function isSame(/** @type {string} */ one, /** @type {string} */ other) {
+  const [a, b] = one.split(":").map(Number);
+  const [c, d] = other.split(":").map(Number);
+  return a * d === b * c;
+}
 
 /** A ratio of whole numbers, as short as it can be. */
 function ratioOf(/** @type {number} */ width, /** @type {number} */ height) {
