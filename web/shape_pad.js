@@ -117,23 +117,36 @@ export function addShapePad(node) {
   async function refresh() {
     const mine = ++turn;
     const asked = modelOf(node);
+    const isOther = JSON.stringify(asked) !== model;
+    const whole = wholeSize();
+    if (whole && !isOther) {
+      take(whole);
+      return;
+    }
     const [answers, facts] = await Promise.all([
       ask("sizes", { tokens: tokens(), ratios: wanted() }).catch(failed),
-      JSON.stringify(asked) === model ? null : asked ? ask("model", asked).catch(failed) : {},
+      isOther && asked ? ask("model", asked).catch(failed) : {},
     ]);
     if (mine !== turn) return;
-    if (facts) {
+    if (isOther && answers.unconnected) {
       model = JSON.stringify(asked);
       trained = facts.train_tokens ? facts : answers.unconnected;
       remark = asked ? (facts.error ?? "") : "No model is connected.";
     }
-    trained ??= answers.unconnected;
-    const [size] = answers.sizes ?? [{ error: answers.error }];
+    take(answers.sizes?.[0] ?? answers);
+  }
+
+  /** An exact size that needs no rounding, so that nothing is to be asked while it is drawn. */
+  function wholeSize() {
+    const [width, height] = [valueOf(node, "width"), valueOf(node, "height")];
+    const isWhole = [width, height].every((side) => trained && side % trained.token_pixels === 0);
+    return mode() === EXACT && isWhole ? { width, height } : null;
+  }
+
+  function take(/** @type {any} */ size) {
     error = size.error ?? "";
-    if (trained && !size.error) {
-      const side = trained.token_pixels;
-      grid = { columns: size.width / side, rows: size.height / side };
-    }
+    const side = trained?.token_pixels;
+    if (side && !error) grid = { columns: size.width / side, rows: size.height / side };
     draw();
   }
 
@@ -193,7 +206,8 @@ export function addShapePad(node) {
 
   /** A size that was drawn. */
   function drawn(/** @type {{columns: number, rows: number}} */ next, /** @type {boolean} */ isLast) {
-    const side = trained?.token_pixels ?? 16;
+    if (!trained) return;
+    const side = trained.token_pixels;
     setValues(
       node,
       { width: next.columns * side, height: next.rows * side, aspect_ratio: EXACT },

@@ -9,14 +9,18 @@ from browser.nodes import Node
 from browser.pages import Page
 from support.image_files import draw_bar
 
-from comfyui_fitv2 import for_ratio
+from comfyui_fitv2 import Resolution, for_ratio
 from devkit.server import Server
-
-pytestmark = pytest.mark.newest_frontend
 
 CORNER = ".fitv2-stage-corner"
 TOKEN = 16
 TRAINED = 256
+SQUARE = "256 × 256 px · 16 × 16 = 256 tokens · 1.00×"
+TYPED = {
+    "3:2": {"aspect_ratio": "3:2"},
+    "2.2 : 1": {"aspect_ratio": "custom ratio", "custom_ratio": "2.2:1"},
+    "300x200": {"aspect_ratio": "exact size", "width": 304, "height": 192},
+}
 
 
 @pytest.fixture
@@ -28,7 +32,7 @@ def pad(page: Page) -> Node:
     ]
     page.load(workflow(nodes, [[1, 1, 0, 2, 0, "MODEL"]]))
     node = page.node("FiTResolution")
-    expect_facts(node, "256 × 256 px · 16 × 16 = 256 tokens · 1.00×")
+    expect_facts(node, SQUARE)
     return node
 
 
@@ -70,6 +74,13 @@ def expect_facts(node: Node, text: str) -> None:
     node.find(".fitv2-facts").get_by_text(text, exact=True).wait_for()
 
 
+def facts_of(size: Resolution) -> str:
+    """The line of facts of a size, as FiT Resolution would report it."""
+    rows, columns = size.grid
+    times = size.length_ratio(TRAINED)
+    return f"{size} · {columns} × {rows} = {size.tokens} tokens · {times:.2f}×"
+
+
 def size_of(node: Node) -> tuple[Any, Any, Any]:
     values = node.values()
     return values["aspect_ratio"], values["width"], values["height"]
@@ -96,6 +107,7 @@ def pull(node: Node, x: float, y: float, key: str | None = None) -> None:
         node.page.dom.keyboard.up(key)
 
 
+@pytest.mark.newest_frontend
 def test_a_corner_that_is_dragged_sets_an_exact_size(page: Page, pad: Node) -> None:
     pull(pad, 60, 20)
     ratio, width, height = size_of(pad)
@@ -103,61 +115,18 @@ def test_a_corner_that_is_dragged_sets_an_exact_size(page: Page, pad: Node) -> N
     assert width > 256
     assert height > 256
     assert width % TOKEN == height % TOKEN == 0
-    columns, rows = width // TOKEN, height // TOKEN
-    tokens = columns * rows
-    expect_facts(
-        pad,
-        f"{width} × {height} px · {columns} × {rows} = {tokens} tokens · {tokens / TRAINED:.2f}×",
-    )
+    expect_facts(pad, facts_of(Resolution(width, height)))
 
 
-def test_shift_keeps_the_ratio_and_alt_the_tokens(page: Page, pad: Node) -> None:
-    press(pad, "2:1")
-    expect_facts(pad, "352 × 176 px · 22 × 11 = 242 tokens · 0.95×")
-    pull(pad, 30, 0, "Shift")
-    _, width, height = size_of(pad)
-    assert width > 352
-    assert width / height == pytest.approx(2, abs=0.15)
-
-    press(pad, "1:1")
-    expect_facts(pad, "256 × 256 px · 16 × 16 = 256 tokens · 1.00×")
-    pull(pad, 60, -20, "Alt")
-    _, width, height = size_of(pad)
-    columns, rows = width // TOKEN, height // TOKEN
-    assert columns > 16
-    assert rows == TRAINED // columns
-
-
-def test_a_drag_is_one_step_of_undo(page: Page, pad: Node) -> None:
+def test_a_drag_is_one_step_of_undo_and_escape_takes_it_back(page: Page, pad: Node) -> None:
     pull(pad, 60, 20)
     assert size_of(pad)[0] == "exact size"
     page.command("Comfy.Undo")
     pad = page.node("FiTResolution")
     assert size_of(pad) == ("1:1", 256, 256)
-    expect_facts(pad, "256 × 256 px · 16 × 16 = 256 tokens · 1.00×")
-    page.command("Comfy.Redo")
-    assert size_of(page.node("FiTResolution"))[0] == "exact size"
+    expect_facts(pad, SQUARE)
 
-
-@pytest.mark.parametrize("zoom", [0.5, 1.7])
-def test_a_drag_follows_the_mouse_at_any_zoom(page: Page, pad: Node, zoom: float) -> None:
-    page.js("zoom => { app.canvas.ds.scale = zoom; app.canvas.setDirty(true, true); }", zoom)
-    page.settle()
-    page.settle()
-    pull(pad, 40 * zoom, 0)
-    # One token is as wide as the trained square's side is long, by 16.
-    assert size_of(pad)[1] == pytest.approx(256 + 40 / token_pixels(pad) * TOKEN, abs=TOKEN)
-    assert size_of(pad)[2] == 256
-
-
-def token_pixels(node: Node) -> float:
-    """CSS pixels of a token in the drawing, without the zoom of the canvas."""
-    path = node.find(".fitv2-stage-square").get_attribute("d") or ""
-    left, right = float(path[1:].split()[0]), float(path.split("H")[1].split("V")[0])
-    return (right - left) / 16
-
-
-def test_escape_takes_a_drag_back(page: Page, pad: Node) -> None:
+    pad.set("aspect_ratio", "exact size")
     x, y = middle(pad)
     page.dom.mouse.move(x, y)
     page.dom.mouse.down()
@@ -169,6 +138,43 @@ def test_escape_takes_a_drag_back(page: Page, pad: Node) -> None:
     assert size_of(pad)[1:] == (256, 256)
 
 
+def test_shift_keeps_the_ratio_and_alt_the_tokens(page: Page, pad: Node) -> None:
+    press(pad, "2:1")
+    expect_facts(pad, "352 × 176 px · 22 × 11 = 242 tokens · 0.95×")
+    pull(pad, 30, 0, "Shift")
+    _, width, height = size_of(pad)
+    assert width > 352
+    assert width / height == pytest.approx(2, abs=0.15)
+
+    press(pad, "1:1")
+    expect_facts(pad, SQUARE)
+    pull(pad, 60, -20, "Alt")
+    _, width, height = size_of(pad)
+    columns, rows = width // TOKEN, height // TOKEN
+    assert columns > 16
+    assert rows == TRAINED // columns
+
+
+def test_a_drag_follows_the_mouse_at_any_zoom(page: Page, pad: Node) -> None:
+    for zoom in (0.5, 1.7):
+        pad.set("aspect_ratio", "1:1")
+        expect_facts(pad, SQUARE)
+        page.js("zoom => { app.canvas.ds.scale = zoom; app.canvas.setDirty(true, true); }", zoom)
+        page.settle()
+        page.settle()
+        pull(pad, 40 * zoom, 0)
+        assert size_of(pad)[1] == pytest.approx(256 + 40 / token_pixels(pad) * TOKEN, abs=TOKEN)
+        assert size_of(pad)[2] == 256
+
+
+def token_pixels(node: Node) -> float:
+    """CSS pixels of a token in the drawing, without the zoom of the canvas."""
+    path = node.find(".fitv2-stage-square").get_attribute("d") or ""
+    left, right = float(path[1:].split()[0]), float(path.split("H")[1].split("V")[0])
+    return (right - left) / 16
+
+
+@pytest.mark.newest_frontend
 def test_arrow_keys_move_the_corner(page: Page, pad: Node) -> None:
     pad.find(CORNER).focus()
     for key, expected in (
@@ -212,17 +218,12 @@ def test_every_control_is_reached_by_tab_and_has_a_name(page: Page, pad: Node) -
     ]
 
 
-@pytest.mark.parametrize("ratio", ["3:2", "16:9", "2:1", "3:1"])
-def test_a_chip_sets_its_ratio(page: Page, pad: Node, ratio: str) -> None:
-    press(pad, ratio)
-    assert pad.value("aspect_ratio") == ratio
-    size = for_ratio(ratio, TRAINED)
-    expect_facts(
-        pad,
-        f"{size.width} × {size.height} px · {size.width // 16} × {size.height // 16} = "
-        f"{size.tokens} tokens · {size.tokens / TRAINED:.2f}×",
-    )
-    assert pad.find('button[aria-pressed="true"]').first.get_attribute("aria-label") == ratio
+def test_chips_set_ratios_and_are_drawn_as_python_draws_them(page: Page, pad: Node) -> None:
+    for ratio in ("3:2", "16:9", "2:1", "3:1"):
+        press(pad, ratio)
+        assert pad.value("aspect_ratio") == ratio
+        expect_facts(pad, facts_of(for_ratio(ratio, TRAINED)))
+        assert pad.find('button[aria-pressed="true"]').first.get_attribute("aria-label") == ratio
 
 
 def test_swap_turns_a_ratio_and_an_exact_size(page: Page, pad: Node) -> None:
@@ -235,47 +236,29 @@ def test_swap_turns_a_ratio_and_an_exact_size(page: Page, pad: Node) -> None:
     assert size_of(pad) == ("exact size", 256, 320)
 
 
-@pytest.mark.parametrize(("factor", "tokens"), [("1", 256), ("1.5", 576), ("2", 1024)])
-def test_a_multiple_of_the_trained_side_sets_the_tokens(
-    page: Page, pad: Node, factor: str, tokens: int
-) -> None:
+def test_a_multiple_of_the_trained_side_sets_tokens_or_scales(page: Page, pad: Node) -> None:
     pad.set("tokens", 100)
-    press(pad, f"{factor} × the trained side")
-    assert pad.value("tokens") == tokens
-
-
-def test_a_multiple_of_the_trained_side_scales_an_exact_size(page: Page, pad: Node) -> None:
+    for factor, tokens in (("1", 256), ("1.5", 576), ("2", 1024)):
+        press(pad, f"{factor} × the trained side")
+        assert pad.value("tokens") == tokens
     pad.set("aspect_ratio", "exact size")
     pad.set("width", 512)
     press(pad, "2 × the trained side")
     expected = for_ratio("2:1", 1024)
-    page.wait_for(
-        "([id, width]) => app.graph.getNodeById(id).widgets.find(w => w.name === 'width').value"
-        " === width",
-        [pad.id, expected.width],
-    )
+    expect_facts(pad, facts_of(expected))
     assert size_of(pad) == ("exact size", expected.width, expected.height)
 
 
-@pytest.mark.parametrize(
-    ("typed", "expected"),
-    [
-        ("3:2", {"aspect_ratio": "3:2"}),
-        ("2.2 : 1", {"aspect_ratio": "custom ratio", "custom_ratio": "2.2:1"}),
-        ("300x200", {"aspect_ratio": "exact size", "width": 304, "height": 192}),
-    ],
-)
-def test_a_typed_ratio_or_size_is_taken(
-    page: Page, pad: Node, typed: str, expected: dict[str, Any]
-) -> None:
+def test_a_typed_ratio_or_size_is_taken(page: Page, pad: Node) -> None:
     field = pad.find(".fitv2-typed")
-    field.fill(typed)
-    field.press("Enter")
-    page.wait_for(
-        "([id, ratio]) => app.graph.getNodeById(id).widgets[0].value === ratio",
-        [pad.id, expected["aspect_ratio"]],
-    )
-    assert {name: pad.value(name) for name in expected} == expected
+    for typed, expected in TYPED.items():
+        field.fill(typed)
+        field.press("Enter")
+        page.wait_for(
+            "([id, ratio]) => app.graph.getNodeById(id).widgets[0].value === ratio",
+            [pad.id, expected["aspect_ratio"]],
+        )
+        assert {name: pad.value(name) for name in expected} == expected
 
 
 def test_a_typed_text_that_is_no_ratio_says_so(page: Page, pad: Node) -> None:
@@ -287,40 +270,29 @@ def test_a_typed_text_that_is_no_ratio_says_so(page: Page, pad: Node) -> None:
     assert pad.value("aspect_ratio") == "1:1"
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "level"),
-    [(336, 192, "within"), (512, 112, "beyond"), (272, 272, "beyond"), (768, 768, "far")],
-)
-def test_the_colour_says_how_far_it_is_from_the_training(
-    page: Page, pad: Node, width: int, height: int, level: str
-) -> None:
+def test_the_colour_says_how_far_it_is_from_the_training(page: Page, pad: Node) -> None:
     pad.set("aspect_ratio", "exact size")
-    pad.set("width", width)
-    pad.set("height", height)
-    tokens = width * height // 256
-    columns, rows = width // 16, height // 16
-    expect_facts(
-        pad,
-        f"{width} × {height} px · {columns} × {rows} = {tokens} tokens · {tokens / 256:.2f}×",
-    )
-    assert pad.find(".fitv2-facts").get_attribute("data-level") == level
+    for width, height, level in (
+        (336, 192, "within"),
+        (512, 112, "beyond"),
+        (272, 272, "beyond"),
+        (768, 768, "far"),
+    ):
+        pad.set("width", width)
+        pad.set("height", height)
+        expect_facts(pad, facts_of(Resolution(width, height)))
+        assert pad.find(".fitv2-facts").get_attribute("data-level") == level
 
 
-def test_values_set_by_a_script_are_drawn(page: Page, pad: Node) -> None:
+def test_values_from_elsewhere_are_drawn(page: Page, pad: Node) -> None:
     page.js("id => { app.graph.getNodeById(id).widgets[1].value = 1024; }", pad.id)
     expect_facts(pad, "512 × 512 px · 32 × 32 = 1024 tokens · 4.00×")
-
-
-def test_an_odd_size_shows_what_is_drawn_of_it(page: Page, pad: Node) -> None:
-    pad.set("aspect_ratio", "exact size")
-    pad.set("width", 264)  # Python rounds it to the even number of tokens
-    expect_facts(pad, "256 × 256 px · 16 × 16 = 256 tokens · 1.00×")
-
-
-def test_too_few_tokens_are_said(page: Page, pad: Node) -> None:
     press(pad, "3:1")
     pad.set("tokens", 2)
     expect_facts(pad, "2 tokens are too few for 3:1: it needs 3 or more.")
+    pad.set("aspect_ratio", "exact size")
+    pad.set("width", 264)  # Python rounds it to the even number of tokens
+    expect_facts(pad, SQUARE)
 
 
 def test_the_pad_is_in_no_prompt_and_no_workflow(page: Page, pad: Node) -> None:
@@ -350,7 +322,7 @@ def test_a_linked_input_locks_the_pad(page: Page, pad: Node) -> None:
 
 def test_without_a_model_it_assumes_the_published_size(page: Page) -> None:
     node = page.add("FiT Resolution")
-    expect_facts(node, "256 × 256 px · 16 × 16 = 256 tokens · 1.00×")
+    expect_facts(node, SQUARE)
     assert "No model is connected." in (node.find(".fitv2-facts").get_attribute("title") or "")
 
 
@@ -368,9 +340,4 @@ def test_the_image_of_a_load_image_gives_its_ratio(page: Page, pad: Node, comfyu
     )
     press(pad, "The ratio of wide.png")
     page.wait_for("id => app.graph.getNodeById(id).widgets[0].value === '16:10'", pad.id)
-    size = for_ratio("16:10", TRAINED)
-    expect_facts(
-        pad,
-        f"{size.width} × {size.height} px · {size.width // 16} × {size.height // 16} = "
-        f"{size.tokens} tokens · {size.tokens / TRAINED:.2f}×",
-    )
+    expect_facts(pad, facts_of(for_ratio("16:10", TRAINED)))
