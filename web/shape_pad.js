@@ -115,6 +115,7 @@ export function addShapePad(node) {
 
   /** Reads the inputs and the model again, and draws. Of several at once the last counts. */
   async function refresh() {
+    if (!node.graph) return; // it was removed
     const mine = ++turn;
     const asked = modelOf(node);
     const isOther = JSON.stringify(asked) !== model;
@@ -127,7 +128,7 @@ export function addShapePad(node) {
       ask("sizes", { tokens: tokens(), ratios: wanted() }).catch(failed),
       isOther && asked ? ask("model", asked).catch(failed) : {},
     ]);
-    if (mine !== turn) return;
+    if (mine !== turn || !node.graph) return;
     if (isOther && answers.unconnected) {
       model = JSON.stringify(asked);
       trained = facts.train_tokens ? facts : answers.unconnected;

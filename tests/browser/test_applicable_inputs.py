@@ -77,17 +77,11 @@ def test_a_solver_shows_its_own_options(page: Page) -> None:
 
 def test_a_scheduler_asks_for_a_latent_when_it_needs_one(page: Page) -> None:
     node = page.add("FiT Scheduler")
-
-    def label() -> str:
-        return page.js(
-            "id => app.graph.getNodeById(id).inputs.find(i => i.name === 'latent').label ?? ''",
-            node.id,
-        )
-
-    assert label() == ""
+    reminder = node.find(".fitv2-reminder")
+    assert not reminder.count() or reminder.is_hidden()
     node.set("schedule", "resolution-shifted")
-    assert label() == "latent (needed)"
-    if page.renderer == "nodes2":
-        node.find("span").get_by_text("latent (needed)").first.wait_for()
-    node.set("schedule", "uniform")
-    assert label() == ""
+    reminder.wait_for()
+    assert reminder.inner_text() == "Connect the latent: its size sets the shift."
+    latent = page.add("FiT Resolution", 0, 400)
+    page.connect(latent, "LATENT", node, "latent")
+    reminder.wait_for(state="hidden")

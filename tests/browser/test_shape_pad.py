@@ -291,8 +291,8 @@ def test_values_from_elsewhere_are_drawn(page: Page, pad: Node) -> None:
     pad.set("tokens", 2)
     expect_facts(pad, "2 tokens are too few for 3:1: it needs 3 or more.")
     pad.set("aspect_ratio", "exact size")
-    pad.set("width", 264)  # Python rounds it to the even number of tokens
-    expect_facts(pad, SQUARE)
+    page.js("id => { app.graph.getNodeById(id).widgets[2].value = 264; }", pad.id)
+    expect_facts(pad, SQUARE)  # Python rounds it to the even number of tokens
 
 
 def test_the_pad_is_in_no_prompt_and_no_workflow(page: Page, pad: Node) -> None:

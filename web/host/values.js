@@ -27,7 +27,7 @@ export function valueOf(node, name) {
  */
 export function isLinked(node, name) {
   const index = node.findInputSlot(name);
-  return index >= 0 && node.isInputConnected(index);
+  return index >= 0 && !!node.graph && node.isInputConnected(index);
 }
 
 /**
@@ -141,19 +141,3 @@ export function show(node, shown) {
   if (change) node.setSize([node.size[0], node.size[1] + change]);
   node.graph?.setDirtyCanvas(true, true);
 }
-
-/**
- * Names a slot, or gives it its own name back.
- *
- * @param {any} node
- * @param {string} name of an input without a widget
- * @param {string | undefined} label
- */
-export function labelSlot(node, name, label) {
-  const input = node.inputs?.find((/** @type {any} */ input) => input.name === name);
-  if (!input || input.label === label) return;
-  input.label = label;
-  node.graph?.trigger?.("node:slot-label:changed", { nodeId: node.id, slotType: 1 }); // an input
-  node.graph?.setDirtyCanvas(true, true);
-}
-
