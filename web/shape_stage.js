@@ -53,8 +53,16 @@ export function createStage(onChange, longest) {
 
   /** @type {Drawn | undefined} */
   let drawn;
-  /** @type {{edge: string, x: number, y: number, from: Grid, to: Grid | null, scale: number} | null} */
+  /** @type {{edge: string, x: number, y: number, from: Grid, to: Grid | null, scale: number,
+   *   budget: number} | null} */
   let drag = null;
+
+  /** The tokens that Alt keeps from one change to the next, while nothing else changes the size. */
+  let kept = { budget: 0, columns: 0, rows: 0 };
+  const budget = () =>
+    kept.columns === drawn?.grid.columns && kept.rows === drawn.grid.rows
+      ? kept.budget
+      : (drawn?.budget ?? 1);
 
   const limited = (/** @type {number} */ side) => Math.min(Math.max(Math.round(side), 1), longest);
 
@@ -109,16 +117,18 @@ export function createStage(onChange, longest) {
     /** @type {{shiftKey: boolean, altKey: boolean}} */ keys,
   ) {
     let { columns, rows } = { columns: limited(to.columns), rows: limited(to.rows) };
-    if (keys.altKey && drawn) {
-      const along = Math.sqrt((drawn.budget * Math.max(to.columns, 1)) / Math.max(to.rows, 1));
+    if (keys.altKey) {
+      const most = drag?.budget ?? budget();
+      const along = Math.sqrt((most * Math.max(to.columns, 1)) / Math.max(to.rows, 1));
       // The longer side is chosen, and the other one takes what the tokens leave.
-      if (along * along >= drawn.budget) {
-        columns = Math.min(limited(along), drawn.budget);
-        rows = limited(Math.floor(drawn.budget / columns));
+      if (along * along >= most) {
+        columns = Math.min(limited(along), most);
+        rows = limited(Math.floor(most / columns));
       } else {
-        rows = Math.min(limited(drawn.budget / along), drawn.budget);
-        columns = limited(Math.floor(drawn.budget / rows));
+        rows = Math.min(limited(most / along), most);
+        columns = limited(Math.floor(most / rows));
       }
+      kept = { budget: most, columns, rows };
     } else if (keys.shiftKey) {
       const factor = (to.columns * from.columns + to.rows * from.rows) /
         (from.columns ** 2 + from.rows ** 2);
@@ -158,6 +168,7 @@ export function createStage(onChange, longest) {
       from: { ...drawn.grid },
       to: null,
       scale: scaleOf(drawn),
+      budget: budget(),
     };
     element.classList.add("fitv2-dragged");
   });
@@ -229,15 +240,16 @@ export function createStage(onChange, longest) {
     /** @type {number} */ y,
     /** @type {KeyboardEvent} */ keys,
   ) {
-    if (keys.altKey && drawn) {
+    if (keys.altKey) {
       // Right and up lead to wider images along the curve, left and down to taller ones.
+      const most = budget();
       const wider = x > 0 || y < 0;
-      if (columns >= rows) {
-        const next = Math.min(limited(columns + (wider ? 1 : -1)), drawn.budget);
-        return { columns: next, rows: limited(Math.floor(drawn.budget / next)) };
-      }
-      const next = Math.min(limited(rows + (wider ? -1 : 1)), drawn.budget);
-      return { columns: limited(Math.floor(drawn.budget / next)), rows: next };
+      const isWide = columns > rows || (columns === rows && wider);
+      const longer = Math.min(limited(Math.max(columns, rows) + (wider === isWide ? 1 : -1)), most);
+      const shorter = limited(Math.floor(most / longer));
+      const next = isWide ? { columns: longer, rows: shorter } : { columns: shorter, rows: longer };
+      kept = { budget: most, ...next };
+      return next;
     }
     if (keys.shiftKey) {
       const longer = Math.max(columns, rows);
