@@ -37,7 +37,7 @@ from devkit.environment import (
 from devkit.server import Server
 from devkit.workflow import WorkflowError, to_prompt
 
-DEMO_WORKFLOW = ROOT / "workflows" / "three_aspect_ratios.json"
+DEMO_WORKFLOW = ROOT / "workflows" / "2 Three aspect ratios.json"
 DEMO_LABELS = "Finland; France; Sweden; Brazil; Botswana; Italy"
 OUTPUT = ROOT / "output"
 FAST = "not (slow or processes or network or host)"
