@@ -29,7 +29,7 @@ from devkit.host import find_host, link_pack, newest_frontend, own_host
 from devkit.server import Server, next_free_port
 from devkit.workflow import WorkflowError, to_prompt
 
-DEMO_WORKFLOW = ROOT / "workflows" / "three_aspect_ratios.json"
+DEMO_WORKFLOW = ROOT / "workflows" / "2 Three aspect ratios.json"
 DEMO_LABELS = "Finland; France; Sweden; Brazil; Botswana; Italy"
 OUTPUT = ROOT / "output"
 PORT = 8188

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from browser.nodes import Node
-from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, ViewportSize
+from playwright.sync_api import BrowserContext, ConsoleMessage, FloatRect, Locator, ViewportSize
 from playwright.sync_api import Page as Dom
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
@@ -128,6 +128,20 @@ class Page:
         nodes = self.nodes(kind)
         assert len(nodes) == 1, f"expected one {kind}, found {len(nodes)}"
         return nodes[0]
+
+    def groups(self) -> dict[str, FloatRect]:
+        """Where each group is in the window, by its title, in CSS pixels."""
+        return self.js(
+            """() => Object.fromEntries(app.graph.groups.map(group => {
+              const [x, y] = app.canvasPosToClientPos(group.pos);
+              const [width, height] = group.size.map(side => side * app.canvas.ds.scale);
+              return [group.title, {x, y, width, height}];
+            }))"""
+        )
+
+    def scale(self) -> float:
+        """How large the canvas is shown; 1 is life-size."""
+        return self.js("() => app.canvas.ds.scale")
 
     def add(self, title: str, x: float = 0, y: float = 0) -> Node:
         """Add a node as a person does: double-click, type its title, Enter. (x, y) is its place."""
