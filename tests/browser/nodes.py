@@ -79,6 +79,19 @@ class Node:
             }"""
         )
 
+    def picture_sizes(self) -> list[list[int]]:
+        """Width and height of each picture that the node shows, in its own pixels.
+
+        Waits until they are loaded.
+        """
+        shown = (
+            f'[...document.querySelectorAll(\'[data-node-id="{self.id}"] img[src*="/view"]\')]'
+            if self.page.renderer == "nodes2"
+            else f"(app.graph.getNodeById({self.id}).imgs ?? [])"
+        )
+        self.page.wait_for(f"{shown}.length && {shown}.every(image => image.naturalWidth)")
+        return self.page.js(f"{shown}.map(image => [image.naturalWidth, image.naturalHeight])")
+
     def slot(self, name: str, side: Literal["input", "output"]) -> tuple[float, float]:
         """Where an input's or output's dot is in the window, in CSS pixels."""
         index = self._js(
