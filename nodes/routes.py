@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ..comfyui_fitv2.checkpoint import CheckpointError, read_metadata
-from ..comfyui_fitv2.labels import read_entries
+from ..comfyui_fitv2.labels import parts_of, read_entries
 from ..comfyui_fitv2.metadata import Metadata
 from ..comfyui_fitv2.resolution import TOKEN_PIXELS, for_ratio, parse_size
 from ..comfyui_fitv2.solvers import SOLVERS
+from ..sheets import class_sheet as class_sheets
 from . import host
 from .host import Query, RouteError
 from .inputs import MAX_TOKENS
@@ -69,7 +70,7 @@ def model(query: Query) -> dict[str, Any]:
             }
             for i in range(config.num_classes)
         ],
-        "has_class_sheet": _sheet_path(path).is_file(),
+        "has_class_sheet": class_sheets.sheet_path(path).is_file(),
         "default_extrapolation": config.extrapolation,
     }
 
@@ -77,11 +78,20 @@ def model(query: Query) -> dict[str, Any]:
 def class_sheet(query: Query) -> dict[str, Any]:
     """The small pictures of a checkpoint's classes, in one image."""
     path, _ = _model(query)
-    sheet = _sheet_path(path)
+    sheet = class_sheets.sheet_path(path)
     if not sheet.is_file():
         raise RouteError(404, f"{path.name} has no class sheet: there is no {sheet.name} with it.")
-    image = base64.b64encode(sheet.read_bytes()).decode()
-    return {"image": f"data:image/webp;base64,{image}"}
+    try:
+        read = class_sheets.read(sheet)
+    except ValueError:
+        raise RouteError(400, f"{sheet.name} is not a class sheet.") from None
+    image = base64.b64encode(read.image).decode()
+    return {
+        "image": f"data:image/webp;base64,{image}",
+        "columns": read.layout.columns,
+        "tile_width": read.layout.tile_width,
+        "tile_height": read.layout.tile_height,
+    }
 
 
 def sizes(query: Query) -> dict[str, Any]:
@@ -122,6 +132,7 @@ def labels(query: Query) -> dict[str, Any]:
             "end": entry.end,
             "label": None if entry.label is None else str(entry.label),
             "ids": entry.class_ids,
+            "weights": [weight for _, weight in parts_of(entry.label)] if entry.label else [],
             "error": entry.error,
             "nearest": [{"id": label.id, "name": label.name} for label in entry.nearest],
         }
@@ -186,10 +197,6 @@ def _run_weights(query: Query) -> Path:
         return newest(run).weights_file(_text(query, "average"))
     except RunError as error:
         raise RouteError(404, str(error)) from None
-
-
-def _sheet_path(checkpoint: Path) -> Path:
-    return checkpoint.with_suffix(".classes.webp")
 
 
 def _trained_size(train_tokens: int, train_length: int) -> dict[str, int]:

@@ -175,7 +175,7 @@ export function createStage(onChange, longest) {
   element.addEventListener("pointermove", (event) => {
     if (!drag) {
       const edge = edgeAt(event);
-      element.style.cursor = edge && { e: "ew", s: "ns", se: "nwse" }[edge] + "-resize";
+      element.style.cursor = { e: "ew-resize", s: "ns-resize", se: "nwse-resize" }[edge] ?? "";
       return;
     }
     event.stopPropagation();

@@ -136,11 +136,12 @@ export function loadedImages(node) {
   const isSelected = (/** @type {any} */ n) => Number(app.canvas.selectedItems.has(n));
   return node.graph.nodes
     .filter((/** @type {any} */ n) => n.comfyClass === "LoadImage" && valueOf(n, "image"))
-    .sort((/** @type {any} */ a, /** @type {any} */ b) => isSelected(b) - isSelected(a))
+    .sort((/** @type {any[]} */ ...two) => isSelected(two[1]) - isSelected(two[0]))
     .map((/** @type {any} */ n) => {
       const path = String(valueOf(n, "image")).replace(/ \[\w+\]$/, "").split("/");
       const filename = path.pop() ?? "";
-      return { title: filename, url: urlOf({ filename, subfolder: path.join("/"), type: "input" }) };
+      const url = urlOf({ filename, subfolder: path.join("/"), type: "input" });
+      return { title: filename, url };
     });
 }
 
@@ -154,15 +155,17 @@ export function passToCanvas(element) {
   element.addEventListener("wheel", (event) => {
     if (isClassic()) app.canvas.processMouseWheel(event);
   });
-  for (const [name, method] of [
-    ["pointerdown", "processMouseDown"],
-    ["pointermove", "processMouseMove"],
-    ["pointerup", "processMouseUp"],
-  ])
+  const methods = {
+    pointerdown: "processMouseDown",
+    pointermove: "processMouseMove",
+    pointerup: "processMouseUp",
+  };
+  for (const [name, method] of Object.entries(methods)) {
     element.addEventListener(name, (/** @type {any} */ event) => {
       const isMiddle = name === "pointermove" ? event.buttons & 4 : event.button === 1;
       if (isMiddle && isClassic()) app.canvas[method](event);
     });
+  }
 }
 
 /**
