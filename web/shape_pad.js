@@ -184,9 +184,14 @@ export function addShapePad(node) {
       trainTokens: trained.train_tokens,
       budget: mode() === EXACT ? count : tokens(),
       level,
+      note:
+        model === "null"
+          ? `dashed: ${trained.train_tokens} tokens (no model)`
+          : `dashed: trained on ${trained.train_tokens} tokens`,
       facts: `${text}, ${about}`,
       enabled: !linked.length,
     });
+    stage.element.classList.toggle("fitv2-dim", error !== "");
     if (linked.length) say(`Set by a link: ${linked.join(", ")}`, "none", "");
     else if (error) say(error, "far", "");
     else say(text, level, about);

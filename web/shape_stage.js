@@ -22,6 +22,7 @@ const LEAP = 4;
  * @property {number} trainTokens tokens of the curve
  * @property {number} budget tokens to keep along the curve of Alt
  * @property {string} level "within", "beyond" or "far"
+ * @property {string} note on the dashed square
  * @property {string} facts for people who do not see the drawing
  * @property {boolean} enabled whether it can be changed
  */
@@ -84,7 +85,7 @@ export function createStage(onChange, longest) {
     const box = (/** @type {Grid} */ { columns, rows }) =>
       `M${x(0)} ${x(0)}H${x(columns)}V${x(rows)}H${x(0)}Z`;
     element.dataset.level = next.level;
-    note.textContent = `dashed: trained on ${trainTokens} tokens`;
+    note.textContent = next.note;
     element.classList.toggle("fitv2-off", !next.enabled);
     shape.setAttribute("d", box(grid));
     square.setAttribute("d", box({ columns: trainLength, rows: trainLength }));

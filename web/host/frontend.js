@@ -108,12 +108,15 @@ export function onOutput(node, callback) {
 /**
  * Calls back when the server reports that a node failed.
  *
- * @param {(error: {node_type: string, node_id: string, node_title: string | undefined,
- *   exception_type: string, exception_message: string}) => void} callback
+ * @param {(error: {node_type: string, node_id: string, node_title: string,
+ *   exception_type: string, exception_message: string, traceback: string[]}) => void} callback
  */
 export function onError(callback) {
   api.addEventListener("execution_error", (/** @type {any} */ { detail }) => {
-    callback({ ...detail, node_title: app.graph.getNodeById(detail.node_id)?.title });
+    const { LiteGraph } = /** @type {any} */ (globalThis);
+    const type = LiteGraph.registered_node_types[detail.node_type];
+    const node = app.graph.getNodeById(detail.node_id); // one in a subgraph is not found
+    callback({ ...detail, node_title: node?.title ?? type?.title ?? detail.node_type });
   });
 }
 
