@@ -10,6 +10,7 @@ from .guidance import FiTGuidance
 from .host import check_queued_prompts, register_model_folders
 from .loader import FiTLoader
 from .resolution import FiTResolution
+from .routes import register as register_routes
 from .sampling import FiTSampler
 from .solvers import FiTScheduler, FiTSolver
 from .sweep import FiTResolutionSweep
@@ -23,6 +24,7 @@ class FiTExtension(ComfyExtension):
         register_model_folders()
         check_queued_prompts()
         show_plain_names(__name__.rpartition(".")[0])
+        register_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [

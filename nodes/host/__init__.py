@@ -41,8 +41,8 @@ from .loading import (
 )
 from .messages import show_on_node
 from .model import extrapolation_of, require_fit, require_flow, with_extrapolation
-from .notices import show
 from .model_key import model_key
+from .notices import show
 from .packing import forbids_packing
 from .previews import ImageProgress, PreviewOfAll, StepCallback, preview_size
 from .sampling import (
@@ -54,6 +54,7 @@ from .sampling import (
     sampler,
 )
 from .vaes import check_queued_prompts
+from .web import Query, RouteError, add_json_routes
 
 __all__ = [
     "WEIGHT_DTYPES",
@@ -62,11 +63,14 @@ __all__ = [
     "ImageProgress",
     "ModelPatcher",
     "PreviewOfAll",
+    "Query",
+    "RouteError",
     "SamplingSettings",
-    "check_queued_prompts",
     "SavedFile",
     "StepCallback",
     "Vae",
+    "add_json_routes",
+    "check_queued_prompts",
     "checkpoint_names",
     "checkpoint_of",
     "checkpoint_path",
@@ -94,8 +98,8 @@ __all__ = [
     "sample",
     "sample_packed",
     "sampler",
-    "show",
     "save_temporary",
+    "show",
     "show_on_node",
     "temporary_prefix",
     "with_checkpoint",

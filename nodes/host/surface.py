@@ -82,6 +82,7 @@ METHODS = (
     "comfy.utils.ProgressBar.update_absolute",
     "latent_preview.LatentPreviewer.decode_latent_to_preview",
     "server.PromptServer.add_on_prompt_handler",
+    "server.PromptServer.add_routes",
     "server.PromptServer.send_progress_text",
     "server.PromptServer.send_sync",
 )
@@ -105,6 +106,7 @@ KEYS = {
         "size",
         "wrappers",
     ),
+    "PromptServer": ("instance", "routes"),
     "VAE": ("patcher",),
     "transformer_options": (
         "optimized_attention_override",
