@@ -1,5 +1,6 @@
 /** The browser's side of the pack: which node gets which widget. */
 
-import { register } from "./host/frontend.js";
+import { register, sortTemplates } from "./host/frontend.js";
 
 register({});
+sortTemplates();
