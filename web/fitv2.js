@@ -6,7 +6,7 @@ import {
   showInputsOfSolver,
 } from "./applicable_inputs.js";
 import { showErrors } from "./errors.js";
-import { register } from "./host/frontend.js";
+import { register, sortTemplates } from "./host/frontend.js";
 import { addShapePad } from "./shape_pad.js";
 import { showWarnings } from "./warnings.js";
 
@@ -21,3 +21,4 @@ register(
     showWarnings();
   },
 );
+sortTemplates();

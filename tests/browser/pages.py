@@ -174,6 +174,11 @@ class Page:
             ids,
         )
 
+    def selected(self) -> list[Node]:
+        """The nodes that are selected."""
+        ids = self.js("() => Object.values(app.canvas.selected_nodes).map(node => node.id)")
+        return [Node(self, id) for id in ids]
+
     def command(self, name: str) -> None:
         """Run a command of the frontend, such as "Comfy.Undo"."""
         self.js("async name => { await app.extensionManager.command.execute(name); }", name)
