@@ -56,7 +56,22 @@ export function addElement(node, name, element, { minHeight, maxHeight }) {
     getMaxHeight: () => maxHeight ?? minHeight,
   });
   widget.serialize = false;
+  growToFit(node);
   return widget;
+}
+
+/**
+ * Makes a node at least as large as its widgets need: those stored before a widget was added are
+ * smaller.
+ *
+ * @param {any} node
+ */
+function growToFit(node) {
+  const [width, height] = node.computeSize();
+  const [oldWidth, oldHeight] = node.size;
+  if (width > oldWidth || height > oldHeight) {
+    node.setSize([Math.max(width, oldWidth), Math.max(height, oldHeight)]);
+  }
 }
 
 /**
@@ -240,4 +255,66 @@ export async function ask(route, parameters) {
  */
 export function urlOf({ filename, subfolder, type }) {
   return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
+}
+
+/**
+ * @param {any} node
+ * @param {string} name of an input
+ * @returns {boolean} whether its value comes through a link
+ */
+export function isLinked(node, name) {
+  const slot = node.inputs?.find((/** @type {any} */ input) => input.name === name);
+  return slot?.link != null;
+}
+
+/**
+ * Calls back after each change of the workflow that can be undone.
+ *
+ * @param {() => void} callback
+ * @returns {() => void} ends it
+ */
+export function onGraphChange(callback) {
+  api.addEventListener("graphChanged", callback);
+  return () => api.removeEventListener("graphChanged", callback);
+}
+
+/**
+ * Calls back when a node is removed from its graph.
+ *
+ * @param {any} node
+ * @param {() => void} callback
+ */
+export function onRemoved(node, callback) {
+  const before = node.onRemoved;
+  node.onRemoved = function (/** @type {any[]} */ ...rest) {
+    before?.apply(this, rest);
+    callback();
+  };
+}
+
+/**
+ * Calls back when people begin to type the value of a node's one-line text input: into the box that
+ * the classic canvas opens, or into the field of Nodes 2.0.
+ *
+ * @param {any} node
+ * @param {string} name of an input
+ * @param {(field: HTMLInputElement | HTMLTextAreaElement) => void} callback
+ */
+export function onTyping(node, name, callback) {
+  const widget = widgetOf(node, name);
+  if (!widget) return;
+  const before = widget.onClick;
+  widget.onClick = function (/** @type {any[]} */ ...rest) {
+    before?.apply(this, rest);
+    const field = app.canvas.prompt_box?.querySelector(".value");
+    if (field) callback(field);
+  };
+  const onFocus = (/** @type {FocusEvent} */ { target }) => {
+    if (!(target instanceof HTMLInputElement || target instanceof HTMLTextAreaElement)) return;
+    const id = target.closest("[data-node-id]")?.getAttribute("data-node-id");
+    if (id !== String(node.id) || target.ariaLabel !== name) return;
+    if (app.canvas.graph === node.graph) callback(target);
+  };
+  document.addEventListener("focusin", onFocus);
+  onRemoved(node, () => document.removeEventListener("focusin", onFocus));
 }

@@ -1,0 +1,196 @@
+/** The classes of a checkpoint: what they are called, how they are found, how they look. */
+
+import { ask } from "./host/frontend.js";
+
+/**
+ * @typedef {{id: number, name: string | null, synonyms: string[]}} ClassInfo
+ * @typedef {{url: string, columns: number, rows: number, ratio: number}} Sheet ratio: the width of
+ *   a tile over its height
+ * @typedef {{id: number, weight: number}} Part weights of a blend add up to 1
+ */
+
+/** What separates entries, mixes classes, or follows an id: such a name is written with its id. */
+const SIGNS = /[,;+*×·@"\n；，、]/;
+const WEIGHT_DIGITS = 2;
+
+/** @type {Map<string, Promise<Classes>>} */
+const known = new Map();
+
+/**
+ * The classes of a checkpoint. Asked for once; a failure is forgotten, so that the next call asks
+ * again.
+ *
+ * @param {string} checkpoint its name in FiT Loader
+ * @returns {Promise<Classes>} rejects with an Error whose message the server wrote
+ */
+export function classesOf(checkpoint) {
+  let classes = known.get(checkpoint);
+  if (!classes) {
+    classes = read(checkpoint);
+    classes.catch(() => known.delete(checkpoint));
+    known.set(checkpoint, classes);
+  }
+  return classes;
+}
+
+/** @param {string} checkpoint */
+async function read(checkpoint) {
+  const model = await ask("model", { checkpoint });
+  const sheet = model.has_class_sheet ? await readSheet(checkpoint, model.classes.length) : null;
+  return new Classes(checkpoint, model.classes, sheet);
+}
+
+/**
+ * @param {string} checkpoint
+ * @param {number} count of classes
+ * @returns {Promise<Sheet | null>} null where the sheet cannot be read: names do without it
+ */
+async function readSheet(checkpoint, count) {
+  try {
+    const answer = await ask("class_sheet", { checkpoint });
+    const [, type, data] = answer.image.match(/^data:([^;]+);base64,(.*)$/s);
+    const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+    const url = URL.createObjectURL(new Blob([bytes], { type }));
+    await Object.assign(new Image(), { src: url }).decode();
+    return {
+      url,
+      columns: answer.columns,
+      rows: Math.ceil(count / answer.columns),
+      ratio: answer.tile_width / answer.tile_height,
+    };
+  } catch {
+    return null;
+  }
+}
+
+/** The classes of one checkpoint. */
+export class Classes {
+  /**
+   * @param {string} checkpoint
+   * @param {ClassInfo[]} all by id
+   * @param {Sheet | null} sheet
+   */
+  constructor(checkpoint, all, sheet) {
+    this.checkpoint = checkpoint;
+    this.all = all;
+    this.sheet = sheet;
+    this.ids = all.map(({ id }) => id);
+    this.keys = all.map(({ name, synonyms }) => {
+      const keys = [name ?? "", ...(synonyms ?? [])].map(keyOf);
+      return { keys, words: keys.join(" ").split(" ") };
+    });
+    /** How many classes a word names. @type {Map<string, number>} */
+    this.sharers = new Map();
+    for (const { keys } of this.keys) {
+      for (const key of new Set(keys)) this.sharers.set(key, (this.sharers.get(key) ?? 0) + 1);
+    }
+  }
+
+  /** @param {number} id @returns {string} for people */
+  nameOf(id) {
+    return this.all[id]?.name ?? `Class ${id}`;
+  }
+
+  /**
+   * @param {Part[]} parts one class, or those of a blend
+   * @returns {string} for people
+   */
+  shown(parts) {
+    if (parts.length === 1) return this.nameOf(parts[0].id);
+    return parts
+      .map(({ id, weight }) => `${this.nameOf(id)} ${Math.round(100 * weight)} %`)
+      .join(" + ");
+  }
+
+  /**
+   * @param {number} id
+   * @returns {string} what to type for a class: its name, with its id where that alone is not plain
+   */
+  typed(id) {
+    const name = this.all[id]?.name;
+    if (name == null || name === "") return String(id);
+    const key = keyOf(name);
+    const isPlain = !SIGNS.test(name) && /\p{L}/u.test(name) && this.sharers.get(key) === 1;
+    return isPlain && name === name.trim() ? name : `${id} · ${name}`;
+  }
+
+  /**
+   * @param {Part[]} parts one class, or those of a blend
+   * @returns {string} what to type for them
+   */
+  typedBlend(parts) {
+    if (parts.length === 1) return this.typed(parts[0].id);
+    const even = parts.every(({ weight }) => Math.abs(weight - parts[0].weight) < 1e-6);
+    return parts
+      .map(({ id, weight }) =>
+        even ? this.typed(id) : `${Number(weight.toFixed(WEIGHT_DIGITS))}*${this.typed(id)}`,
+      )
+      .join(" + ");
+  }
+
+  /**
+   * @param {string} typed part of a name, a synonym or an id
+   * @param {number} [limit]
+   * @returns {number[]} ids of the classes that it may mean, the best first; all for an empty text
+   */
+  search(typed, limit = Infinity) {
+    const wanted = keyOf(typed);
+    if (!wanted) return limit < this.ids.length ? this.ids.slice(0, limit) : this.ids;
+    const words = wanted.split(" ");
+    /** @type {[number, number, number][]} */
+    const found = [];
+    this.keys.forEach((entry, id) => {
+      const rank = rankOf(entry, id, wanted, words);
+      if (rank !== null) found.push([rank, entry.keys[0].length, id]);
+    });
+    found.sort((a, b) => a[0] - b[0] || a[1] - b[1] || a[2] - b[2]);
+    return found.slice(0, limit).map(([, , id]) => id);
+  }
+
+  /**
+   * Shows a class' thumbnail as the background of an element of the sheet's ratio.
+   *
+   * @param {HTMLElement} element
+   * @param {number} id
+   */
+  paint(element, id) {
+    const sheet = this.sheet;
+    if (!sheet) return;
+    const column = id % sheet.columns;
+    const row = Math.floor(id / sheet.columns);
+    const along = (/** @type {number} */ at, /** @type {number} */ count) =>
+      count > 1 ? (100 * at) / (count - 1) : 0;
+    element.style.backgroundImage = `url("${sheet.url}")`;
+    element.style.backgroundSize = `${100 * sheet.columns}% ${100 * sheet.rows}%`;
+    element.style.backgroundPosition = `${along(column, sheet.columns)}% ${along(row, sheet.rows)}%`;
+  }
+}
+
+/**
+ * How well a class fits what was typed: an exact id, then names, then synonyms; whole ones before
+ * beginnings, and these before words in the middle.
+ *
+ * @param {{keys: string[], words: string[]}} entry
+ * @param {number} id
+ * @param {string} wanted
+ * @param {string[]} words of what was typed
+ * @returns {number | null} lower is better; null where it does not fit
+ */
+function rankOf({ keys, words: own }, id, wanted, words) {
+  if (String(id) === wanted) return 0;
+  const [name, ...synonyms] = keys;
+  if (name === wanted) return 1;
+  if (synonyms.includes(wanted)) return 2;
+  if (name.startsWith(wanted)) return 3;
+  if (name.includes(` ${wanted}`)) return 4;
+  if (synonyms.some((key) => key.startsWith(wanted))) return 5;
+  if (words.every((word) => own.some((key) => key.startsWith(word)))) return 6;
+  if (keys.some((key) => key.includes(wanted))) return 7;
+  return String(id).startsWith(wanted) ? 8 : null;
+}
+
+/** @param {string} text @returns {string} without case, accents, underscores and extra spaces */
+function keyOf(text) {
+  const plain = text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
+  return plain.replaceAll("_", " ").trim().replace(/\s+/g, " ");
+}

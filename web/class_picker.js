@@ -1,0 +1,207 @@
+/** The classes of a node as chips under its text, which stays the stored value. */
+
+import { chooseClasses } from "./class_dialog.js";
+import { classesOf } from "./class_names.js";
+import { button, element, faces } from "./class_parts.js";
+import { PAUSE, partsOf, readText, unreadEntries } from "./class_text.js";
+import {
+  addElement,
+  checkpointOf,
+  isLinked,
+  onChange,
+  onGraphChange,
+  onLinksChange,
+  setValues,
+  valueOf,
+} from "./host/frontend.js";
+
+/** @typedef {import("./class_text.js").TextEntry} TextEntry */
+
+/** In CSS pixels: two lines of chips, two of text, and the margins of the classic canvas. */
+const HEIGHT = 124;
+/** Names offered for one that no class has. */
+const OFFERED = 3;
+
+/** The picker of each node that has one. @type {WeakMap<any, ClassPicker>} */
+const pickers = new WeakMap();
+
+/**
+ * Adds a picker of classes to a node.
+ *
+ * @param {any} node
+ * @param {string} input the name of the input with the typed classes
+ */
+export function addClassPicker(node, input) {
+  if (!pickers.has(node)) pickers.set(node, new ClassPicker(node, input));
+}
+
+/**
+ * @param {any} node
+ * @param {string} input
+ * @returns {ClassPicker | undefined} the picker that writes this input
+ */
+export function pickerOf(node, input) {
+  const picker = pickers.get(node);
+  return picker?.input === input ? picker : undefined;
+}
+
+class ClassPicker {
+  /** @param {any} node @param {string} input */
+  constructor(node, input) {
+    this.node = node;
+    this.input = input;
+    /** The classes known last. @type {import("./class_names.js").Classes | null} */
+    this.classes = null;
+    /** Why the classes of the model are not known; empty where they are. */
+    this.trouble = "";
+    /** @type {TextEntry[]} */
+    this.entries = [];
+    this.asked = 0;
+    /** What the chips show, to see whether anything has changed. */
+    this.seen = "";
+    this.timer = 0;
+
+    this.chips = element("ul", "fitv2-chips", { "aria-label": "Chosen classes" });
+    this.open = button("fitv2-button fitv2-classes", "Classes…", () => void this.choose(null));
+    this.note = element("div", "fitv2-picker-note", { role: "status" });
+    this.element = element("div", "fitv2-picker");
+    const line = element("div", "fitv2-picker-line");
+    line.append(this.chips, this.open);
+    this.element.append(line, this.note);
+
+    addElement(node, "class_picker", this.element, { minHeight: HEIGHT });
+    onChange(node, input, () => this.refreshSoon());
+    onLinksChange(node, () => this.refreshSoon());
+    onGraphChange(() => {
+      if (node.graph) this.refreshSoon();
+    });
+    this.refreshSoon(0);
+  }
+
+  /** @param {number} [delay] in milliseconds */
+  refreshSoon(delay = PAUSE) {
+    clearTimeout(this.timer);
+    this.timer = window.setTimeout(() => void this.refresh(), delay);
+  }
+
+  /** Reads the text and the model again, where either has changed. */
+  async refresh() {
+    const text = String(valueOf(this.node, this.input) ?? "");
+    const checkpoint = checkpointOf(this.node);
+    const linked = isLinked(this.node, this.input);
+    const state = JSON.stringify([text, checkpoint, linked]);
+    if (state === this.seen && !this.trouble) return;
+    this.seen = state;
+    const turn = ++this.asked;
+    const { entries, classes, trouble } = await this.read(text, checkpoint, linked);
+    if (turn !== this.asked) return; // a later question has been asked meanwhile
+    this.entries = entries;
+    this.classes = classes;
+    this.trouble = trouble;
+    this.draw();
+  }
+
+  /**
+   * @param {string} text
+   * @param {string | null} checkpoint
+   * @param {boolean} linked whether the text comes from another node
+   */
+  async read(text, checkpoint, linked) {
+    const asked = checkpoint ?? this.classes?.checkpoint ?? null;
+    const unread = { entries: unreadEntries(text), classes: this.classes };
+    if (linked) {
+      return { ...unread, entries: [], trouble: "The classes come from a connected node." };
+    }
+    const unknown = this.node.inputs?.some((/** @type {any} */ slot) => {
+      return slot.name === "model" && slot.link != null;
+    })
+      ? "The checkpoint of this model is not known here."
+      : "Connect a model to see its classes.";
+    if (asked === null) return { ...unread, trouble: unknown };
+    try {
+      const [classes, entries] = await Promise.all([classesOf(asked), readText(asked, text)]);
+      const kept = `${unknown} These are the classes of ${asked}.`;
+      return { entries, classes, trouble: checkpoint ? "" : kept };
+    } catch (error) {
+      return { ...unread, trouble: /** @type {Error} */ (error).message };
+    }
+  }
+
+  draw() {
+    const focused = this.element.contains(document.activeElement) && document.activeElement;
+    this.chips.replaceChildren(...this.entries.map((entry, at) => this.chip(entry, at)));
+    this.open.disabled = !this.classes || isLinked(this.node, this.input);
+    const wrong = this.entries.findIndex(({ error }) => error !== null);
+    const isWrong = wrong >= 0 && !this.trouble;
+    this.note.classList.toggle("fitv2-error", isWrong);
+    this.note.replaceChildren(
+      ...(isWrong ? this.offers(wrong) : [this.trouble || this.hint()]),
+    );
+    // A chip that had the focus is gone: the button beside takes it.
+    if (focused && !this.element.contains(document.activeElement)) this.open.focus();
+  }
+
+  hint() {
+    if (!this.entries.length) return "No class is chosen yet.";
+    if (this.entries.length > 1) return `${this.entries.length} classes, in this order`;
+    return this.entries[0].label ?? "";
+  }
+
+  /** @param {TextEntry} entry @param {number} at place in the list */
+  chip(entry, at) {
+    const parts = partsOf(entry);
+    const { classes } = this;
+    const kind = entry.error !== null ? " fitv2-wrong" : parts ? "" : " fitv2-unread";
+    const chip = element("li", `fitv2-chip${kind}`);
+    const name = parts && classes ? classes.shown(parts) : entry.text;
+    const face = button("fitv2-chip-face", "", () => void this.choose(at));
+    face.title = entry.error ?? entry.label ?? entry.text;
+    face.append(...faces(classes, parts ?? []), element("span", "fitv2-chip-name", {}, name));
+    chip.append(face, button("fitv2-remove", "×", () => this.remove(at), `Remove ${name}`));
+    return chip;
+  }
+
+  /** @param {number} at place of an entry that no class is called */
+  offers(at) {
+    const { error, nearest, text } = this.entries[at];
+    const { classes } = this;
+    if (!nearest.length || !classes) return [error ?? ""];
+    const buttons = nearest.slice(0, OFFERED).map(({ id }) =>
+      button("fitv2-offer", classes.nameOf(id), () => this.replace(at, [classes.typed(id)])),
+    );
+    return [element("span", "", { title: error ?? "" }, `No class is called “${text}”.`), ...buttons];
+  }
+
+  /** @param {number} at */
+  remove(at) {
+    this.replace(at, []);
+    this.open.focus();
+  }
+
+  /** @param {number} at @param {string[]} texts what takes the entry's place */
+  replace(at, texts) {
+    const typed = this.entries.map(({ text }) => text);
+    typed.splice(at, 1, ...texts);
+    this.write(typed);
+  }
+
+  /** @param {string[]} texts */
+  write(texts) {
+    setValues(this.node, { [this.input]: texts.join("; ") });
+    this.refreshSoon(0);
+  }
+
+  /** @param {number | null} at the entry to choose anew; null for all of them */
+  async choose(at) {
+    await this.refresh();
+    const { classes } = this;
+    if (!classes || isLinked(this.node, this.input)) return;
+    const entries = at === null ? this.entries : [this.entries[at]];
+    const given = entries.map((entry) => ({ text: entry.text, parts: partsOf(entry) }));
+    const texts = await chooseClasses(classes, given, this.trouble);
+    if (!texts) return;
+    if (at === null) this.write(texts);
+    else this.replace(at, texts);
+    this.open.focus();
+  }
+}

@@ -1,0 +1,86 @@
+/** The text of a list of classes, as the server reads it. */
+
+import { ask } from "./host/frontend.js";
+
+/**
+ * @typedef {{text: string, start: number, end: number, label: string | null, ids: number[],
+ *   weights?: number[], error: string | null,
+ *   nearest: {id: number, name: string | null}[]}} TextEntry start and end: places in the text
+ */
+
+const SEPARATORS = /[;；\n]/;
+/** A pause of this many milliseconds in typing lets the server read the text. */
+export const PAUSE = 200;
+
+/**
+ * @param {string} checkpoint its name in FiT Loader
+ * @param {string} text
+ * @returns {Promise<TextEntry[]>} rejects with an Error whose message the server wrote
+ */
+export async function readText(checkpoint, text) {
+  if (!text.trim()) return [];
+  return (await ask("labels", { checkpoint, text })).entries;
+}
+
+/**
+ * @param {string} checkpoint
+ * @param {string} typed what no class is called
+ * @returns {Promise<number[]>} ids of the classes with the most similar names; none where the
+ *   server cannot say
+ */
+export async function nearestClasses(checkpoint, typed) {
+  try {
+    const entries = await readText(checkpoint, typed);
+    return [...new Set(entries.flatMap(({ nearest }) => nearest.map(({ id }) => id)))];
+  } catch {
+    return [];
+  }
+}
+
+/**
+ * The entries of a text of which no model is known: what stands between separators, unread.
+ *
+ * @param {string} text
+ * @returns {TextEntry[]}
+ */
+export function unreadEntries(text) {
+  const entries = [];
+  let start = 0;
+  for (const part of text.split(SEPARATORS)) {
+    const typed = part.trim();
+    const from = start + part.indexOf(typed);
+    const place = { start: from, end: from + typed.length };
+    const unread = { label: null, ids: [], error: null, nearest: [] };
+    if (typed) entries.push({ text: typed, ...place, ...unread });
+    start += part.length + 1;
+  }
+  return entries;
+}
+
+/**
+ * @param {TextEntry} entry
+ * @returns {import("./class_names.js").Part[] | null} null where it is no class
+ */
+export function partsOf({ ids, weights, error }) {
+  if (error !== null || !ids.length) return null;
+  return ids.map((id, at) => ({ id, weight: weights?.[at] ?? 1 / ids.length }));
+}
+
+/**
+ * The piece of a text that is being typed: what stands around the caret between separators, signs
+ * of a blend, and weights.
+ *
+ * @param {string} text
+ * @param {number} caret
+ * @returns {{start: number, end: number, typed: string}}
+ */
+export function pieceAt(text, caret) {
+  const before = text.slice(0, caret);
+  const start = Math.max(...[";", "；", "\n", "+"].map((sign) => before.lastIndexOf(sign))) + 1;
+  const rest = text.slice(caret).search(/[;；\n+]/);
+  const end = rest < 0 ? text.length : caret + rest;
+  const [lead] = /** @type {RegExpMatchArray} */ (
+    text.slice(start, end).match(/^\s*([\d.]+\s*[*×]\s*)?/)
+  );
+  return { start: start + lead.length, end, typed: text.slice(start + lead.length, end).trim() };
+}
