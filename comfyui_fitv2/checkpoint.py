@@ -70,6 +70,11 @@ class LoadedModel:
         return None if names is None else list(names)
 
     @property
+    def class_synonyms(self) -> list[list[str]] | None:
+        synonyms = self.metadata.class_synonyms
+        return None if synonyms is None else [list(texts) for texts in synonyms]
+
+    @property
     def latent_format(self) -> LatentFormat | None:
         return self.metadata.latent_format
 
