@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..comfyui_fitv2.checkpoint import CheckpointError, read_metadata
-from ..comfyui_fitv2.labels import LabelError, resolve_labels
+from ..comfyui_fitv2.labels import Entry, parts_of, read_entries
 from ..comfyui_fitv2.metadata import Metadata
 from ..comfyui_fitv2.resolution import TOKEN_PIXELS, Resolution, for_ratio, parse_ratio
 from ..comfyui_fitv2.solvers import SOLVERS
@@ -56,8 +56,7 @@ def model(query: Query) -> dict[str, Any]:
     path, metadata = _model(query)
     config = metadata.config
     names = metadata.class_names
-    # Checkpoints from before there were synonyms have no such list.
-    synonyms = getattr(metadata, "class_synonyms", None)
+    synonyms = metadata.class_synonyms
     longest = for_ratio(LONGEST_TRAINED_RATIO, config.train_tokens)
     return {
         "checkpoint": _text(query, "checkpoint"),
@@ -108,21 +107,10 @@ def labels(query: Query) -> dict[str, Any]:
     if len(text) > LONGEST_TEXT:
         raise RouteError(400, f"The text is longer than {LONGEST_TEXT} characters.")
     _, metadata = _model(query)
-    entry: dict[str, Any] = {
-        "text": text,
-        "start": 0,
-        "end": len(text),
-        "label": None,
-        "ids": [],
-        "error": None,
-        "nearest": [],
-    }
-    try:
-        found = resolve_labels(text, metadata.class_names, metadata.config.num_classes)
-        entry |= {"label": "; ".join(map(str, found)), "ids": [label.id for label in found]}
-    except LabelError as error:
-        entry["error"] = str(error)
-    return {"entries": [entry] if text.strip() else []}
+    entries = read_entries(
+        text, metadata.class_names, metadata.config.num_classes, metadata.class_synonyms
+    )
+    return {"entries": [_entry(entry) for entry in entries]}
 
 
 def solvers(_: Query) -> dict[str, Any]:
@@ -204,6 +192,20 @@ def _split_ratios(text: str) -> list[str]:
     except ValueError:
         return [ratio for part in text.split(",") if (ratio := part.strip())]
     return [text.strip()]
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    parts = parts_of(entry.label) if entry.label else ()
+    return {
+        "text": entry.text,
+        "start": entry.start,
+        "end": entry.end,
+        "label": None if entry.label is None else str(entry.label),
+        "ids": [label.id for label, _ in parts],
+        "weights": [weight for _, weight in parts],
+        "error": entry.error,
+        "nearest": [{"id": label.id, "name": label.name} for label in entry.nearest],
+    }
 
 
 def _size(ratio: str, tokens: int) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 import { button, element, faces } from "./class_parts.js";
 import { pickerOf } from "./class_picker.js";
-import { PAUSE, pieceAt, readText } from "./class_text.js";
+import { PAUSE, pieceAt, readText, unclear } from "./class_text.js";
 
 const MOST = 8;
 const OFFERED = 3;
@@ -111,7 +111,7 @@ class Completion {
         this.put(this.classes.typed(id), start, end),
       ),
     );
-    const said = offers.length ? `No class is called “${text}”.` : (error ?? "");
+    const said = offers.length ? unclear(text) : (error ?? "");
     return [element("span", "", {}, said), ...offers];
   }
 

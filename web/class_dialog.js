@@ -47,6 +47,7 @@ class ClassDialog {
     this.mix = (blend ?? []).map(({ id, weight }) => ({ id, share: Math.round(100 * weight) }));
     /** @type {"one" | "several" | "blend"} */
     this.mode = entries.length > 1 ? "several" : this.mix.length > 1 ? "blend" : "one";
+    this.isTouch = matchMedia("(pointer: coarse)").matches;
     /** @type {string[] | null} */
     this.answer = null;
     this.build(note);
@@ -114,7 +115,8 @@ class ClassDialog {
     this.dialog.showModal();
     this.setMode(this.mode);
     this.find();
-    this.search.focus();
+    // On a phone the field would bring up a keyboard over half of the classes.
+    (this.isTouch ? this.grid.element : this.search).focus();
   }
 
   closed() {
@@ -213,7 +215,8 @@ class ClassDialog {
     const [first] = this.mode === "blend" ? this.mix.map(({ id }) => id) : this.singles();
     // Without a search, the view opens where the first chosen class is.
     this.grid.show(ids, typed ? 0 : Math.max(0, ids.indexOf(first)));
-    this.count.textContent = `${ids.length} ${ids.length === 1 ? "class" : "classes"}`;
+    const count = ids.length.toLocaleString("en");
+    this.count.textContent = ids.length === 1 ? "1 class" : `${count} classes`;
     this.dialog.classList.toggle("fitv2-searching", typed !== "");
     this.recent.replaceChildren(...(typed ? [] : this.recentButtons()));
     if (!ids.length) void this.findNearest(typed);
@@ -248,7 +251,7 @@ class ClassDialog {
     this.use.hidden = this.mode === "one";
     this.use.disabled = count === 0;
     this.summary.textContent = {
-      one: "Click a class to use it. Ctrl or Shift adds more.",
+      one: this.isTouch ? "Tap a class to use it." : "Click a class to use it. Ctrl adds more.",
       several: count === 1 ? "1 image" : `${count} images, in this order`,
       blend: count < 2 ? "Choose two or more classes to blend" : `1 image between ${count} classes`,
     }[this.mode];

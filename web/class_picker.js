@@ -3,7 +3,7 @@
 import { chooseClasses } from "./class_dialog.js";
 import { classesOf } from "./class_names.js";
 import { button, element, faces } from "./class_parts.js";
-import { PAUSE, partsOf, readText, unreadEntries } from "./class_text.js";
+import { PAUSE, partsOf, readText, unclear, unreadEntries } from "./class_text.js";
 import {
   addElement,
   checkpointOf,
@@ -56,6 +56,8 @@ class ClassPicker {
     this.trouble = "";
     /** @type {TextEntry[]} */
     this.entries = [];
+    /** The text that the entries are of. */
+    this.readText = "";
     this.asked = 0;
     /** What the chips show, to see whether anything has changed. */
     this.seen = "";
@@ -86,7 +88,7 @@ class ClassPicker {
 
   /** Reads the text and the model again, where either has changed. */
   async refresh() {
-    const text = String(valueOf(this.node, this.input) ?? "");
+    const text = this.text();
     const checkpoint = checkpointOf(this.node);
     const linked = isLinked(this.node, this.input);
     const state = JSON.stringify([text, checkpoint, linked]);
@@ -95,6 +97,7 @@ class ClassPicker {
     const turn = ++this.asked;
     const { entries, classes, trouble } = await this.read(text, checkpoint, linked);
     if (turn !== this.asked) return; // a later question has been asked meanwhile
+    this.readText = text;
     this.entries = entries;
     this.classes = classes;
     this.trouble = trouble;
@@ -161,7 +164,7 @@ class ClassPicker {
     return chip;
   }
 
-  /** @param {number} at place of an entry that no class is called */
+  /** @param {number} at place of an entry that is no class */
   offers(at) {
     const { error, nearest, text } = this.entries[at];
     const { classes } = this;
@@ -169,26 +172,40 @@ class ClassPicker {
     const buttons = nearest.slice(0, OFFERED).map(({ id }) =>
       button("fitv2-offer", classes.nameOf(id), () => this.replace(at, [classes.typed(id)])),
     );
-    return [element("span", "", { title: error ?? "" }, `No class is called “${text}”.`), ...buttons];
+    return [element("span", "", { title: error ?? "" }, unclear(text)), ...buttons];
   }
 
-  /** @param {number} at */
+  /** @param {number} at place of the entry that goes, with what separates it from the others */
   remove(at) {
-    this.replace(at, []);
+    const next = this.entries[at + 1];
+    const before = this.entries[at - 1];
+    const { start, end } = this.entries[at];
+    if (next) this.splice(start, next.start, "");
+    else this.splice(before ? before.end : start, end, "");
     this.open.focus();
   }
 
   /** @param {number} at @param {string[]} texts what takes the entry's place */
   replace(at, texts) {
-    const typed = this.entries.map(({ text }) => text);
-    typed.splice(at, 1, ...texts);
-    this.write(typed);
+    const { start, end } = this.entries[at];
+    this.splice(start, end, texts.join("; "));
   }
 
-  /** @param {string[]} texts */
-  write(texts) {
-    setValues(this.node, { [this.input]: texts.join("; ") });
+  /** @param {number} start @param {number} end places in the text @param {string} typed */
+  splice(start, end, typed) {
+    const text = this.text();
+    if (text === this.readText) this.write(text.slice(0, start) + typed + text.slice(end));
+    else this.refreshSoon(0); // the entries are those of an older text
+  }
+
+  /** @param {string} text */
+  write(text) {
+    setValues(this.node, { [this.input]: text });
     this.refreshSoon(0);
+  }
+
+  text() {
+    return String(valueOf(this.node, this.input) ?? "");
   }
 
   /** @param {number | null} at the entry to choose anew; null for all of them */
@@ -200,7 +217,7 @@ class ClassPicker {
     const given = entries.map((entry) => ({ text: entry.text, parts: partsOf(entry) }));
     const texts = await chooseClasses(classes, given, this.trouble);
     if (!texts) return;
-    if (at === null) this.write(texts);
+    if (at === null) this.write(texts.join("; "));
     else this.replace(at, texts);
     this.open.focus();
   }

@@ -67,6 +67,14 @@ export function partsOf({ ids, weights, error }) {
 }
 
 /**
+ * @param {string} typed what names no class, or more than one
+ * @returns {string} for people; names to choose from follow it
+ */
+export function unclear(typed) {
+  return `“${typed}” is not clear. Did you mean:`;
+}
+
+/**
  * The piece of a text that is being typed: what stands around the caret between separators, signs
  * of a blend, and weights.
  *
