@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from functools import lru_cache
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from . import host
 from .host import Query, RouteError
 from .inputs import MAX_TOKENS
 from .loader import AUTO
+from .resolution import DEFAULT_TRAIN_TOKENS
 from .run_folder import RUNS, RunError, find_run, newest, runs_in
 from .solvers import FiTSolver
 
@@ -57,13 +59,9 @@ def model(query: Query) -> dict[str, Any]:
     config = metadata.config
     names = metadata.class_names
     synonyms = metadata.class_synonyms
-    longest = for_ratio(LONGEST_TRAINED_RATIO, config.train_tokens)
     return {
         "checkpoint": _text(query, "checkpoint"),
-        "train_tokens": config.train_tokens,
-        "train_length": config.train_length,
-        "longest_trained_side": longest.grid[1],
-        "token_pixels": TOKEN_PIXELS,
+        **_trained_size(config.train_tokens, config.train_length),
         "classes": [
             {
                 "id": i,
@@ -91,14 +89,19 @@ def sizes(query: Query) -> dict[str, Any]:
     """The size of each of several ratios within ``tokens``.
 
     ``ratios`` are separated by commas, or given one by one. One that is none, or is too long for
-    the tokens, has an error in place of a size.
+    the tokens, has an error in place of a size. ``unconnected`` is the trained size that is assumed
+    where no model is known.
     """
     tokens = _tokens(query)
     given = query.get("ratios", ())
     ratios = [ratio for text in given for ratio in _split_ratios(text)]
     if not 0 < len(ratios) <= MOST_RATIOS:
         raise RouteError(400, f"Give 1 to {MOST_RATIOS} ratios such as 3:2, not {len(ratios)}.")
-    return {"sizes": [_size(ratio, tokens) for ratio in ratios]}
+    return {
+        "sizes": [_size(ratio, tokens) for ratio in ratios],
+        # Of a FiT Resolution without a model.
+        "unconnected": _trained_size(DEFAULT_TRAIN_TOKENS, isqrt(DEFAULT_TRAIN_TOKENS)),
+    }
 
 
 def labels(query: Query) -> dict[str, Any]:
@@ -173,6 +176,16 @@ def _run_weights(query: Query) -> Path:
 
 def _sheet_path(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".classes.webp")
+
+
+def _trained_size(train_tokens: int, train_length: int) -> dict[str, int]:
+    """The size that a model was trained on; sides are in tokens."""
+    return {
+        "train_tokens": train_tokens,
+        "train_length": train_length,
+        "longest_trained_side": for_ratio(LONGEST_TRAINED_RATIO, train_tokens).grid[1],
+        "token_pixels": TOKEN_PIXELS,
+    }
 
 
 def _tokens(query: Query) -> int:

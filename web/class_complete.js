@@ -90,8 +90,7 @@ class Completion {
   /** Lets the server read the whole text, and says what no class is called. */
   async check() {
     const turn = ++this.asked;
-    const { checkpoint } = this.classes;
-    const entries = await readText(checkpoint, this.field.value).catch(() => []);
+    const entries = await readText(this.classes.model, this.field.value).catch(() => []);
     if (turn !== this.asked) return;
     const { start, end } = this.piece();
     // What is still being typed is wrong only where nothing begins like it.

@@ -85,7 +85,7 @@ class ClassDialog {
     this.dialog.append(
       row("fitv2-dialog-head", [
         this.modes,
-        element("span", "fitv2-dialog-note", {}, note || this.classes.checkpoint),
+        element("span", "fitv2-dialog-note", {}, note || this.classes.title),
         button("fitv2-button fitv2-close", "×", () => this.dialog?.close(), "Close"),
       ]),
       row("fitv2-dialog-search", [this.search, this.count, random]),
@@ -130,7 +130,7 @@ class ClassDialog {
     const texts = this.mode === "blend" ? [this.classes.typedBlend(parts)] : this.texts();
     if (!texts.length || !texts[0]) return;
     const ids = this.mode === "blend" ? parts.map(({ id }) => id) : this.singles();
-    remember(this.classes.checkpoint, ids);
+    remember(this.classes.title, ids);
     this.answer = texts;
     this.dialog.close();
   }
@@ -225,14 +225,14 @@ class ClassDialog {
   /** @param {string} typed what no class is called */
   async findNearest(typed) {
     this.count.textContent = "No class is called so.";
-    const nearest = await nearestClasses(this.classes.checkpoint, typed);
+    const nearest = await nearestClasses(this.classes.model, typed);
     if (this.search.value.trim() !== typed || !nearest.length) return;
     this.count.textContent = "No class is called so. The nearest:";
     this.grid.show(nearest);
   }
 
   recentButtons() {
-    const ids = recentClasses(this.classes.checkpoint).filter((id) => id < this.classes.all.length);
+    const ids = recentClasses(this.classes.title).filter((id) => id < this.classes.all.length);
     if (!ids.length) return [];
     const buttons = ids.map((id) => {
       const choice = button("fitv2-recent-class", "", (event) => this.pick(id, event));

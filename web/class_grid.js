@@ -172,7 +172,7 @@ export class ClassGrid {
 
   /** @param {number} index @returns {HTMLElement} */
   place(index) {
-    const tile = this.spare.pop() ?? this.make();
+    const tile = this.spare.shift() ?? this.make();
     const id = this.ids[index];
     const x = GAP + (index % this.columns) * ((this.tileWidth ?? 0) + GAP);
     const y = GAP + Math.floor(index / this.columns) * this.rowHeight;

@@ -1,8 +1,9 @@
-/** The classes of a checkpoint: what they are called, how they are found, how they look. */
+/** The classes of a model: what they are called, how they are found, how they look. */
 
 import { ask } from "./host/frontend.js";
 
 /**
+ * @typedef {Record<string, string>} Model what to ask a route to ask about it
  * @typedef {{id: number, name: string | null, synonyms: string[]}} ClassInfo
  * @typedef {{url: string, columns: number, rows: number, ratio: number}} Sheet ratio: the width of
  *   a tile over its height
@@ -17,37 +18,37 @@ const WEIGHT_DIGITS = 2;
 const known = new Map();
 
 /**
- * The classes of a checkpoint. Asked for once; a failure is forgotten, so that the next call asks
- * again.
+ * The classes of a model. Asked for once; a failure is forgotten, so that the next call asks again.
  *
- * @param {string} checkpoint its name in FiT Loader
+ * @param {Model} model
  * @returns {Promise<Classes>} rejects with an Error whose message the server wrote
  */
-export function classesOf(checkpoint) {
-  let classes = known.get(checkpoint);
+export function classesOf(model) {
+  const key = JSON.stringify(model);
+  let classes = known.get(key);
   if (!classes) {
-    classes = read(checkpoint);
-    classes.catch(() => known.delete(checkpoint));
-    known.set(checkpoint, classes);
+    classes = read(model);
+    classes.catch(() => known.delete(key));
+    known.set(key, classes);
   }
   return classes;
 }
 
-/** @param {string} checkpoint */
-async function read(checkpoint) {
-  const model = await ask("model", { checkpoint });
-  const sheet = model.has_class_sheet ? await readSheet(checkpoint, model.classes.length) : null;
-  return new Classes(checkpoint, model.classes, sheet);
+/** @param {Model} model */
+async function read(model) {
+  const answer = await ask("model", model);
+  const sheet = answer.has_class_sheet ? await readSheet(model, answer.classes.length) : null;
+  return new Classes(model, answer.classes, sheet);
 }
 
 /**
- * @param {string} checkpoint
+ * @param {Model} model
  * @param {number} count of classes
  * @returns {Promise<Sheet | null>} null where the sheet cannot be read: names do without it
  */
-async function readSheet(checkpoint, count) {
+async function readSheet(model, count) {
   try {
-    const answer = await ask("class_sheet", { checkpoint });
+    const answer = await ask("class_sheet", model);
     const [, type, data] = answer.image.match(/^data:([^;]+);base64,(.*)$/s);
     const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
     const url = URL.createObjectURL(new Blob([bytes], { type }));
@@ -63,15 +64,17 @@ async function readSheet(checkpoint, count) {
   }
 }
 
-/** The classes of one checkpoint. */
+/** The classes of one model. */
 export class Classes {
   /**
-   * @param {string} checkpoint
+   * @param {Model} model
    * @param {ClassInfo[]} all by id
    * @param {Sheet | null} sheet
    */
-  constructor(checkpoint, all, sheet) {
-    this.checkpoint = checkpoint;
+  constructor(model, all, sheet) {
+    this.model = model;
+    /** What people call the model. */
+    this.title = model.checkpoint ?? (model.run || "the newest training run");
     this.all = all;
     this.sheet = sheet;
     this.ids = all.map(({ id }) => id);

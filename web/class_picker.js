@@ -6,11 +6,12 @@ import { button, element, faces } from "./class_parts.js";
 import { PAUSE, partsOf, readText, unclear, unreadEntries } from "./class_text.js";
 import {
   addElement,
-  checkpointOf,
   isLinked,
+  modelOf,
   onChange,
   onGraphChange,
   onLinksChange,
+  passToCanvas,
   setValues,
   valueOf,
 } from "./host/frontend.js";
@@ -74,9 +75,8 @@ class ClassPicker {
     addElement(node, "class_picker", this.element, { minHeight: HEIGHT });
     onChange(node, input, () => this.refreshSoon());
     onLinksChange(node, () => this.refreshSoon());
-    onGraphChange(() => {
-      if (node.graph) this.refreshSoon();
-    });
+    onGraphChange(node, () => this.refreshSoon());
+    passToCanvas(this.element);
     this.refreshSoon(0);
   }
 
@@ -89,13 +89,13 @@ class ClassPicker {
   /** Reads the text and the model again, where either has changed. */
   async refresh() {
     const text = this.text();
-    const checkpoint = checkpointOf(this.node);
+    const model = modelOf(this.node);
     const linked = isLinked(this.node, this.input);
-    const state = JSON.stringify([text, checkpoint, linked]);
+    const state = JSON.stringify([text, model, linked]);
     if (state === this.seen && !this.trouble) return;
     this.seen = state;
     const turn = ++this.asked;
-    const { entries, classes, trouble } = await this.read(text, checkpoint, linked);
+    const { entries, classes, trouble } = await this.read(text, model, linked);
     if (turn !== this.asked) return; // a later question has been asked meanwhile
     this.readText = text;
     this.entries = entries;
@@ -106,25 +106,23 @@ class ClassPicker {
 
   /**
    * @param {string} text
-   * @param {string | null} checkpoint
+   * @param {import("./class_names.js").Model | null} model null where it is not known
    * @param {boolean} linked whether the text comes from another node
    */
-  async read(text, checkpoint, linked) {
-    const asked = checkpoint ?? this.classes?.checkpoint ?? null;
+  async read(text, model, linked) {
+    const asked = model ?? this.classes?.model ?? null;
     const unread = { entries: unreadEntries(text), classes: this.classes };
     if (linked) {
       return { ...unread, entries: [], trouble: "The classes come from a connected node." };
     }
-    const unknown = this.node.inputs?.some((/** @type {any} */ slot) => {
-      return slot.name === "model" && slot.link != null;
-    })
+    const unknown = isLinked(this.node, "model")
       ? "The checkpoint of this model is not known here."
       : "Connect a model to see its classes.";
     if (asked === null) return { ...unread, trouble: unknown };
     try {
       const [classes, entries] = await Promise.all([classesOf(asked), readText(asked, text)]);
-      const kept = `${unknown} These are the classes of ${asked}.`;
-      return { entries, classes, trouble: checkpoint ? "" : kept };
+      const kept = `${unknown} These are the classes of ${classes.title}.`;
+      return { entries, classes, trouble: model ? "" : kept };
     } catch (error) {
       return { ...unread, trouble: /** @type {Error} */ (error).message };
     }

@@ -13,24 +13,24 @@ const SEPARATORS = /[;；\n]/;
 export const PAUSE = 200;
 
 /**
- * @param {string} checkpoint its name in FiT Loader
+ * @param {import("./class_names.js").Model} model
  * @param {string} text
  * @returns {Promise<TextEntry[]>} rejects with an Error whose message the server wrote
  */
-export async function readText(checkpoint, text) {
+export async function readText(model, text) {
   if (!text.trim()) return [];
-  return (await ask("labels", { checkpoint, text })).entries;
+  return (await ask("labels", { ...model, text })).entries;
 }
 
 /**
- * @param {string} checkpoint
+ * @param {import("./class_names.js").Model} model
  * @param {string} typed what no class is called
  * @returns {Promise<number[]>} ids of the classes with the most similar names; none where the
  *   server cannot say
  */
-export async function nearestClasses(checkpoint, typed) {
+export async function nearestClasses(model, typed) {
   try {
-    const entries = await readText(checkpoint, typed);
+    const entries = await readText(model, typed);
     return [...new Set(entries.flatMap(({ nearest }) => nearest.map(({ id }) => id)))];
   } catch {
     return [];

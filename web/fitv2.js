@@ -1,8 +1,15 @@
-/** The browser's side of the pack: which node gets which widget. */
+/** The extension of the pack: which widget each node gets. Without it every node still works. */
 
+import {
+  showInputsOfResolution,
+  showInputsOfScheduler,
+  showInputsOfSolver,
+} from "./applicable_inputs.js";
 import { completeWhileTyping } from "./class_complete.js";
 import { addClassPicker } from "./class_picker.js";
+import { showErrors } from "./errors.js";
 import { onTyping, register } from "./host/frontend.js";
+import { addShapePad } from "./shape_pad.js";
 
 /** @param {any} node @param {string} input with the typed classes */
 function addClasses(node, input) {
@@ -10,7 +17,13 @@ function addClasses(node, input) {
   onTyping(node, input, (field) => completeWhileTyping(node, input, field));
 }
 
-register({
-  FiTClassLabel: (node) => addClasses(node, "text"),
-  FiTResolutionSweep: (node) => addClasses(node, "classes"),
-});
+register(
+  {
+    FiTClassLabel: (node) => addClasses(node, "text"),
+    FiTResolution: [showInputsOfResolution, addShapePad],
+    FiTResolutionSweep: (node) => addClasses(node, "classes"),
+    FiTScheduler: [showInputsOfScheduler],
+    FiTSolver: [showInputsOfSolver],
+  },
+  showErrors,
+);
