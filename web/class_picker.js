@@ -92,7 +92,7 @@ class ClassPicker {
     const model = modelOf(this.node);
     const linked = isLinked(this.node, this.input);
     const state = JSON.stringify([text, model, linked]);
-    if (state === this.seen && !this.trouble) return;
+    if (state === this.seen) return;
     this.seen = state;
     const turn = ++this.asked;
     const { entries, classes, trouble } = await this.read(text, model, linked);
@@ -124,6 +124,7 @@ class ClassPicker {
       const kept = `${unknown} These are the classes of ${classes.title}.`;
       return { entries, classes, trouble: model ? "" : kept };
     } catch (error) {
+      this.seen = ""; // asked again at the next change of the graph
       return { ...unread, trouble: /** @type {Error} */ (error).message };
     }
   }
