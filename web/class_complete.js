@@ -55,7 +55,8 @@ class Completion {
     field.addEventListener("input", () => this.typed(), { signal });
     field.addEventListener("click", () => this.typed(), { signal });
     // Before the frontend's own listener, which would close the field.
-    field.addEventListener("keydown", (event) => this.key(event), { signal, capture: true });
+    const onKey = (/** @type {any} */ event) => this.key(event);
+    field.addEventListener("keydown", onKey, { signal, capture: true });
     field.addEventListener("blur", () => this.end(ends), { signal });
   }
 

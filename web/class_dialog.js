@@ -4,11 +4,11 @@ import { ClassGrid } from "./class_grid.js";
 import { button, element, faces } from "./class_parts.js";
 import { recentClasses, remember } from "./class_recent.js";
 import { nearestClasses } from "./class_text.js";
+import { chosenChips, mixRows, partsOfMix } from "./class_tray.js";
 
 /**
  * @typedef {import("./class_names.js").Classes} Classes
- * @typedef {import("./class_names.js").Part} Part
- * @typedef {{text: string, parts: Part[] | null}} Entry parts: null where no class is called so
+ * @typedef {import("./class_tray.js").Entry} Entry
  */
 
 const RANDOM_COUNT = 6;
@@ -43,18 +43,13 @@ class ClassDialog {
     /** @type {Entry[]} */
     this.chosen = [...entries];
     const blend = entries.length === 1 ? entries[0].parts : null;
-    /** Shares of a blend, in percent. @type {{id: number, share: number}[]} */
+    /** @type {import("./class_tray.js").Share[]} */
     this.mix = (blend ?? []).map(({ id, weight }) => ({ id, share: Math.round(100 * weight) }));
     /** @type {"one" | "several" | "blend"} */
     this.mode = entries.length > 1 ? "several" : this.mix.length > 1 ? "blend" : "one";
     this.isTouch = matchMedia("(pointer: coarse)").matches;
     /** @type {string[] | null} */
     this.answer = null;
-    this.build(note);
-  }
-
-  /** @param {string} note */
-  build(note) {
     this.grid = new ClassGrid(
       this.classes,
       (id, event) => this.pick(id, event),
@@ -86,7 +81,7 @@ class ClassDialog {
       row("fitv2-dialog-head", [
         this.modes,
         element("span", "fitv2-dialog-note", {}, note || this.classes.title),
-        button("fitv2-button fitv2-close", "×", () => this.dialog?.close(), "Close"),
+        button("fitv2-button fitv2-close", "×", () => this.dialog.close(), "Close"),
       ]),
       row("fitv2-dialog-search", [this.search, this.count, random]),
       this.recent,
@@ -94,10 +89,14 @@ class ClassDialog {
       this.tray,
       row("fitv2-dialog-foot", [
         this.summary,
-        button("fitv2-button", "Cancel", () => this.dialog?.close()),
+        button("fitv2-button", "Cancel", () => this.dialog.close()),
         this.use,
       ]),
     );
+    this.listen();
+  }
+
+  listen() {
     this.search.addEventListener("input", () => this.find());
     this.dialog.addEventListener("keydown", (event) => this.key(event));
     for (const kind of ["keyup", "copy", "cut", "paste", "wheel", "pointerdown"]) {
@@ -105,7 +104,7 @@ class ClassDialog {
       this.dialog.addEventListener(kind, (event) => event.stopPropagation(), { passive: true });
     }
     this.dialog.addEventListener("mousedown", (event) => {
-      if (event.target === this.dialog) this.dialog?.close(); // the backdrop
+      if (event.target === this.dialog) this.dialog.close(); // the backdrop
     });
     this.dialog.addEventListener("close", () => this.closed());
   }
@@ -126,7 +125,7 @@ class ClassDialog {
   }
 
   finish() {
-    const parts = this.parts();
+    const parts = partsOfMix(this.mix);
     const texts = this.mode === "blend" ? [this.classes.typedBlend(parts)] : this.texts();
     if (!texts.length || !texts[0]) return;
     const ids = this.mode === "blend" ? parts.map(({ id }) => id) : this.singles();
@@ -142,12 +141,6 @@ class ClassDialog {
   /** @returns {number[]} classes that are chosen each for itself */
   singles() {
     return this.chosen.flatMap(({ parts }) => (parts?.length === 1 ? [parts[0].id] : []));
-  }
-
-  /** @returns {Part[]} */
-  parts() {
-    const total = this.mix.reduce((sum, { share }) => sum + share, 0);
-    return this.mix.map(({ id, share }) => ({ id, weight: share / total }));
   }
 
   /** @param {"one" | "several" | "blend"} mode */
@@ -246,7 +239,7 @@ class ClassDialog {
     const isBlend = this.mode === "blend";
     this.grid.choose(isBlend ? this.mix.map(({ id }) => id) : this.singles());
     this.tray.hidden = this.mode === "one";
-    this.tray.replaceChildren(...(isBlend ? this.mixRows() : this.chosenChips()));
+    this.tray.replaceChildren(...this.trayRows());
     const count = isBlend ? this.mix.length : this.chosen.length;
     this.use.hidden = this.mode === "one";
     this.use.disabled = count === 0;
@@ -257,17 +250,10 @@ class ClassDialog {
     }[this.mode];
   }
 
-  chosenChips() {
-    return this.chosen.map((entry, at) => {
-      const chip = element("li", entry.parts ? "fitv2-chip" : "fitv2-chip fitv2-wrong");
-      const name = entry.parts ? this.classes.shown(entry.parts) : entry.text;
-      chip.append(
-        ...faces(this.classes, entry.parts ?? []),
-        element("span", "fitv2-chip-name", {}, name),
-        button("fitv2-remove", "×", () => this.drop(at), `Remove ${name}`),
-      );
-      return chip;
-    });
+  trayRows() {
+    return this.mode === "blend"
+      ? mixRows(this.classes, this.mix, (id) => this.pick(id))
+      : chosenChips(this.classes, this.chosen, (at) => this.drop(at));
   }
 
   /** @param {number} at place among the chosen */
@@ -275,41 +261,6 @@ class ClassDialog {
     this.chosen = this.chosen.filter((_, index) => index !== at);
     this.showChosen();
     this.search.focus();
-  }
-
-  mixRows() {
-    const shares = this.mix.map((part) => {
-      const name = this.classes.nameOf(part.id);
-      const line = element("li", "fitv2-mix");
-      const output = element("output", "fitv2-share");
-      const slider = element("input", "fitv2-slider", {
-        type: "range",
-        min: "1",
-        max: "100",
-        value: String(part.share),
-        "aria-label": `Weight of ${name}`,
-      });
-      slider.addEventListener("input", () => {
-        part.share = Number(slider.value);
-        write();
-      });
-      line.append(
-        ...faces(this.classes, [{ id: part.id, weight: 1 }]),
-        element("span", "fitv2-chip-name", {}, name),
-        slider,
-        output,
-        button("fitv2-remove", "×", () => this.pick(part.id), `Remove ${name}`),
-      );
-      return { line, output, slider };
-    });
-    const write = () =>
-      this.parts().forEach(({ weight }, at) => {
-        const text = `${Math.round(100 * weight)} %`;
-        shares[at].output.textContent = text;
-        shares[at].slider.setAttribute("aria-valuetext", text);
-      });
-    write();
-    return shares.map(({ line }) => line);
   }
 
   /** @param {string | null} option */

@@ -33,6 +33,10 @@ export class ClassGrid {
     /** @type {HTMLElement[]} */
     this.spare = [];
     this.frame = 0;
+    // In CSS pixels; ``measure`` sets them.
+    this.rowHeight = 1;
+    this.tileWidth = 1;
+    this.pictureHeight = 0;
 
     this.element = document.createElement("div");
     this.element.className = "fitv2-grid";
@@ -174,7 +178,7 @@ export class ClassGrid {
   place(index) {
     const tile = this.spare.shift() ?? this.make();
     const id = this.ids[index];
-    const x = GAP + (index % this.columns) * ((this.tileWidth ?? 0) + GAP);
+    const x = GAP + (index % this.columns) * (this.tileWidth + GAP);
     const y = GAP + Math.floor(index / this.columns) * this.rowHeight;
     tile.hidden = false;
     tile.id = `${this.prefix}-${index}`;

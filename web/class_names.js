@@ -159,13 +159,12 @@ export class Classes {
   paint(element, id) {
     const sheet = this.sheet;
     if (!sheet) return;
-    const column = id % sheet.columns;
-    const row = Math.floor(id / sheet.columns);
-    const along = (/** @type {number} */ at, /** @type {number} */ count) =>
-      count > 1 ? (100 * at) / (count - 1) : 0;
+    const { columns, rows } = sheet;
+    const x = along(id % columns, columns);
+    const y = along(Math.floor(id / columns), rows);
     element.style.backgroundImage = `url("${sheet.url}")`;
-    element.style.backgroundSize = `${100 * sheet.columns}% ${100 * sheet.rows}%`;
-    element.style.backgroundPosition = `${along(column, sheet.columns)}% ${along(row, sheet.rows)}%`;
+    element.style.backgroundSize = `${100 * columns}% ${100 * rows}%`;
+    element.style.backgroundPosition = `${x}% ${y}%`;
   }
 }
 
@@ -190,6 +189,11 @@ function rankOf({ keys, words: own }, id, wanted, words) {
   if (words.every((word) => own.some((key) => key.startsWith(word)))) return 6;
   if (keys.some((key) => key.includes(wanted))) return 7;
   return String(id).startsWith(wanted) ? 8 : null;
+}
+
+/** Where a tile lies along a side with this many, in percent as backgrounds are placed. */
+function along(/** @type {number} */ at, /** @type {number} */ count) {
+  return count > 1 ? (100 * at) / (count - 1) : 0;
 }
 
 /** @param {string} text @returns {string} without case, accents, underscores and extra spaces */

@@ -88,6 +88,7 @@ class ClassPicker {
 
   /** Reads the text and the model again, where either has changed. */
   async refresh() {
+    if (!this.node.graph) return; // it was removed meanwhile
     const text = this.text();
     const model = modelOf(this.node);
     const linked = isLinked(this.node, this.input);
