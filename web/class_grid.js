@@ -157,8 +157,12 @@ export class ClassGrid {
       this.free(tile);
       this.shown.delete(index);
     }
-    for (let index = from; index < to; index++) {
-      if (!this.shown.has(index)) this.shown.set(index, this.place(index));
+    // On the page they stand in the order in which they are read.
+    let next = null;
+    for (let index = to - 1; index >= from; index--) {
+      const tile = this.shown.get(index) ?? this.place(index);
+      if (!tile.parentNode || tile.nextSibling !== next) this.space.insertBefore(tile, next);
+      next = tile;
     }
   }
 
@@ -176,11 +180,10 @@ export class ClassGrid {
 
   /** @param {number} index @returns {HTMLElement} */
   place(index) {
-    const tile = this.spare.shift() ?? this.make();
+    const tile = this.spare.pop() ?? this.make();
     const id = this.ids[index];
     const x = GAP + (index % this.columns) * (this.tileWidth + GAP);
     const y = GAP + Math.floor(index / this.columns) * this.rowHeight;
-    tile.hidden = false;
     tile.id = `${this.prefix}-${index}`;
     tile.dataset.index = String(index);
     tile.style.transform = `translate(${x}px, ${y}px)`;
@@ -194,6 +197,7 @@ export class ClassGrid {
     name.textContent = tile.title = this.classes.nameOf(id);
     number.textContent = String(id);
     this.mark(tile, index);
+    this.shown.set(index, tile);
     return tile;
   }
 
@@ -206,14 +210,12 @@ export class ClassGrid {
       element.className = `fitv2-tile-${part}`;
       tile.append(element);
     }
-    this.space.append(tile);
     return tile;
   }
 
   /** @param {HTMLElement} tile */
   free(tile) {
-    tile.hidden = true;
-    tile.removeAttribute("id");
+    tile.remove();
     this.spare.push(tile);
   }
 

@@ -19,7 +19,15 @@ export const PAUSE = 200;
  */
 export async function readText(model, text) {
   if (!text.trim()) return [];
-  return (await ask("labels", { ...model, text })).entries;
+  const { entries } = await ask("labels", { ...model, text });
+  // Python counts characters, and JavaScript the units of UTF-16, of which some take two.
+  const characters = [...text];
+  const unit = (/** @type {number} */ count) => characters.slice(0, count).join("").length;
+  return entries.map((/** @type {TextEntry} */ entry) => ({
+    ...entry,
+    start: unit(entry.start),
+    end: unit(entry.end),
+  }));
 }
 
 /**
