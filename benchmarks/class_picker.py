@@ -49,14 +49,14 @@ _GRAPH = """name => {
 }"""
 _OPEN = """() => new Promise(done => {
   const start = performance.now();
-  document.querySelector(".fitv2-classes").click();
-  const shown = () => document.querySelector(".fitv2-dialog[open] .fitv2-tile");
+  document.querySelector(".fitv2-class-open").click();
+  const shown = () => document.querySelector(".fitv2-class-dialog[open] .fitv2-class-tile");
   const look = () => requestAnimationFrame(() => shown()
     ? requestAnimationFrame(() => done(performance.now() - start)) : look());
   look();
 })"""
 _SCROLL = """frames => new Promise(done => {
-  const grid = document.querySelector(".fitv2-grid");
+  const grid = document.querySelector(".fitv2-class-grid");
   const step = (grid.scrollHeight - grid.clientHeight) / frames;
   const times = [];
   grid.scrollTop = 0;
@@ -109,7 +109,7 @@ def _measure(url: str, count: int) -> tuple[float, int, float]:
         page.goto(url, wait_until="domcontentloaded")
         page.wait_for_function("window.app?.vueAppReady && app.graph.nodes.length", timeout=120_000)
         page.evaluate(_GRAPH, f"{count}.safetensors")
-        page.locator(".fitv2-chip-face .fitv2-face").wait_for()
+        page.locator(".fitv2-class-chip-face .fitv2-class-face").wait_for()
         page.wait_for_timeout(1000)
         opened = page.evaluate(_OPEN)
         session = page.context.new_cdp_session(page)

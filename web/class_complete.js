@@ -28,16 +28,16 @@ class Completion {
   constructor(classes, field) {
     this.classes = classes;
     this.field = field;
-    this.prefix = `fitv2-offer-${made++}`;
+    this.prefix = `fitv2-class-offer-${made++}`;
     /** @type {number[]} */
     this.ids = [];
     this.active = -1;
     this.asked = 0;
     this.timer = 0;
-    this.list = element("ul", "fitv2-offers", { role: "listbox", id: this.prefix });
+    this.list = element("ul", "fitv2-class-offers", { role: "listbox", id: this.prefix });
     this.list.setAttribute("aria-label", "Classes");
-    this.note = element("div", "fitv2-offers-note fitv2-error", { role: "status" });
-    this.popup = element("div", "fitv2-completion", { popover: "manual" });
+    this.note = element("div", "fitv2-class-offers-note fitv2-class-error", { role: "status" });
+    this.popup = element("div", "fitv2-class-completion", { popover: "manual" });
     this.popup.append(this.list, this.note);
     // The field keeps the focus when a name is clicked.
     this.popup.addEventListener("pointerdown", (event) => event.preventDefault());
@@ -67,7 +67,7 @@ class Completion {
     this.asked++;
     this.popup.remove();
     delete this.field.dataset.fitv2Completes;
-    this.field.classList.remove("fitv2-wrong-field");
+    this.field.classList.remove("fitv2-class-wrong-field");
     this.field.setAttribute("aria-expanded", "false");
     this.field.removeAttribute("aria-activedescendant");
   }
@@ -99,7 +99,7 @@ class Completion {
       (entry) =>
         entry.error !== null && (!this.ids.length || entry.end < start || entry.start > end),
     );
-    this.field.classList.toggle("fitv2-wrong-field", wrong !== undefined);
+    this.field.classList.toggle("fitv2-class-wrong-field", wrong !== undefined);
     this.note.replaceChildren(...(wrong ? this.complaint(wrong) : []));
     this.show();
   }
@@ -107,7 +107,7 @@ class Completion {
   /** @param {import("./class_text.js").TextEntry} entry */
   complaint({ text, nearest, start, end, error }) {
     const offers = nearest.slice(0, OFFERED).map(({ id }) =>
-      button("fitv2-offer", this.classes.nameOf(id), () =>
+      button("fitv2-class-offer", this.classes.nameOf(id), () =>
         this.put(this.classes.typed(id), start, end),
       ),
     );
@@ -118,15 +118,15 @@ class Completion {
   draw() {
     this.list.replaceChildren(
       ...this.ids.map((id, at) => {
-        const option = element("li", "fitv2-offered", {
+        const option = element("li", "fitv2-class-offered", {
           role: "option",
           id: `${this.prefix}-${at}`,
           "aria-selected": String(at === this.active),
         });
         option.append(
           ...faces(this.classes, [{ id, weight: 1 }]),
-          element("span", "fitv2-chip-name", {}, this.classes.nameOf(id)),
-          element("span", "fitv2-tile-number", {}, String(id)),
+          element("span", "fitv2-class-chip-name", {}, this.classes.nameOf(id)),
+          element("span", "fitv2-class-tile-number", {}, String(id)),
         );
         option.addEventListener("click", () => this.accept(id));
         return option;

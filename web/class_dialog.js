@@ -55,41 +55,41 @@ class ClassDialog {
       (id, event) => this.pick(id, event),
       (option) => this.showActive(option),
     );
-    this.search = element("input", "fitv2-search", {
+    this.search = element("input", "fitv2-class-search", {
       type: "search",
       placeholder: "Name, other name or id",
       "aria-label": "Search classes",
       autocomplete: "off",
       spellcheck: "false",
     });
-    this.count = element("span", "fitv2-count", { role: "status" });
-    this.modes = element("div", "fitv2-modes", { role: "radiogroup", "aria-label": "Choose" });
+    this.count = element("span", "fitv2-class-count", { role: "status" });
+    this.modes = element("div", "fitv2-class-modes", { role: "radiogroup", "aria-label": "Choose" });
     for (const [mode, name, title] of MODES) {
-      const choice = button("fitv2-mode", name, () => this.setMode(mode));
+      const choice = button("fitv2-class-mode", name, () => this.setMode(mode));
       choice.title = title;
       choice.dataset.mode = mode;
       choice.setAttribute("role", "radio");
       this.modes.append(choice);
     }
-    const random = button("fitv2-button", `Random ${RANDOM_COUNT}`, () => this.random());
-    this.recent = element("div", "fitv2-recent", { role: "group", "aria-label": "Recently used" });
-    this.tray = element("ul", "fitv2-tray", { "aria-label": "Chosen" });
-    this.summary = element("span", "fitv2-summary");
-    this.use = button("fitv2-button fitv2-primary", "Use", () => this.finish());
-    this.dialog = element("dialog", "fitv2-dialog", { "aria-label": "Choose classes" });
+    const random = button("fitv2-class-button", `Random ${RANDOM_COUNT}`, () => this.random());
+    this.recent = element("div", "fitv2-class-recent", { role: "group", "aria-label": "Recently used" });
+    this.tray = element("ul", "fitv2-class-tray", { "aria-label": "Chosen" });
+    this.summary = element("span", "fitv2-class-summary");
+    this.use = button("fitv2-class-button fitv2-class-primary", "Use", () => this.finish());
+    this.dialog = element("dialog", "fitv2-class-dialog", { "aria-label": "Choose classes" });
     this.dialog.append(
-      row("fitv2-dialog-head", [
+      row("fitv2-class-dialog-head", [
         this.modes,
-        element("span", "fitv2-dialog-note", {}, note || this.classes.title),
-        button("fitv2-button fitv2-close", "×", () => this.dialog.close(), "Close"),
+        element("span", "fitv2-class-dialog-note", {}, note || this.classes.title),
+        button("fitv2-class-button fitv2-class-close", "×", () => this.dialog.close(), "Close"),
       ]),
-      row("fitv2-dialog-search", [this.search, this.count, random]),
+      row("fitv2-class-dialog-search", [this.search, this.count, random]),
       this.recent,
       this.grid.element,
       this.tray,
-      row("fitv2-dialog-foot", [
+      row("fitv2-class-dialog-foot", [
         this.summary,
-        button("fitv2-button", "Cancel", () => this.dialog.close()),
+        button("fitv2-class-button", "Cancel", () => this.dialog.close()),
         this.use,
       ]),
     );
@@ -210,7 +210,7 @@ class ClassDialog {
     this.grid.show(ids, typed ? 0 : Math.max(0, ids.indexOf(first)));
     const count = ids.length.toLocaleString("en");
     this.count.textContent = ids.length === 1 ? "1 class" : `${count} classes`;
-    this.dialog.classList.toggle("fitv2-searching", typed !== "");
+    this.dialog.classList.toggle("fitv2-class-searching", typed !== "");
     this.recent.replaceChildren(...(typed ? [] : this.recentButtons()));
     if (!ids.length) void this.findNearest(typed);
   }
@@ -228,11 +228,11 @@ class ClassDialog {
     const ids = recentClasses(this.classes.title).filter((id) => id < this.classes.all.length);
     if (!ids.length) return [];
     const buttons = ids.map((id) => {
-      const choice = button("fitv2-recent-class", "", (event) => this.pick(id, event));
+      const choice = button("fitv2-class-recent-class", "", (event) => this.pick(id, event));
       choice.append(...faces(this.classes, [{ id, weight: 1 }]), this.classes.nameOf(id));
       return choice;
     });
-    return [element("span", "fitv2-recent-title", {}, "Recent"), ...buttons];
+    return [element("span", "fitv2-class-recent-title", {}, "Recent"), ...buttons];
   }
 
   showChosen() {

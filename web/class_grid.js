@@ -27,7 +27,7 @@ export class ClassGrid {
     this.places = new Map();
     this.active = 0;
     this.columns = 1;
-    this.prefix = `fitv2-option-${made++}`;
+    this.prefix = `fitv2-class-option-${made++}`;
     /** Elements in view by place in ``ids``. @type {Map<number, HTMLElement>} */
     this.shown = new Map();
     /** @type {HTMLElement[]} */
@@ -39,12 +39,12 @@ export class ClassGrid {
     this.pictureHeight = 0;
 
     this.element = document.createElement("div");
-    this.element.className = "fitv2-grid";
+    this.element.className = "fitv2-class-grid";
     this.element.tabIndex = 0;
     this.element.setAttribute("role", "listbox");
     this.element.setAttribute("aria-label", "Classes");
     this.space = document.createElement("div");
-    this.space.className = "fitv2-grid-space";
+    this.space.className = "fitv2-class-grid-space";
     this.space.setAttribute("role", "presentation");
     this.element.append(this.space);
     this.element.addEventListener("scroll", () => this.drawSoon(), { passive: true });
@@ -203,11 +203,11 @@ export class ClassGrid {
 
   make() {
     const tile = document.createElement("div");
-    tile.className = "fitv2-tile";
+    tile.className = "fitv2-class-tile";
     tile.setAttribute("role", "option");
     for (const part of ["picture", "name", "number"]) {
       const element = document.createElement("span");
-      element.className = `fitv2-tile-${part}`;
+      element.className = `fitv2-class-tile-${part}`;
       tile.append(element);
     }
     return tile;
@@ -223,14 +223,14 @@ export class ClassGrid {
   mark(tile, index) {
     const place = this.places.get(this.ids[index]);
     tile.setAttribute("aria-selected", String(place !== undefined));
-    tile.classList.toggle("fitv2-active", index === this.active);
+    tile.classList.toggle("fitv2-class-active", index === this.active);
     if (place === undefined) delete tile.dataset.place;
     else tile.dataset.place = this.places.size > 1 ? String(place) : "✓";
   }
 
   /** @param {MouseEvent} event */
   picked(event) {
-    const tile = /** @type {Element} */ (event.target).closest(".fitv2-tile");
+    const tile = /** @type {Element} */ (event.target).closest(".fitv2-class-tile");
     if (!(tile instanceof HTMLElement)) return;
     const index = Number(tile.dataset.index);
     this.activate(index);

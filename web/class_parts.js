@@ -40,12 +40,12 @@ export function button(className, text, onClick, label = "") {
  */
 export function faces(classes, parts) {
   if (!classes?.sheet || !parts.length) return [];
-  const face = element("span", "fitv2-face", { "aria-hidden": "true" });
+  const face = element("span", "fitv2-class-face", { "aria-hidden": "true" });
   face.style.aspectRatio = String(classes.sheet.ratio);
   for (const { id, weight } of parts) {
-    const slice = element("span", "fitv2-face-slice");
+    const slice = element("span", "fitv2-class-face-slice");
     slice.style.flexGrow = String(weight);
-    const picture = element("span", "fitv2-face-picture");
+    const picture = element("span", "fitv2-class-face-picture");
     picture.style.aspectRatio = String(classes.sheet.ratio);
     classes.paint(picture, id);
     slice.append(picture);

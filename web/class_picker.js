@@ -64,11 +64,11 @@ class ClassPicker {
     this.seen = "";
     this.timer = 0;
 
-    this.chips = element("ul", "fitv2-chips", { "aria-label": "Chosen classes" });
-    this.open = button("fitv2-button fitv2-classes", "Classes…", () => void this.choose(null));
-    this.note = element("div", "fitv2-picker-note", { role: "status" });
-    this.element = element("div", "fitv2-picker");
-    const line = element("div", "fitv2-picker-line");
+    this.chips = element("ul", "fitv2-class-chips", { "aria-label": "Chosen classes" });
+    this.open = button("fitv2-class-button fitv2-class-open", "Classes…", () => void this.choose(null));
+    this.note = element("div", "fitv2-class-picker-note", { role: "status" });
+    this.element = element("div", "fitv2-class-picker");
+    const line = element("div", "fitv2-class-picker-line");
     line.append(this.chips, this.open);
     this.element.append(line, this.note);
 
@@ -136,7 +136,7 @@ class ClassPicker {
     this.open.disabled = !this.classes || isLinked(this.node, this.input);
     const wrong = this.entries.findIndex(({ error }) => error !== null);
     const isWrong = wrong >= 0 && !this.trouble;
-    this.note.classList.toggle("fitv2-error", isWrong);
+    this.note.classList.toggle("fitv2-class-error", isWrong);
     this.note.replaceChildren(
       ...(isWrong ? this.offers(wrong) : [this.trouble || this.hint()]),
     );
@@ -154,13 +154,13 @@ class ClassPicker {
   chip(entry, at) {
     const parts = partsOf(entry);
     const { classes } = this;
-    const kind = entry.error !== null ? " fitv2-wrong" : parts ? "" : " fitv2-unread";
-    const chip = element("li", `fitv2-chip${kind}`);
+    const kind = entry.error !== null ? " fitv2-class-wrong" : parts ? "" : " fitv2-class-unread";
+    const chip = element("li", `fitv2-class-chip${kind}`);
     const name = parts && classes ? classes.shown(parts) : entry.text;
-    const face = button("fitv2-chip-face", "", () => void this.choose(at));
+    const face = button("fitv2-class-chip-face", "", () => void this.choose(at));
     face.title = entry.error ?? entry.label ?? entry.text;
-    face.append(...faces(classes, parts ?? []), element("span", "fitv2-chip-name", {}, name));
-    chip.append(face, button("fitv2-remove", "×", () => this.remove(at), `Remove ${name}`));
+    face.append(...faces(classes, parts ?? []), element("span", "fitv2-class-chip-name", {}, name));
+    chip.append(face, button("fitv2-class-remove", "×", () => this.remove(at), `Remove ${name}`));
     return chip;
   }
 
@@ -170,7 +170,7 @@ class ClassPicker {
     const { classes } = this;
     if (!nearest.length || !classes) return [error ?? ""];
     const buttons = nearest.slice(0, OFFERED).map(({ id }) =>
-      button("fitv2-offer", classes.nameOf(id), () => this.replace(at, [classes.typed(id)])),
+      button("fitv2-class-offer", classes.nameOf(id), () => this.replace(at, [classes.typed(id)])),
     );
     return [element("span", "", { title: error ?? "" }, unclear(text)), ...buttons];
   }

@@ -26,12 +26,12 @@ export function partsOfMix(mix) {
  */
 export function chosenChips(classes, entries, onDrop) {
   return entries.map(({ text, parts }, at) => {
-    const chip = element("li", parts ? "fitv2-chip" : "fitv2-chip fitv2-wrong");
+    const chip = element("li", parts ? "fitv2-class-chip" : "fitv2-class-chip fitv2-class-wrong");
     const name = parts ? classes.shown(parts) : text;
     chip.append(
       ...faces(classes, parts ?? []),
-      element("span", "fitv2-chip-name", {}, name),
-      button("fitv2-remove", "×", () => onDrop(at), `Remove ${name}`),
+      element("span", "fitv2-class-chip-name", {}, name),
+      button("fitv2-class-remove", "×", () => onDrop(at), `Remove ${name}`),
     );
     return chip;
   });
@@ -46,9 +46,9 @@ export function chosenChips(classes, entries, onDrop) {
 export function mixRows(classes, mix, onDrop) {
   const rows = mix.map((part) => {
     const name = classes.nameOf(part.id);
-    const line = element("li", "fitv2-mix");
-    const output = element("output", "fitv2-share");
-    const slider = element("input", "fitv2-slider", {
+    const line = element("li", "fitv2-class-mix");
+    const output = element("output", "fitv2-class-share");
+    const slider = element("input", "fitv2-class-slider", {
       type: "range",
       min: "1",
       max: "100",
@@ -61,10 +61,10 @@ export function mixRows(classes, mix, onDrop) {
     });
     line.append(
       ...faces(classes, [{ id: part.id, weight: 1 }]),
-      element("span", "fitv2-chip-name", {}, name),
+      element("span", "fitv2-class-chip-name", {}, name),
       slider,
       output,
-      button("fitv2-remove", "×", () => onDrop(part.id), `Remove ${name}`),
+      button("fitv2-class-remove", "×", () => onDrop(part.id), `Remove ${name}`),
     );
     return { line, output, slider };
   });

@@ -62,11 +62,11 @@ def graph(page: Page, text: str, checkpoint: str = BUNDLED) -> Node:
 
 
 def chips(node: Node) -> Locator:
-    return node.find(".fitv2-chip")
+    return node.find(".fitv2-class-chip")
 
 
 def open_dialog(node: Node) -> Locator:
-    node.find(".fitv2-classes").click()
+    node.find(".fitv2-class-open").click()
     dialog = node.page.dom.get_by_role("dialog", name="Choose classes")
     dialog.wait_for()
     return dialog
@@ -135,7 +135,7 @@ def test_a_class_is_chosen_by_mouse_and_undone_in_one_step(page: Page) -> None:
 @pytest.mark.newest_frontend
 def test_a_class_is_chosen_by_keyboard_and_the_focus_returns(page: Page) -> None:
     node = graph(page, "Finland")
-    button = node.find(".fitv2-classes")
+    button = node.find(".fitv2-class-open")
     expect(button).to_be_enabled()
 
     button.focus()
@@ -189,7 +189,7 @@ def test_a_blend_is_made_and_changed_with_sliders(page: Page) -> None:
     dialog.get_by_role("button", name="Use").click()
     expect_text(node, "France + Italy")
 
-    node.find(".fitv2-chip-face").click()
+    node.find(".fitv2-class-chip-face").click()
     weight = dialog.get_by_label("Weight of France")
     weight.focus()
     press(page, "End")
@@ -203,11 +203,11 @@ def test_a_blend_is_made_and_changed_with_sliders(page: Page) -> None:
 def test_what_no_class_has_is_red_before_run_and_mended_by_a_click(page: Page) -> None:
     node = graph(page, "Finland; Frnce")
 
-    expect(node.find(".fitv2-chip.fitv2-wrong")).to_have_text(["Frnce×"])
-    node.find(".fitv2-offer").get_by_text("France", exact=True).click()
+    expect(node.find(".fitv2-class-chip.fitv2-class-wrong")).to_have_text(["Frnce×"])
+    node.find(".fitv2-class-offer").get_by_text("France", exact=True).click()
 
     expect_text(node, "Finland; France")
-    expect(node.find(".fitv2-wrong")).to_have_count(0)
+    expect(node.find(".fitv2-class-wrong")).to_have_count(0)
 
 
 @pytest.mark.newest_frontend
@@ -218,7 +218,7 @@ def test_names_are_completed_while_they_are_typed(page: Page) -> None:
 
     press(page, "Control+a")
     page.dom.keyboard.type("Frnce; ger")
-    offers = page.dom.locator(".fitv2-completion")
+    offers = page.dom.locator(".fitv2-class-completion")
     expect(offers.get_by_role("option").first).to_contain_text("Germany")
     press(page, "ArrowDown", "Enter")
     expect(field).to_have_value("Frnce; Germany")
@@ -237,14 +237,14 @@ def test_without_a_model_it_is_said_and_the_names_stay(page: Page) -> None:
     expect(chips(node)).to_have_text(["Finland×"])
 
     page.js("id => app.graph.getNodeById(id).disconnectInput(0)", node.id)
-    expect(node.find(".fitv2-picker-note")).to_contain_text("Connect a model")
-    expect(node.find(".fitv2-picker-note")).to_contain_text(BUNDLED)
+    expect(node.find(".fitv2-class-picker-note")).to_contain_text("Connect a model")
+    expect(node.find(".fitv2-class-picker-note")).to_contain_text(BUNDLED)
     node.set("text", "Spain")
     expect(chips(node)).to_have_text(["Spain×"])
     page.clear()
     alone = page.add("FiT Class Label")
-    expect(alone.find(".fitv2-picker-note")).to_contain_text("Connect a model")
-    expect(alone.find(".fitv2-classes")).to_be_disabled()
+    expect(alone.find(".fitv2-class-picker-note")).to_contain_text("Connect a model")
+    expect(alone.find(".fitv2-class-open")).to_be_disabled()
 
 
 def test_the_checkpoint_of_the_loader_decides_the_classes(
@@ -271,9 +271,9 @@ def test_a_thousand_classes_are_searched_and_walked_through(
     page.dom.keyboard.type("CAKE")
     expect(dialog.get_by_role("option")).to_have_text(["Éclair999"])
     press(page, "Escape", "ArrowDown", "End")
-    expect(dialog.locator(".fitv2-active")).to_have_text("Éclair999")
-    expect(dialog.locator(".fitv2-active")).to_be_in_viewport()
-    expect(dialog.locator(".fitv2-active")).to_have_attribute("aria-posinset", "1000")
+    expect(dialog.locator(".fitv2-class-active")).to_have_text("Éclair999")
+    expect(dialog.locator(".fitv2-class-active")).to_be_in_viewport()
+    expect(dialog.locator(".fitv2-class-active")).to_have_attribute("aria-posinset", "1000")
     press(page, "7")
     expect(dialog.get_by_role("option").first).to_have_text("class 77")
     press(page, "Enter")
@@ -317,9 +317,9 @@ def test_a_label_in_a_subgraph_knows_the_model_outside(page: Page) -> None:
     inner = page.js("() => app.canvas.graph.nodes.find(n => n.type === 'FiTClassLabel').id")
     label = Node(page, inner)
     page.settle()
-    face = page.dom.locator(".fitv2-chip")
+    face = page.dom.locator(".fitv2-class-chip")
     expect(face).to_have_text(["Finland×", "Frnce×"])
-    expect(page.dom.locator(".fitv2-chip.fitv2-wrong")).to_have_text(["Frnce×"])
+    expect(page.dom.locator(".fitv2-class-chip.fitv2-class-wrong")).to_have_text(["Frnce×"])
     assert label.id == inner
 
 
@@ -328,7 +328,7 @@ def test_thumbnails_come_from_the_class_sheet(page: Page, comfyui: Server) -> No
     node = graph(page, "Finland")
 
     dialog = open_dialog(node)
-    picture = tile(dialog, "Fiji").locator(".fitv2-tile-picture")
+    picture = tile(dialog, "Fiji").locator(".fitv2-class-tile-picture")
     assert "blob:" in picture.evaluate("element => getComputedStyle(element).backgroundImage")
     # Class 74 of 16 a row: column 10, row 4.
     assert picture.evaluate("element => element.style.backgroundPosition") == "66.6667% 26.6667%"
@@ -348,7 +348,7 @@ def test_on_a_phone_the_dialog_fills_the_page_and_is_made_for_fingers(page: Page
     box = dialog.bounding_box()
     assert box is not None
     assert (box["width"], box["height"]) == (PHONE["width"], PHONE["height"])
-    for control in dialog.locator("button:visible, input:visible, .fitv2-tile:visible").all():
+    for control in dialog.locator("button:visible, input:visible, .fitv2-class-tile:visible").all():
         size = control.bounding_box()
         assert size is not None
         assert size["height"] >= FINGER, control.inner_text()
