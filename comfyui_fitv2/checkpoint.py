@@ -132,6 +132,7 @@ def _read(path: Path, preset: str | None) -> tuple[Checkpoint, FiT]:
     _require_size(path, tensors, metadata.config)
     _drop_learned_sigma(tensors, metadata.config)
     model = FiT(metadata.config, device="meta")
+    model.recommended_extrapolation = metadata.recommended_extrapolation
     _check_tensors(path, tensors, model)
     dtype = COMPUTED_IN if weights.is_fp8 else tensors["x_embedder.proj.weight"].dtype
     return Checkpoint(path, tensors, metadata, dtype), model

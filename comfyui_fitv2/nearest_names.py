@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 SUGGESTIONS = 5
 _LONG_WORD = 3
@@ -14,7 +14,8 @@ _SAME_WORD = 0.75
 """Similarity, from 0 to 1, from which a word may be another one that is misspelt."""
 _ALIKE = 0.6
 """The same for whole names, where no word is shared."""
-_WORTH = {"same": 1.0, "begins": 0.8, "alike": 0.6}
+_BEGINS = 0.8
+"""What a word that begins with the typed one counts for; the word itself counts for 1."""
 
 
 class NearestNames:
@@ -70,20 +71,25 @@ class NearestNames:
 
     def _places(self, word: str) -> dict[int, float]:
         """The keys with this word or one like it, and how much that says."""
-        if word in self._with_word:
-            words, way = [word], "same"
-        else:
-            words = [other for other in self._with_word if other.startswith(word)]
-            way = "begins"
-            if not words:
-                words = get_close_matches(word, self._with_word, n=3, cutoff=_SAME_WORD)
-                way = "alike"
         places: dict[int, float] = {}
-        for other in words:
+        for other, alike in self._words_like(word):
             keys = self._with_word[other]
-            worth = _WORTH[way] * math.log(1 + len(self._keys) / len(keys))
+            worth = alike * math.log(1 + len(self._keys) / len(keys))
             places |= {place: max(worth, places.get(place, 0.0)) for place in keys}
         return places
+
+    def _words_like(self, word: str) -> list[tuple[str, float]]:
+        """The word itself, or else those that begin with it, or else those that are spelt like it.
+
+        Each with a number from 0 to 1, which is 1 for the word itself.
+        """
+        if word in self._with_word:
+            return [(word, 1.0)]
+        begun = [other for other in self._with_word if other.startswith(word)]
+        if begun:
+            return [(other, _BEGINS) for other in begun]
+        close = get_close_matches(word, self._with_word, n=3, cutoff=_SAME_WORD)
+        return [(other, SequenceMatcher(None, word, other).ratio() ** 4) for other in close]
 
     def _spelt_like(self, key: str) -> list[int]:
         if len(key) <= _LONG_WORD:

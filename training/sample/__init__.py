@@ -127,7 +127,8 @@ class SampleOptions(GenerationOptions):
     output: Path
     """Folder for the images. The same command resumes where it stopped."""
     extrapolation: str | None = None
-    """RoPE extrapolation, such as "ntk" or "ntk + pro2"; by default as the model was trained."""
+    """RoPE extrapolation, such as "ntk + pro2", or "auto", as the checkpoint recommends; by default
+    as the model was trained."""
 
 
 def sample(options: SampleOptions) -> list[Request]:

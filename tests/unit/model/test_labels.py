@@ -1,4 +1,6 @@
-"""From typed text to class ids."""
+"""From typed text to classes and blends."""
+
+from collections.abc import Sequence
 
 import pytest
 
@@ -25,8 +27,14 @@ NAMES = [
 ]
 
 
+def ids_of(labels: Sequence[Label | Blend]) -> list[int]:
+    single = [label for label in labels if isinstance(label, Label)]
+    assert len(single) == len(labels)
+    return [label.id for label in single]
+
+
 def ids(text: str) -> list[int]:
-    return [label.id for label in resolve_labels(text, NAMES, len(NAMES))]
+    return ids_of(resolve_labels(text, NAMES, len(NAMES)))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +94,7 @@ def test_unknown_or_ambiguous_text_is_refused(text: str, message: str) -> None:
     ],
 )
 def test_a_list_of_classes_may_have_commas_between(text: str, expected: list[int]) -> None:
-    assert [label.id for label in parse_classes(text, NAMES, 8)] == expected
+    assert ids_of(parse_classes(text, NAMES, 8)) == expected
 
 
 @pytest.mark.parametrize("text", ["all", "All "])
@@ -94,8 +102,8 @@ def test_every_class_has_a_sign_where_a_class_is_called_all(text: str) -> None:
     names = ["none", "All"]
     with pytest.raises(LabelError, match=r'could be every class or "1 · All". Type "\*"'):
         parse_classes(text, names, 2)
-    assert [label.id for label in parse_classes(" ＊", names, 2)] == [0, 1]
-    assert parse_classes("1 · All", names, 2)[0].id == 1
+    assert ids_of(parse_classes(" ＊", names, 2)) == [0, 1]
+    assert ids_of(parse_classes("1 · All", names, 2)) == [1]
 
 
 @pytest.mark.cases("N1")
@@ -117,15 +125,15 @@ def test_every_class_has_a_sign_where_a_class_is_called_all(text: str) -> None:
 )
 def test_the_signs_of_any_keyboard_are_read_as_those_of_ascii(text: str) -> None:
     assert ids(text) == [7, 2]
-    assert [label.id for label in parse_classes(text, NAMES, 8)] == [7, 2]
+    assert ids_of(parse_classes(text, NAMES, 8)) == [7, 2]
 
 
 @pytest.mark.cases("N1")
 def test_a_name_with_such_signs_is_matched_whole() -> None:
     names = ["猫、犬", "猫", "犬", "甲；乙", "甲"]
     labels = resolve_labels("猫、犬；犬；甲；乙；甲", names, 5)
-    assert [label.id for label in labels] == [0, 2, 3, 4]
-    assert [label.id for label in resolve_labels("猫,犬;甲;乙", names, 5)] == [1, 2, 3]
+    assert ids_of(labels) == [0, 2, 3, 4]
+    assert ids_of(resolve_labels("猫,犬;甲;乙", names, 5)) == [1, 2, 3]
 
 
 @pytest.mark.cases("N2")
@@ -143,7 +151,7 @@ def test_a_name_with_such_signs_is_matched_whole() -> None:
 def test_a_whole_name_beats_the_synonym_of_another(
     names: list[str], text: str, expected: list[int]
 ) -> None:
-    assert [label.id for label in resolve_labels(text, names, len(names))] == expected
+    assert ids_of(resolve_labels(text, names, len(names))) == expected
 
 
 AWKWARD = [
@@ -184,12 +192,12 @@ def test_what_is_printed_can_be_typed_again_whatever_the_names_hold() -> None:
     labels = [
         resolve_labels(f"{i} · {name}", AWKWARD, len(AWKWARD))[0] for i, name in enumerate(AWKWARD)
     ]
-    assert [label.id for label in labels] == every
+    assert ids_of(labels) == every
     for separator in ("; ", "\n", "；"):
         printed = separator.join(map(str, labels))
-        assert [x.id for x in resolve_labels(printed, AWKWARD, len(AWKWARD))] == every
+        assert ids_of(resolve_labels(printed, AWKWARD, len(AWKWARD))) == every
     backwards = "; ".join(f'"{label}"' for label in reversed(labels))
-    assert [x.id for x in resolve_labels(backwards, AWKWARD, len(AWKWARD))] == every[::-1]
+    assert ids_of(resolve_labels(backwards, AWKWARD, len(AWKWARD))) == every[::-1]
 
 
 @pytest.mark.parametrize(
@@ -198,19 +206,19 @@ def test_what_is_printed_can_be_typed_again_whatever_the_names_hold() -> None:
 )
 def test_a_name_that_holds_a_separator_is_read_whole(text: str, expected: list[int]) -> None:
     names = ["a;b", "c", "b", "two\nlines", "d", "e", "f", "g", "a, b"]
-    assert [label.id for label in resolve_labels(text, names, 9)] == expected
-    assert [label.id for label in parse_classes(text, names, 9)] == expected
+    assert ids_of(resolve_labels(text, names, 9)) == expected
+    assert ids_of(parse_classes(text, names, 9)) == expected
 
 
 @pytest.mark.cases("D2")
 def test_where_all_names_are_numbers_a_number_is_a_name() -> None:
     names = [str(number) for number in range(1, 13)]
-    assert [x.id for x in parse_classes("1,12", names, 12)] == [0, 11]
-    assert [x.id for x in parse_classes("03; 0 · 1", names, 12)] == [2, 0]
+    assert ids_of(parse_classes("1,12", names, 12)) == [0, 11]
+    assert ids_of(parse_classes("03; 0 · 1", names, 12)) == [2, 0]
     with pytest.raises(LabelError, match=r'"0".*numbers as names.*0 · 1 .*id 0\) to 11 · 12'):
         parse_classes("0,1", names, 12)
     digits = ["7", "0", "3"]
-    assert [x.id for x in parse_classes("0,7", digits, 3)] == [1, 0]
+    assert ids_of(parse_classes("0,7", digits, 3)) == [1, 0]
 
 
 def test_many_labels_are_read_quickly() -> None:
@@ -242,13 +250,13 @@ def test_imagenet_names_come_from_torchvision() -> None:
     assert names[207] == "golden retriever"
     with pytest.raises(LabelError, match='"134 · crane, bird" or "517 · crane"'):
         resolve_labels("crane", names, 1000)
-    assert resolve_labels("134 · crane, bird; 517", names, 1000)[1].name == "crane"
+    assert resolve_labels("134 · crane, bird; 517", names, 1000)[1] == Label(517, "crane")
 
 
 def test_the_bundled_checkpoint_knows_its_classes(bundled_checkpoint) -> None:
     names = load_checkpoint(bundled_checkpoint).class_names
     assert names is not None
-    assert [label.id for label in resolve_labels("Finland; France; Botswana", names, 256)] == [
+    assert ids_of(resolve_labels("Finland; France; Botswana", names, 256)) == [
         75,
         76,
         27,
@@ -285,12 +293,7 @@ def texts(text: str, synonyms: list[list[str]] | None = SYNONYMS) -> list[str]:
     ],
 )
 def test_a_class_is_found_by_its_synonyms(text: str, expected: list[int]) -> None:
-    assert [label.id for label in map(_label, resolve_labels(text, NAMES, 8, SYNONYMS))] == expected
-
-
-def _label(label: Label | Blend) -> Label:
-    assert isinstance(label, Label)
-    return label
+    assert ids_of(resolve_labels(text, NAMES, 8, SYNONYMS)) == expected
 
 
 def test_a_synonym_of_two_classes_is_reported_and_a_name_goes_first() -> None:
@@ -302,8 +305,8 @@ def test_a_synonym_of_two_classes_is_reported_and_a_name_goes_first() -> None:
 def test_a_synonym_goes_before_a_part_of_another_name() -> None:
     names = ["Virgin Islands, U.S.", "United States"]
     found = resolve_labels("US; U.S.", names, 2, [["VI"], ["US"]])
-    assert [_label(label).id for label in found] == [1, 1]
-    assert _label(resolve_labels("U.S.", names, 2)[0]).id == 0
+    assert ids_of(found) == [1, 1]
+    assert ids_of(resolve_labels("U.S.", names, 2)) == [0]
 
 
 def test_what_is_spelt_like_a_synonym_is_suggested_as_its_class() -> None:
