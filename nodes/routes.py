@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ..comfyui_fitv2.checkpoint import CheckpointError, read_metadata
-from ..comfyui_fitv2.labels import Entry, parts_of, read_entries
+from ..comfyui_fitv2.labels import parts_of, read_entries
 from ..comfyui_fitv2.metadata import Metadata
-from ..comfyui_fitv2.resolution import TOKEN_PIXELS, Resolution, for_ratio, parse_ratio
+from ..comfyui_fitv2.resolution import TOKEN_PIXELS, for_ratio, parse_size
 from ..comfyui_fitv2.solvers import SOLVERS
+from ..sheets import class_sheet as class_sheets
 from . import host
 from .host import Query, RouteError
 from .inputs import MAX_TOKENS
@@ -57,8 +58,7 @@ def model(query: Query) -> dict[str, Any]:
     """
     path, metadata = _model(query)
     config = metadata.config
-    names = metadata.class_names
-    synonyms = metadata.class_synonyms
+    names, synonyms = metadata.class_names, metadata.class_synonyms
     return {
         "checkpoint": _text(query, "checkpoint"),
         **_trained_size(config.train_tokens, config.train_length),
@@ -70,7 +70,7 @@ def model(query: Query) -> dict[str, Any]:
             }
             for i in range(config.num_classes)
         ],
-        "has_class_sheet": _sheet_path(path).is_file(),
+        "has_class_sheet": class_sheets.sheet_path(path).is_file(),
         "default_extrapolation": config.extrapolation,
     }
 
@@ -78,19 +78,28 @@ def model(query: Query) -> dict[str, Any]:
 def class_sheet(query: Query) -> dict[str, Any]:
     """The small pictures of a checkpoint's classes, in one image."""
     path, _ = _model(query)
-    sheet = _sheet_path(path)
+    sheet = class_sheets.sheet_path(path)
     if not sheet.is_file():
         raise RouteError(404, f"{path.name} has no class sheet: there is no {sheet.name} with it.")
-    image = base64.b64encode(sheet.read_bytes()).decode()
-    return {"image": f"data:image/webp;base64,{image}"}
+    try:
+        read = class_sheets.read(sheet)
+    except ValueError:
+        raise RouteError(400, f"{sheet.name} is not a class sheet.") from None
+    image = base64.b64encode(read.image).decode()
+    return {
+        "image": f"data:image/webp;base64,{image}",
+        "columns": read.layout.columns,
+        "tile_width": read.layout.tile_width,
+        "tile_height": read.layout.tile_height,
+    }
 
 
 def sizes(query: Query) -> dict[str, Any]:
     """The size of each of several ratios within ``tokens``.
 
-    ``ratios`` are separated by commas, or given one by one. One that is none, or is too long for
-    the tokens, has an error in place of a size. ``unconnected`` is the trained size that is assumed
-    where no model is known.
+    ``ratios`` are separated by commas, or given one by one; a size in pixels such as 300x200 is
+    one too. What is none, or is too long for the tokens, has an error in place of a size.
+    ``unconnected`` is the trained size that is assumed where no model is known.
     """
     tokens = _tokens(query)
     given = query.get("ratios", ())
@@ -105,15 +114,31 @@ def sizes(query: Query) -> dict[str, Any]:
 
 
 def labels(query: Query) -> dict[str, Any]:
-    """How each entry of a typed list of classes is understood."""
+    """How each entry of a typed list of classes is understood.
+
+    ``start`` and ``end`` count code points, not the units of UTF-16 that JavaScript counts.
+    """
     text = _text(query, "text")
     if len(text) > LONGEST_TEXT:
         raise RouteError(400, f"The text is longer than {LONGEST_TEXT} characters.")
     _, metadata = _model(query)
-    entries = read_entries(
+    read = read_entries(
         text, metadata.class_names, metadata.config.num_classes, metadata.class_synonyms
     )
-    return {"entries": [_entry(entry) for entry in entries]}
+    entries = [
+        {
+            "text": entry.text,
+            "start": entry.start,
+            "end": entry.end,
+            "label": None if entry.label is None else str(entry.label),
+            "ids": entry.class_ids,
+            "weights": [weight for _, weight in parts_of(entry.label)] if entry.label else [],
+            "error": entry.error,
+            "nearest": [{"id": label.id, "name": label.name} for label in entry.nearest],
+        }
+        for entry in read
+    ]
+    return {"entries": entries}
 
 
 def solvers(_: Query) -> dict[str, Any]:
@@ -174,10 +199,6 @@ def _run_weights(query: Query) -> Path:
         raise RouteError(404, str(error)) from None
 
 
-def _sheet_path(checkpoint: Path) -> Path:
-    return checkpoint.with_suffix(".classes.webp")
-
-
 def _trained_size(train_tokens: int, train_length: int) -> dict[str, int]:
     """The size that a model was trained on; sides are in tokens."""
     return {
@@ -199,31 +220,17 @@ def _tokens(query: Query) -> int:
 
 
 def _split_ratios(text: str) -> list[str]:
-    """The ratios of a list; "1,85:1" is one of them."""
+    """The entries of a list; "1,85:1" is one of them."""
     try:
-        parse_ratio(text)
+        parse_size(text, MAX_TOKENS)
     except ValueError:
         return [ratio for part in text.split(",") if (ratio := part.strip())]
     return [text.strip()]
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
-    parts = parts_of(entry.label) if entry.label else ()
-    return {
-        "text": entry.text,
-        "start": entry.start,
-        "end": entry.end,
-        "label": None if entry.label is None else str(entry.label),
-        "ids": [label.id for label, _ in parts],
-        "weights": [weight for _, weight in parts],
-        "error": entry.error,
-        "nearest": [{"id": label.id, "name": label.name} for label in entry.nearest],
-    }
-
-
 def _size(ratio: str, tokens: int) -> Mapping[str, Any]:
     try:
-        size: Resolution = for_ratio(ratio, tokens)
+        size = parse_size(ratio, tokens)
     except ValueError as error:
         return {"ratio": ratio, "error": str(error)}
     return {"ratio": ratio, "width": size.width, "height": size.height, "tokens": size.tokens}
