@@ -63,7 +63,8 @@ class ClassDialog {
       spellcheck: "false",
     });
     this.count = element("span", "fitv2-class-count", { role: "status" });
-    this.modes = element("div", "fitv2-class-modes", { role: "radiogroup", "aria-label": "Choose" });
+    const group = { role: "radiogroup", "aria-label": "Choose" };
+    this.modes = element("div", "fitv2-class-modes", group);
     for (const [mode, name, title] of MODES) {
       const choice = button("fitv2-class-mode", name, () => this.setMode(mode));
       choice.title = title;
@@ -72,7 +73,8 @@ class ClassDialog {
       this.modes.append(choice);
     }
     const random = button("fitv2-class-button", `Random ${RANDOM_COUNT}`, () => this.random());
-    this.recent = element("div", "fitv2-class-recent", { role: "group", "aria-label": "Recently used" });
+    const recent = { role: "group", "aria-label": "Recently used" };
+    this.recent = element("div", "fitv2-class-recent", recent);
     this.tray = element("ul", "fitv2-class-tray", { "aria-label": "Chosen" });
     this.summary = element("span", "fitv2-class-summary");
     this.use = button("fitv2-class-button fitv2-class-primary", "Use", () => this.finish());

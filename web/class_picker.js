@@ -20,6 +20,8 @@ import {
 
 /** In CSS pixels: two lines of chips, two of text, and the margins of the classic canvas. */
 const HEIGHT = 124;
+/** Of a new node: room for two or three chips beside the button. */
+const WIDTH = 340;
 /** Names offered for one that no class has. */
 const OFFERED = 3;
 
@@ -65,14 +67,19 @@ class ClassPicker {
     this.timer = 0;
 
     this.chips = element("ul", "fitv2-class-chips", { "aria-label": "Chosen classes" });
-    this.open = button("fitv2-class-button fitv2-class-open", "Classes…", () => void this.choose(null));
+    const openAll = () => void this.choose(null);
+    this.open = button("fitv2-class-button fitv2-class-open", "Classes…", openAll);
     this.note = element("div", "fitv2-class-picker-note", { role: "status" });
     this.element = element("div", "fitv2-class-picker");
     const line = element("div", "fitv2-class-picker-line");
     line.append(this.chips, this.open);
     this.element.append(line, this.note);
 
-    addElement(node, "class_picker", this.element, { minHeight: HEIGHT });
+    const widget = addElement(node, "class_picker", this.element, {
+      minHeight: HEIGHT,
+      newWidth: Math.max(WIDTH, node.size[0]),
+    });
+    widget.label = input === "text" ? "class" : input; // as App mode calls it
     onChange(node, input, () => this.refreshSoon());
     onLinksChange(node, () => this.refreshSoon());
     onGraphChange(node, () => this.refreshSoon());

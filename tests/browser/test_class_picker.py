@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -9,11 +10,13 @@ import pytest
 import torch
 from browser.nodes import Node
 from browser.pages import Page
+from conftest import MODELS
 from playwright.sync_api import Locator, expect
 from support.graph import BUNDLED
 
 from comfyui_fitv2 import FiT, FiTConfig, Metadata, save_checkpoint
 from devkit.server import Server
+from sheets import class_sheet
 
 MANY = "thousand_classes.safetensors"
 PHONE: Any = {"width": 412, "height": 860}
@@ -323,15 +326,21 @@ def test_a_label_in_a_subgraph_knows_the_model_outside(page: Page) -> None:
     assert label.id == inner
 
 
-def test_thumbnails_come_from_the_class_sheet(page: Page, comfyui: Server) -> None:
-    serve_sheet(page)
+def test_thumbnails_come_from_the_class_sheet(page: Page) -> None:
+    layout = class_sheet.read(class_sheet.sheet_path(MODELS / "fit" / BUNDLED)).layout
     node = graph(page, "Finland")
 
     dialog = open_dialog(node)
     picture = tile(dialog, "Fiji").locator(".fitv2-class-tile-picture")
-    assert "blob:" in picture.evaluate("element => getComputedStyle(element).backgroundImage")
-    # Class 74 of 16 a row: column 10, row 4.
-    assert picture.evaluate("element => element.style.backgroundPosition") == "66.6667% 26.6667%"
+    style = picture.evaluate("({style}) => [style.backgroundImage, style.backgroundPosition]")
+    row, column = divmod(74, layout.columns)
+    rows = math.ceil(layout.classes / layout.columns)
+    assert style[0].startswith('url("blob:')
+    percents = [float(part.strip("%")) for part in style[1].split()]
+    assert percents == pytest.approx(
+        [100 * column / (layout.columns - 1), 100 * row / (rows - 1)], abs=1e-3
+    )
+    assert chips(node).locator(".fitv2-class-face").count() == 1
 
 
 @pytest.mark.parametrize("renderer", ["classic"], indirect=True)
@@ -354,18 +363,3 @@ def test_on_a_phone_the_dialog_fills_the_page_and_is_made_for_fingers(page: Page
         assert size["height"] >= FINGER, control.inner_text()
         assert size["x"] + size["width"] <= PHONE["width"]
     assert page.js("() => document.documentElement.scrollWidth") <= PHONE["width"]
-
-
-def serve_sheet(page: Page) -> None:
-    """Answer as for a checkpoint with a class sheet of 16 × 16 tiles."""
-    pixel = "UklGRiIAAABXRUJQVlA4IBYAAAAwAQCdASoBAAEADsD+JaQAA3AAAAAA"
-
-    def with_sheet(route: Any) -> None:
-        route.fulfill(json={**route.fetch().json(), "has_class_sheet": True})
-
-    sheet = {"columns": 16, "tile_width": 60, "tile_height": 40}
-    page.dom.route(re.compile("/fitv2/model"), with_sheet)
-    page.dom.route(
-        re.compile("/fitv2/class_sheet"),
-        lambda route: route.fulfill(json={"image": f"data:image/webp;base64,{pixel}", **sheet}),
-    )
