@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from browser.nodes import Node
 from browser.pages import Page
-from conftest import MODELS
 from playwright.sync_api import Locator, expect
 from support.graph import BUNDLED
 
@@ -326,8 +326,8 @@ def test_a_label_in_a_subgraph_knows_the_model_outside(page: Page) -> None:
     assert label.id == inner
 
 
-def test_thumbnails_come_from_the_class_sheet(page: Page) -> None:
-    layout = class_sheet.read(class_sheet.sheet_path(MODELS / "fit" / BUNDLED)).layout
+def test_thumbnails_come_from_the_class_sheet(page: Page, bundled_checkpoint: Path) -> None:
+    layout = class_sheet.read(class_sheet.sheet_path(bundled_checkpoint)).layout
     node = graph(page, "Finland")
 
     dialog = open_dialog(node)
