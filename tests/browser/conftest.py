@@ -16,8 +16,8 @@ canvas and in Nodes 2.0. ``page.renderer`` says which. A test of one of them nam
 
 ``@pytest.mark.newest_frontend`` runs a test on the newest frontend too, beside the host's own.
 
-Each test starts with an empty canvas and fails if the console shows an error that is not the
-host's own. When one fails, a screenshot and the end of ComfyUI's log are in the report.
+Each test starts with an empty canvas in the same tab, and fails if the console shows an error that
+is not the host's own. When one fails, a screenshot and the end of ComfyUI's log are in the report.
 
 ``python dev.py test -- tests/browser -k picture`` sets what the tests read: ``FITV2_HOST`` and
 ``FITV2_HOST_PYTHON`` (a ComfyUI and its Python), ``FITV2_CHROMIUM`` (the browser's file) and
@@ -34,7 +34,7 @@ from typing import Any
 
 import pytest
 from browser.pages import Page, Renderer
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, ViewportSize, sync_playwright
 
 from devkit.chromium import HOW_TO_GET_ONE, VARIABLE
 from devkit.client import Client
@@ -45,7 +45,7 @@ from devkit.server import Server
 SCREENSHOTS = DEV / "screenshots"
 """What failed tests showed last."""
 
-WINDOW: Any = {"width": 1600, "height": 1000}
+WINDOW: ViewportSize = {"width": 1600, "height": 1000}
 BROWSER_ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
@@ -132,20 +132,52 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory, frontend: str) -> Iterator
     assert "Cannot import" not in log, log
 
 
-@pytest.fixture(params=["classic", "nodes2"])
+@pytest.fixture(scope="session", params=["classic", "nodes2"])
 def renderer(request: pytest.FixtureRequest) -> Renderer:
     """ "classic" for the canvas, "nodes2" for Nodes 2.0."""
     return request.param
 
 
+class Tabs:
+    """One tab that tests use in turn, because the frontend takes seconds to start."""
+
+    def __init__(self, chromium: Browser, client: Client, renderer: Renderer) -> None:
+        self._chromium = chromium
+        self._client = client
+        self._renderer: Renderer = renderer
+        self._page: Page | None = None
+
+    def empty(self) -> Page:
+        """The tab with an empty canvas, and no other."""
+        settings = {**SETTINGS, "Comfy.VueNodes.Enabled": self._renderer == "nodes2"}
+        self._client.post("/settings", settings)
+        if self._page is None:
+            context = self._chromium.new_context(viewport=WINDOW, reduced_motion="reduce")
+            self._page = Page.open(context, self._client, self._renderer)
+        else:
+            self._page.reset(WINDOW)
+        return self._page
+
+    def close(self) -> None:
+        if self._page is not None:
+            self._page.dom.context.close()
+        self._page = None
+
+
+@pytest.fixture(scope="session")
+def tabs(comfyui: Server, chromium: Browser, renderer: Renderer) -> Iterator[Tabs]:
+    kept = Tabs(chromium, Client(comfyui.url), renderer)
+    yield kept
+    kept.close()
+
+
 @pytest.fixture
-def page(comfyui: Server, chromium: Browser, renderer: Renderer) -> Iterator[Page]:
-    """An empty canvas in a browser that knows nothing of earlier tests."""
-    client = Client(comfyui.url)
-    client.post("/settings", {**SETTINGS, "Comfy.VueNodes.Enabled": renderer == "nodes2"})
-    context = chromium.new_context(viewport=WINDOW, reduced_motion="reduce")
-    yield Page.open(context, client, renderer)
-    context.close()
+def page(tabs: Tabs, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """An empty canvas. Nothing that an earlier test did is left but settings."""
+    failed_before = request.session.testsfailed
+    yield tabs.empty()
+    if request.session.testsfailed > failed_before:
+        tabs.close()  # who knows what it left behind
 
 
 def _prepare_user(folder: Path) -> None:

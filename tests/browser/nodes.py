@@ -79,6 +79,19 @@ class Node:
             }"""
         )
 
+    def picture_sizes(self) -> list[list[int]]:
+        """Width and height of each picture that the node shows, in its own pixels.
+
+        Waits until they are loaded.
+        """
+        shown = (
+            f'[...document.querySelectorAll(\'[data-node-id="{self.id}"] img[src*="/view"]\')]'
+            if self.page.renderer == "nodes2"
+            else f"(app.graph.getNodeById({self.id}).imgs ?? [])"
+        )
+        self.page.wait_for(f"{shown}.length && {shown}.every(image => image.naturalWidth)")
+        return self.page.js(f"{shown}.map(image => [image.naturalWidth, image.naturalHeight])")
+
     def slot(self, name: str, side: Literal["input", "output"]) -> tuple[float, float]:
         """Where an input's or output's dot is in the window, in CSS pixels."""
         index = self._js(
@@ -108,7 +121,8 @@ class Node:
     def click_title(self) -> None:
         """Click the middle of the node's title, which selects it."""
         box = self.box()
-        self.page.dom.mouse.click(box["x"] + box["width"] / 2, box["y"] + 12)
+        half_a_title = 15 * self.page.scale()
+        self.page.dom.mouse.click(box["x"] + box["width"] / 2, box["y"] + half_a_title)
         self.page.settle()
 
     def _js(self, code: str, argument: Any = None) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from browser.nodes import Node
-from playwright.sync_api import BrowserContext, ConsoleMessage, Locator
+from playwright.sync_api import BrowserContext, ConsoleMessage, FloatRect, Locator, ViewportSize
 from playwright.sync_api import Page as Dom
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
@@ -39,6 +39,14 @@ _FOLLOW_RUNS = """() => {
   for (const end of ["execution_success", "execution_error", "execution_interrupted"])
     app.api.addEventListener(end, event => { endedRuns[event.detail.prompt_id] = end; });
 }"""
+_FORGET = """async () => {
+  const { workflow, toast } = app.extensionManager;
+  for (const open of [...workflow.openWorkflows])
+    if (!workflow.isActive(open)) await workflow.closeWorkflow(open);
+  toast.removeAll?.();
+  localStorage.clear();
+  sessionStorage.clear();
+}"""
 _EMPTY = {"nodes": [], "links": [], "groups": [], "config": {}, "extra": {}, "version": 0.4}
 
 
@@ -62,11 +70,26 @@ class Page:
         page._wait_until_ready()
         page.dom.wait_for_function("app.graph.nodes.length", timeout=START_MS)
         page.clear()
+        page.js(_FORGET)
         return page
 
     def second_tab(self) -> Page:
         """Another tab of the same browser, with an empty canvas."""
         return Page.open(self.dom.context, self.client, self.renderer)
+
+    def reset(self, window: ViewportSize) -> None:
+        """Come back to an empty canvas and to nothing else that can be seen or undone."""
+        for other in self.dom.context.pages:
+            if other is not self.dom:
+                other.close()
+        self.client.post("/queue", {"clear": True})
+        self.client.interrupt()
+        self.dom.set_viewport_size(window)
+        self.dom.keyboard.press("Escape")
+        self.dom.mouse.move(window["width"] / 2, window["height"] / 2)
+        self.clear()
+        self.js(_FORGET)
+        self.errors.clear()
 
     def refresh(self) -> None:
         """Reload the page, as F5 does."""
@@ -106,6 +129,20 @@ class Page:
         assert len(nodes) == 1, f"expected one {kind}, found {len(nodes)}"
         return nodes[0]
 
+    def groups(self) -> dict[str, FloatRect]:
+        """Where each group is in the window, by its title, in CSS pixels."""
+        return self.js(
+            """() => Object.fromEntries(app.graph.groups.map(group => {
+              const [x, y] = app.canvasPosToClientPos(group.pos);
+              const [width, height] = group.size.map(side => side * app.canvas.ds.scale);
+              return [group.title, {x, y, width, height}];
+            }))"""
+        )
+
+    def scale(self) -> float:
+        """How large the canvas is shown; 1 is life-size."""
+        return self.js("() => app.canvas.ds.scale")
+
     def add(self, title: str, x: float = 0, y: float = 0) -> Node:
         """Add a node as a person does: double-click, type its title, Enter. (x, y) is its place."""
         before = {node.id for node in self.nodes()}
@@ -136,6 +173,11 @@ class Page:
             "ids => app.canvas.selectItems(ids.map(id => app.graph.getNodeById(id)))",
             ids,
         )
+
+    def selected(self) -> list[Node]:
+        """The nodes that are selected."""
+        ids = self.js("() => Object.values(app.canvas.selected_nodes).map(node => node.id)")
+        return [Node(self, id) for id in ids]
 
     def command(self, name: str) -> None:
         """Run a command of the frontend, such as "Comfy.Undo"."""

@@ -31,6 +31,7 @@ ROOMS = {
     "benchmarks": "dev",
     "tests": "dev",
     "devkit": "",
+    "devkit/thumbnails.py": "dev",
     "dev.py": "",
 }
 """Folder or file: the groups that may be used in it. The longest matching path counts."""
