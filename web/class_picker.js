@@ -83,6 +83,10 @@ class ClassPicker {
     onChange(node, input, () => this.refreshSoon());
     onLinksChange(node, () => this.refreshSoon());
     onGraphChange(node, () => this.refreshSoon());
+    this.chips.addEventListener("wheel", (event) => {
+      // Chips that do not all fit are scrolled; else the wheel is the canvas's.
+      if (this.chips.scrollHeight > this.chips.clientHeight) event.stopPropagation();
+    });
     passToCanvas(this.element);
     this.refreshSoon(0);
   }

@@ -363,3 +363,20 @@ def test_on_a_phone_the_dialog_fills_the_page_and_is_made_for_fingers(page: Page
         assert size["height"] >= FINGER, control.inner_text()
         assert size["x"] + size["width"] <= PHONE["width"]
     assert page.js("() => document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+@pytest.mark.parametrize("renderer", ["classic"], indirect=True)
+def test_app_mode_shows_the_picker_of_a_workflow_that_asks_for_it(page: Page) -> None:
+    graph(page, "Finland")
+    workflow = page.workflow()
+    workflow["extra"] = {
+        "linearMode": True,
+        "linearData": {"inputs": [["2", "class_picker"]], "outputs": ["2"]},
+    }
+    page.js("async workflow => { await app.loadGraphData(workflow); }", workflow)
+
+    shown = page.dom.get_by_test_id("app-mode-widget-item")
+    shown.get_by_role("button", name="Classes…").click()
+    tile(page.dom.get_by_role("dialog", name="Choose classes"), "Fiji").click()
+    expect(shown.locator(".fitv2-class-chip")).to_have_text(["Fiji×"])
+    expect_text(page.node("FiTClassLabel"), "Fiji")
