@@ -5,14 +5,24 @@ import {
   showInputsOfScheduler,
   showInputsOfSolver,
 } from "./applicable_inputs.js";
+import { completeWhileTyping } from "./class_complete.js";
+import { addClassPicker } from "./class_picker.js";
 import { showErrors } from "./errors.js";
-import { register, sortTemplates } from "./host/frontend.js";
+import { onTyping, register, sortTemplates } from "./host/frontend.js";
 import { addShapePad } from "./shape_pad.js";
 import { showWarnings } from "./warnings.js";
 
+/** @param {any} node @param {string} input with the typed classes */
+function addClasses(node, input) {
+  addClassPicker(node, input);
+  onTyping(node, input, (field) => completeWhileTyping(node, input, field));
+}
+
 register(
   {
+    FiTClassLabel: (node) => addClasses(node, "text"),
     FiTResolution: [showInputsOfResolution, addShapePad],
+    FiTResolutionSweep: (node) => addClasses(node, "classes"),
     FiTScheduler: [showInputsOfScheduler],
     FiTSolver: [showInputsOfSolver],
   },

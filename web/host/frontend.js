@@ -11,6 +11,7 @@ import { app } from "/scripts/app.js";
 import { valueOf } from "./values.js";
 
 export * from "./links.js";
+export * from "./typing.js";
 export * from "./values.js";
 
 /** Nodes whose size and values come from a workflow or the clipboard. */
