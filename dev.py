@@ -40,7 +40,7 @@ from devkit.workflow import WorkflowError, to_prompt
 DEMO_WORKFLOW = ROOT / "workflows" / "three_aspect_ratios.json"
 DEMO_LABELS = "Finland; France; Sweden; Brazil; Botswana; Italy"
 OUTPUT = ROOT / "output"
-FAST = "not (slow or processes or network or host)"
+FAST = "not (slow or processes or network or host or browser)"
 """The tests of ``--fast``, by the markers in tests/pytest.ini."""
 
 
