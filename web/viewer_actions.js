@@ -10,6 +10,8 @@ import { fileNameOf, textOf } from "./viewer_cells.js";
 /** @typedef {import("./viewer_cells.js").Settings} Settings */
 
 const EXACT = "exact size";
+/** Until then the browser has read the copy. */
+const REVOKE_MILLISECONDS = 60_000;
 const DEFAULT_VAE = "fit_tiny_vae.safetensors";
 
 /**
@@ -134,11 +136,16 @@ export async function openAsGraph(node, cell) {
  * @param {Comparison} comparison
  * @param {Cell} cell
  * @param {string} url
- * @returns {string} what was done
+ * @returns {Promise<string>} what was done
  */
-export function saveCell(comparison, cell, url) {
+export async function saveCell(comparison, cell, url) {
+  const response = await fetch(url);
+  if (!response.ok) return "The image is no longer there: run the workflow again.";
+  // The server names the file of its own address, so the link leads to a copy.
+  const href = URL.createObjectURL(await response.blob());
   const name = fileNameOf(comparison, cell);
-  element("a", { href: url, download: name }).click();
+  element("a", { href, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(href), REVOKE_MILLISECONDS);
   return `Saved as ${name}`;
 }
 

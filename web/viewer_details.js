@@ -8,7 +8,7 @@ import { differing, measuresOf, nameOf, settingsOf } from "./viewer_cells.js";
 /**
  * What can be done with a cell; each returns what to tell.
  *
- * @typedef {{save: (cell: Cell, comparison: Comparison) => string,
+ * @typedef {{save: (cell: Cell, comparison: Comparison) => Promise<string>,
  *   copy: (cell: Cell) => Promise<string>, use: (cell: Cell) => string,
  *   open: (cell: Cell) => Promise<string>}} Actions
  */
