@@ -72,6 +72,10 @@ def _is_colour(value: object) -> bool:
     return is_list(value) and len(value) == 3 and all(map(is_finite_number, value))
 
 
+def _is_texts(value: object) -> bool:
+    return is_list(value) and all(map(is_text, value))
+
+
 SD_LATENT_FORMAT = LatentFormat(0.18215)
 """Stable Diffusion 1.x latents: what a checkpoint without a latent format was trained on."""
 
@@ -80,7 +84,8 @@ SD_LATENT_FORMAT = LatentFormat(0.18215)
 class Metadata:
     """All that a checkpoint says besides its weights.
 
-    Raises ``ValueError`` where the class names are not one text per class.
+    Raises ``ValueError`` where the class names are not one text per class, or the synonyms not one
+    list of texts per class.
     """
 
     config: FiTConfig
@@ -90,6 +95,8 @@ class Metadata:
     """None means ``SD_LATENT_FORMAT``."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Free-form provenance: data, steps, recipe."""
+    class_synonyms: Sequence[Sequence[str]] | None = None
+    """What else each class is called: one list of texts per class, in order of class id."""
 
     def __post_init__(self) -> None:
         if self.class_names is not None and not (
@@ -100,11 +107,22 @@ class Metadata:
             raise ValueError(
                 f"{len(self.class_names)} class names for {self.config.num_classes} classes"
             )
+        if self.class_synonyms is not None and not (
+            is_list(self.class_synonyms) and all(map(_is_texts, self.class_synonyms))
+        ):
+            raise ValueError("class_synonyms must be a list of lists of texts, one per class")
+        if self.class_synonyms is not None and len(self.class_synonyms) != self.config.num_classes:
+            raise ValueError(
+                f"{len(self.class_synonyms)} lists of class synonyms for "
+                f"{self.config.num_classes} classes"
+            )
 
     def to_json(self) -> str:
         parts: dict[str, Any] = {"config": asdict(self.config)}
         if self.class_names is not None:
             parts["class_names"] = list(self.class_names)
+        if self.class_synonyms is not None:
+            parts["class_synonyms"] = list(map(list, self.class_synonyms))
         if self.latent_format is not None:
             parts["latent_format"] = self.latent_format.to_dict()
         if self.training:
@@ -124,6 +142,7 @@ class Metadata:
             return cls(
                 config=config,
                 class_names=parts.get("class_names"),
+                class_synonyms=parts.get("class_synonyms"),
                 latent_format=None
                 if latent_format is None
                 else LatentFormat.from_dict(latent_format, config.in_channels),

@@ -9,6 +9,7 @@ from .guidance import FiTGuidance
 from .host import register_model_folders
 from .loader import FiTLoader
 from .resolution import FiTResolution
+from .routes import register as register_routes
 from .sampling import FiTSampler
 from .solvers import FiTScheduler, FiTSolver
 from .sweep import FiTResolutionSweep
@@ -19,6 +20,7 @@ from .training_run import FiTTrainingRun
 class FiTExtension(ComfyExtension):
     async def on_load(self) -> None:
         register_model_folders()
+        register_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [

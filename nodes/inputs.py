@@ -10,6 +10,8 @@ from ..comfyui_fitv2.resolution import TOKEN_PIXELS
 from ..comfyui_fitv2.solvers import DEFAULT_SOLVER, SOLVERS
 
 TOKEN = f"{TOKEN_PIXELS} × {TOKEN_PIXELS} pixels"
+MAX_TOKENS = 65536
+"""The largest budget of tokens that a node takes."""
 
 
 def seed(tooltip: str) -> io.Int.Input:
@@ -67,4 +69,4 @@ def denoise() -> io.Float.Input:
 
 
 def tokens(tooltip: str) -> io.Int.Input:
-    return io.Int.Input("tokens", default=256, min=1, max=65536, tooltip=tooltip)
+    return io.Int.Input("tokens", default=256, min=1, max=MAX_TOKENS, tooltip=tooltip)

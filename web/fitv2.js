@@ -1,6 +1,21 @@
-/** The browser's side of the pack: which node gets which widget. */
+/** The extension of the pack: which widget each node gets. Without it every node still works. */
 
+import {
+  showInputsOfResolution,
+  showInputsOfScheduler,
+  showInputsOfSolver,
+} from "./applicable_inputs.js";
 import { setUpCompareViewer } from "./compare_viewer.js";
+import { showErrors } from "./errors.js";
 import { register } from "./host/frontend.js";
+import { addShapePad } from "./shape_pad.js";
 
-register({ FiTCompareSheet: setUpCompareViewer });
+register(
+  {
+    FiTCompareSheet: [setUpCompareViewer],
+    FiTResolution: [showInputsOfResolution, addShapePad],
+    FiTScheduler: [showInputsOfScheduler],
+    FiTSolver: [showInputsOfSolver],
+  },
+  showErrors,
+);

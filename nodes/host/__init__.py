@@ -33,13 +33,17 @@ from .sampling import (
     sample_packed,
     sampler,
 )
+from .web import Query, RouteError, add_json_routes
 
 __all__ = [
     "WEIGHT_DTYPES",
     "Conditioning",
     "ModelPatcher",
     "PreviewOfAll",
+    "Query",
+    "RouteError",
     "SamplingSettings",
+    "add_json_routes",
     "checkpoint_names",
     "checkpoint_path",
     "conditioning",

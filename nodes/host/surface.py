@@ -49,6 +49,7 @@ NAMES = (
     "latent_preview.MAX_PREVIEW_RESOLUTION",
     "latent_preview.get_previewer",
     "latent_preview.prepare_callback",
+    "server.PromptServer",
 )
 """Imported and used."""
 
@@ -69,6 +70,7 @@ METHODS = (
     "comfy.supported_models_base.BASE.set_inference_dtype",
     "comfy.utils.ProgressBar.update_absolute",
     "latent_preview.LatentPreviewer.decode_latent_to_preview",
+    "server.PromptServer.add_routes",
 )
 """Called on objects of ComfyUI, or overridden for it to call."""
 
@@ -81,6 +83,7 @@ KEYS = {
         "sampler_post_cfg_function",
         "transformer_options",
     ),
+    "PromptServer": ("instance", "routes"),
     "ModelPatcher": ("object_patches", "wrappers"),
     "transformer_options": (
         "optimized_attention_override",

@@ -2,8 +2,16 @@
 
 import pytest
 
-from comfyui_fitv2 import LabelError, load_checkpoint, resolve_labels
-from comfyui_fitv2.labels import imagenet_class_names, parse_classes, split_list
+from comfyui_fitv2 import Blend, Label, LabelError, load_checkpoint, resolve_labels
+from comfyui_fitv2.labels import (
+    class_weights,
+    imagenet_class_names,
+    parse_classes,
+    parts_of,
+    read_entries,
+    resolve_class,
+    split_list,
+)
 
 NAMES = [
     "crane",
@@ -50,7 +58,7 @@ def test_what_was_resolved_can_be_typed_again() -> None:
         ("crane", '"crane" could be "0 · crane" or "3 · Crane"'),
         ("7", '"7" could be "4 · 7" or "7 · crab"'),
         ("retriever", 'nearest are "2 · golden_retriever" and "6 · labrador retriever"'),
-        ("golden retreiver", 'nearest are "2 · golden_retriever"'),
+        ("golden retreiver", 'nearest is "2 · golden_retriever"'),
         ("8", '"8" is no class id: ids are 0 to 7'),
         ("2 · crab", '2 is "golden_retriever"'),
         ("-1", '"-1" is no class id: ids are 0 to 7'),
@@ -245,3 +253,187 @@ def test_the_bundled_checkpoint_knows_its_classes(bundled_checkpoint) -> None:
         76,
         27,
     ]
+
+
+SYNONYMS = [
+    ["Kran", "grue"],
+    ["Ivory Coast", "CI"],
+    ["Goldie"],
+    [],
+    ["seven"],
+    ["South Korea", "KR", "대한민국", "Corea, del Sur"],
+    ["Goldie", "lab"],
+    ["Krabbe", "1 + 1"],
+]
+
+
+def texts(text: str, synonyms: list[list[str]] | None = SYNONYMS) -> list[str]:
+    return [str(label) for label in resolve_labels(text, NAMES, 8, synonyms)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ivory coast", [1]),
+        ("ci; kr", [1, 5]),
+        ("South-Korea", [5]),
+        ("대한민국、Krabbe", [5, 7]),
+        ("Corea, del Sur, lab", [5, 6]),
+        ("5 · South Korea", [5]),
+        ("1 + 1", [7]),
+        ("Cote d’Ivoire", [1]),
+    ],
+)
+def test_a_class_is_found_by_its_synonyms(text: str, expected: list[int]) -> None:
+    assert [label.id for label in map(_label, resolve_labels(text, NAMES, 8, SYNONYMS))] == expected
+
+
+def _label(label: Label | Blend) -> Label:
+    assert isinstance(label, Label)
+    return label
+
+
+def test_a_synonym_of_two_classes_is_reported_and_a_name_goes_first() -> None:
+    with pytest.raises(LabelError, match='"goldie" could be "2 · golden_retriever" or "6 · '):
+        texts("goldie")
+    assert texts("crab", [["crab"], *SYNONYMS[1:]]) == ["7 · crab"]
+
+
+def test_a_synonym_goes_before_a_part_of_another_name() -> None:
+    names = ["Virgin Islands, U.S.", "United States"]
+    found = resolve_labels("US; U.S.", names, 2, [["VI"], ["US"]])
+    assert [_label(label).id for label in found] == [1, 1]
+    assert _label(resolve_labels("U.S.", names, 2)[0]).id == 0
+
+
+def test_what_is_spelt_like_a_synonym_is_suggested_as_its_class() -> None:
+    with pytest.raises(LabelError, match=r'nearest is "5 · Korea, Republic of"\.'):
+        texts("Sout Korea")
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("republic of korea", "Korea, Republic of"),
+        ("South Korea", "Korea, Republic of"),  # three begin with South, two with Korea
+        ("Afganistan", "Afghanistan"),
+        ("Korea Nort", "Korea, North"),
+        ("the netherland", "Netherlands"),
+        ("Fin", "Finland"),
+        ("isle man", "Isle of Man"),
+        ("Marshal Iland", "Marshall Islands"),
+    ],
+)
+def test_shared_words_count_before_spelling(text: str, first: str) -> None:
+    names = [
+        *("Korea, Republic of", "Korea, North", "Finland", "Afghanistan", "South Africa"),
+        *("Netherlands", "Isle of Man", "Griffin", "Marshall Islands", "Faroe Islands", "Norway"),
+        *("South Sudan", "South Georgia"),
+    ]
+    with pytest.raises(LabelError) as error:
+        resolve_labels(text, names, len(names))
+    assert error.value.nearest[0].name == first
+
+
+def test_short_texts_are_not_compared_by_spelling() -> None:
+    with pytest.raises(LabelError) as error:
+        resolve_labels("USA", ["Tunisia", "Austria", "Guam"], 3)
+    assert error.value.nearest == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("crab + 2", {7: 0.5, 2: 0.5}),
+        ("0.7*crab + 0.3*2", {7: 0.7, 2: 0.3}),
+        ("3 × crab ＋ ٣＊5 · Korea", {7: 0.5, 5: 0.5}),
+        ("7*crab+1 * Korea, Republic of", {7: 0.875, 5: 0.125}),
+        ("0,25*crab + 0,75*golden retriever", {7: 0.25, 2: 0.75}),
+        ("crab + .5*2 + .5*labrador retriever", {7: 0.5, 2: 0.25, 6: 0.25}),
+        ("crab + 2 + crab", {7: 2 / 3, 2: 1 / 3}),
+        ("0*2 + crab", {7: 1.0}),
+        ("0.2*crab", {7: 1.0}),
+        ('"crab" + 0.5*"golden retriever"', {7: 2 / 3, 2: 1 / 3}),
+        ('"crab + 2"', {7: 0.5, 2: 0.5}),
+        ("Krabbe + Ivory Coast", {7: 0.5, 1: 0.5}),
+    ],
+)
+def test_classes_are_blended(text: str, expected: dict[int, float]) -> None:
+    [label] = resolve_labels(text, NAMES, 8, SYNONYMS)
+    assert {part.id: weight for part, weight in parts_of(label)} == pytest.approx(expected)
+    assert isinstance(label, Blend) == (len(expected) > 1)
+    weights = class_weights([label], 8)[0]
+    assert weights.sum() == pytest.approx(1)
+    assert {i: w for i, w in enumerate(weights.tolist()) if w} == pytest.approx(expected)
+
+
+def test_blends_stand_in_lists() -> None:
+    assert texts("crab; 0.25*crab + .75*2, Korea\n1 + 2") == [
+        "7 · crab",
+        "0.25*7 · crab + 0.75*2 · golden_retriever",
+        "5 · Korea, Republic of",
+        "1 · Côte d'Ivoire + 2 · golden_retriever",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("crab + krab", 'No class is called "krab"'),
+        ("crab + ", r'A class is missing beside "\+"'),
+        ("+ crab", r'A class is missing beside "\+"'),
+        ("-0.5*crab + 2", '"7 · crab" has the weight -0.5. A weight must be 0 or more'),
+        ("0*crab + 0*2", 'The weights of "7 · crab" and "2 · golden_retriever" add up to 0'),
+        ("much*crab + 2", '"much" in "much\\*crab" is no weight'),
+        ("1e5*crab + 2", '"1e5" in "1e5\\*crab" is no weight'),
+        ("*crab + 2", '"" in "\\*crab" is no weight'),
+        ("9" * 400 + "*crab + 2", "is no weight"),
+    ],
+)
+def test_what_is_no_blend_is_explained(text: str, message: str) -> None:
+    with pytest.raises(LabelError, match=message):
+        texts(text)
+
+
+def test_a_printed_blend_can_be_typed_again_whatever_the_names_hold() -> None:
+    names = [*AWKWARD, "C++", "a+b", "2*b", "+", "0.5*a + 0.5*b", "* "]
+    for i in range(len(names)):
+        other = (i + 7) % len(names)
+        for weights in ((1.0, 1.0), (0.3, 0.7)):
+            labels = Label(i, names[i]), Label(other, names[other])
+            blend = Blend.of(zip(labels, weights, strict=True))
+            printed = f"{blend}; 1 · a; {blend}"
+            read = resolve_labels(printed, names, len(names))
+            assert read == [blend, Label(1, "a"), blend], printed
+
+
+def test_entries_tell_where_they_stand_and_what_may_be_meant() -> None:
+    text = " crab ;Krab, 5\n 0.5*golden retreiver + .5*2 ; ;crab+2"
+    entries = read_entries(text, NAMES, 8)
+    assert [text[entry.start : entry.end] for entry in entries] == [e.text for e in entries]
+    assert [(entry.text, entry.class_ids) for entry in entries] == [
+        ("crab", [7]),
+        ("Krab", []),
+        ("5", [5]),
+        ("golden retreiver", []),
+        ("2", [2]),
+        ("crab+2", [7, 2]),
+    ]
+    wrong = entries[3]
+    assert wrong.label is None
+    assert wrong.error is not None
+    assert wrong.error.startswith('No class is called "golden retreiver"')
+    assert [label.id for label in wrong.nearest] == [2]
+    assert read_entries(" ; ", NAMES, 8) == []
+
+
+def test_an_ambiguous_entry_offers_the_classes_that_it_may_be() -> None:
+    [entry] = read_entries("crane", NAMES, 8)
+    assert [label.id for label in entry.nearest] == [0, 3]
+
+
+def test_one_class_is_asked_for_where_no_other_number_makes_sense() -> None:
+    assert resolve_class("ivory coast", NAMES, 8, SYNONYMS).id == 1
+    for text in ("crab; 2", "crab + 2"):
+        with pytest.raises(LabelError, match="Name one class"):
+            resolve_class(text, NAMES, 8)

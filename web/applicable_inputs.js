@@ -1,0 +1,51 @@
+/** Shows of a node only the inputs that its choices leave an effect. Hidden ones keep their values. */
+
+import { ask, isLinked, labelSlot, onChange, onLinksChange, show, valueOf } from "./host/frontend.js";
+
+/** @param {any} node a FiT Resolution */
+export function showInputsOfResolution(node) {
+  const update = () => {
+    const ratio = valueOf(node, "aspect_ratio");
+    const isExact = ratio === "exact size";
+    show(node, {
+      tokens: !isExact,
+      width: isExact,
+      height: isExact,
+      custom_ratio: ratio === "custom ratio",
+    });
+  };
+  onChange(node, "aspect_ratio", update);
+  onLinksChange(node, update);
+  update();
+}
+
+/** @param {any} node a FiT Solver */
+export async function showInputsOfSolver(node) {
+  /** @type {Record<string, string[]>} */
+  let options;
+  try {
+    ({ solvers: options } = await ask("solvers"));
+  } catch {
+    return; // all inputs stay: they are ignored where they do not apply
+  }
+  const all = new Set(Object.values(options).flat());
+  const update = () => {
+    const own = options[valueOf(node, "solver")];
+    if (own) show(node, Object.fromEntries([...all].map((name) => [name, own.includes(name)])));
+  };
+  onChange(node, "solver", update);
+  onLinksChange(node, update);
+  update();
+}
+
+/** @param {any} node a FiT Scheduler */
+export function showInputsOfScheduler(node) {
+  const update = () => {
+    const isNeeded = valueOf(node, "schedule") !== "uniform";
+    const isMissing = isNeeded && !isLinked(node, "latent");
+    labelSlot(node, "latent", isMissing ? "latent (needed)" : undefined);
+  };
+  onChange(node, "schedule", update);
+  onLinksChange(node, update);
+  update();
+}

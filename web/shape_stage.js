@@ -1,0 +1,251 @@
+/**
+ * The drawing of the shape pad: an image as its grid of tokens, with a corner to drag.
+ *
+ * Sizes are counted in tokens, as columns and rows. It knows nothing of nodes.
+ */
+
+const SVG = "http://www.w3.org/2000/svg";
+/** CSS pixels around the drawing, and within which an edge is taken hold of. */
+const MARGIN = 10;
+const REACH = 14;
+/** The least distance of two lines of the grid, in CSS pixels. */
+const LEAST_CELL = 5;
+/** Tokens that an arrow key, and a page key, moves the corner by. */
+const STEP = 1;
+const LEAP = 4;
+
+/** @typedef {{columns: number, rows: number}} Grid */
+/**
+ * @typedef {object} Drawn
+ * @property {Grid} grid the image
+ * @property {number} trainLength the side of the trained square
+ * @property {number} trainTokens tokens of the curve
+ * @property {number} budget tokens to keep along the curve of Alt
+ * @property {string} level "within", "beyond" or "far"
+ * @property {string} facts for people who do not see the drawing
+ * @property {boolean} enabled whether it can be changed
+ */
+
+/**
+ * @param {(grid: Grid, isLast: boolean) => void} onChange with each size that is drawn
+ * @param {number} longest the longest side in tokens
+ * @returns {{element: HTMLElement, draw: (drawn: Drawn) => void}}
+ */
+export function createStage(onChange, longest) {
+  const element = document.createElement("div");
+  element.className = "fitv2-stage";
+  const svg = element.appendChild(document.createElementNS(SVG, "svg"));
+  const [shape, lines, square, curve] = ["shape", "lines", "square", "curve"].map((name) => {
+    const path = svg.appendChild(document.createElementNS(SVG, "path"));
+    path.setAttribute("class", `fitv2-stage-${name}`);
+    return path;
+  });
+  const note = element.appendChild(document.createElement("div"));
+  note.className = "fitv2-stage-note";
+  const corner = element.appendChild(document.createElement("div"));
+  corner.className = "fitv2-stage-corner";
+  corner.tabIndex = 0;
+  corner.setAttribute("role", "slider");
+  corner.setAttribute("aria-label", "Width and height");
+  corner.setAttribute("aria-valuemin", "1");
+  corner.title =
+    "Drag for an exact size, or use the arrow keys. Shift keeps the ratio, Alt the tokens.";
+
+  /** @type {Drawn | undefined} */
+  let drawn;
+  /** @type {{edge: string, x: number, y: number, from: Grid, scale: number, moved: boolean} | null} */
+  let drag = null;
+
+  const limited = (/** @type {number} */ side) => Math.min(Math.max(Math.round(side), 1), longest);
+
+  /** CSS pixels per token. */
+  function scaleOf(/** @type {Drawn} */ { grid, trainLength }) {
+    const width = Math.max(grid.columns * 1.06, trainLength * 1.75);
+    const height = Math.max(grid.rows * 1.06, trainLength * 1.15);
+    const across = (element.clientWidth - 2 * MARGIN) / width;
+    return Math.max(Math.min(across, (element.clientHeight - 2 * MARGIN) / height), 0.01);
+  }
+
+  function draw(/** @type {Drawn} */ next) {
+    drawn = next;
+    const { grid, trainLength, trainTokens } = next;
+    const scale = drag ? Math.min(drag.scale, scaleOf(next)) : scaleOf(next);
+    const x = (/** @type {number} */ columns) => (MARGIN + columns * scale).toFixed(1);
+    const right = (element.clientWidth - MARGIN) / scale;
+    const below = (element.clientHeight - MARGIN) / scale;
+    const box = (/** @type {Grid} */ { columns, rows }) =>
+      `M${x(0)} ${x(0)}H${x(columns)}V${x(rows)}H${x(0)}Z`;
+    element.dataset.level = next.level;
+    note.textContent = `dashed: trained on ${trainTokens} tokens`;
+    element.classList.toggle("fitv2-off", !next.enabled);
+    shape.setAttribute("d", box(grid));
+    square.setAttribute("d", box({ columns: trainLength, rows: trainLength }));
+    let every = 1;
+    while (every * scale < LEAST_CELL) every *= 2;
+    let grids = "";
+    for (let i = every; i < grid.columns; i += every) grids += `M${x(i)} ${x(0)}V${x(grid.rows)}`;
+    for (let i = every; i < grid.rows; i += every) grids += `M${x(0)} ${x(i)}H${x(grid.columns)}`;
+    lines.setAttribute("d", grids);
+    const points = [];
+    const first = Math.max(trainTokens / below, 0.5);
+    for (let i = 0; i <= 60; i++) {
+      const columns = first * (right / first) ** (i / 60);
+      points.push(`${x(columns)} ${x(trainTokens / columns)}`);
+    }
+    curve.setAttribute("d", right > first ? `M${points.join("L")}` : "");
+    corner.style.left = `${x(grid.columns)}px`;
+    corner.style.top = `${x(grid.rows)}px`;
+    corner.tabIndex = next.enabled ? 0 : -1;
+    corner.setAttribute("aria-disabled", String(!next.enabled));
+    corner.setAttribute("aria-valuemax", String(longest ** 2));
+    corner.setAttribute("aria-valuenow", String(grid.columns * grid.rows));
+    corner.setAttribute("aria-valuetext", next.facts);
+  }
+
+  /** Where the corner goes when it is pulled to a place, by the keys that are held. */
+  function pulled(
+    /** @type {Grid} */ to,
+    /** @type {Grid} */ from,
+    /** @type {{shiftKey: boolean, altKey: boolean}} */ keys,
+  ) {
+    let { columns, rows } = { columns: limited(to.columns), rows: limited(to.rows) };
+    if (keys.altKey && drawn) {
+      const along = Math.sqrt((drawn.budget * Math.max(to.columns, 1)) / Math.max(to.rows, 1));
+      // The longer side is chosen, and the other one takes what the tokens leave.
+      if (along * along >= drawn.budget) {
+        columns = Math.min(limited(along), drawn.budget);
+        rows = limited(Math.floor(drawn.budget / columns));
+      } else {
+        rows = Math.min(limited(drawn.budget / along), drawn.budget);
+        columns = limited(Math.floor(drawn.budget / rows));
+      }
+    } else if (keys.shiftKey) {
+      const factor = (to.columns * from.columns + to.rows * from.rows) /
+        (from.columns ** 2 + from.rows ** 2);
+      columns = limited(from.columns * factor);
+      rows = limited(from.rows * factor);
+    }
+    return { columns, rows };
+  }
+
+  /** Where an event is, in CSS pixels of the element, however far the canvas is zoomed. */
+  function place(/** @type {MouseEvent} */ event) {
+    const { left, top, width } = element.getBoundingClientRect();
+    const zoom = width / element.offsetWidth || 1;
+    return { x: (event.clientX - left) / zoom, y: (event.clientY - top) / zoom };
+  }
+
+  /** The edge under an event: "e", "s", "se", or "" for none. */
+  function edgeAt(/** @type {MouseEvent} */ event) {
+    if (!drawn?.enabled) return "";
+    if (event.target === corner) return "se";
+    const { x, y } = place(event);
+    const scale = scaleOf(drawn);
+    const [right, below] = [drawn.grid.columns, drawn.grid.rows].map((n) => MARGIN + n * scale);
+    if (x > right + REACH || y > below + REACH) return "";
+    const edge = (y > below - REACH ? "s" : "") + (x > right - REACH ? "e" : "");
+    return edge;
+  }
+
+  element.addEventListener("pointerdown", (event) => {
+    const edge = event.button === 0 ? edgeAt(event) : "";
+    if (!edge || !drawn) return;
+    event.stopPropagation();
+    event.preventDefault();
+    corner.focus({ preventScroll: true });
+    element.setPointerCapture(event.pointerId);
+    drag = { edge, ...place(event), from: { ...drawn.grid }, scale: scaleOf(drawn), moved: false };
+    element.classList.add("fitv2-dragged");
+  });
+  element.addEventListener("pointermove", (event) => {
+    if (!drag) {
+      const edge = edgeAt(event);
+      element.style.cursor = edge && { e: "ew", s: "ns", se: "nwse" }[edge] + "-resize";
+      return;
+    }
+    event.stopPropagation();
+    const at = place(event);
+    const { from, edge, scale } = drag;
+    const to = {
+      columns: from.columns + (edge.includes("e") ? (at.x - drag.x) / scale : 0),
+      rows: from.rows + (edge.includes("s") ? (at.y - drag.y) / scale : 0),
+    };
+    change(pulled(to, from, event), false);
+  });
+  const end = (/** @type {PointerEvent} */ event) => {
+    if (!drag) return;
+    event.stopPropagation();
+    const { moved } = drag;
+    drag = null;
+    element.classList.remove("fitv2-dragged");
+    if (drawn) {
+      draw(drawn);
+      if (moved) onChange(drawn.grid, true);
+    }
+  };
+  element.addEventListener("pointerup", end);
+  element.addEventListener("pointercancel", end);
+  element.addEventListener("lostpointercapture", end);
+
+  function change(/** @type {Grid} */ grid, /** @type {boolean} */ isLast) {
+    if (!drawn || (grid.columns === drawn.grid.columns && grid.rows === drawn.grid.rows)) return;
+    if (drag) drag.moved = true;
+    draw({ ...drawn, grid });
+    onChange(grid, isLast);
+  }
+
+  corner.addEventListener("keydown", (event) => {
+    if (!drawn?.enabled || event.ctrlKey || event.metaKey) return;
+    const { columns, rows } = drawn.grid;
+    if (event.key === "Escape" && drag) {
+      const { from } = drag;
+      change(from, false);
+      drag = null;
+      element.classList.remove("fitv2-dragged");
+      draw(drawn);
+    } else if (event.key === "Home") {
+      change({ columns: drawn.trainLength, rows: drawn.trainLength }, true);
+    } else {
+      const [x, y] = {
+        ArrowRight: [STEP, 0],
+        ArrowLeft: [-STEP, 0],
+        ArrowDown: [0, STEP],
+        ArrowUp: [0, -STEP],
+        PageDown: [LEAP, LEAP],
+        PageUp: [-LEAP, -LEAP],
+      }[event.key] ?? [0, 0];
+      if (!x && !y) return;
+      change(stepped({ columns, rows }, x, y, event), true);
+    }
+    event.preventDefault();
+    event.stopPropagation();
+  });
+
+  /** The next size for an arrow key. Shift keeps the ratio and Alt the tokens, as in a drag. */
+  function stepped(
+    /** @type {Grid} */ { columns, rows },
+    /** @type {number} */ x,
+    /** @type {number} */ y,
+    /** @type {KeyboardEvent} */ keys,
+  ) {
+    if (keys.altKey && drawn) {
+      // Right and up lead to wider images along the curve, left and down to taller ones.
+      const wider = x > 0 || y < 0;
+      if (columns >= rows) {
+        const next = Math.min(limited(columns + (wider ? 1 : -1)), drawn.budget);
+        return { columns: next, rows: limited(Math.floor(drawn.budget / next)) };
+      }
+      const next = Math.min(limited(rows + (wider ? -1 : 1)), drawn.budget);
+      return { columns: limited(Math.floor(drawn.budget / next)), rows: next };
+    }
+    if (keys.shiftKey) {
+      const longer = Math.max(columns, rows);
+      const factor = Math.max(longer + x + y, 1) / longer;
+      return { columns: limited(columns * factor), rows: limited(rows * factor) };
+    }
+    return { columns: limited(columns + x), rows: limited(rows + y) };
+  }
+
+  new ResizeObserver(() => drawn && draw(drawn)).observe(element);
+  return { element, draw };
+}
