@@ -12,6 +12,14 @@ pass without padding.
 
 from comfy.model_patcher import ModelPatcher
 
+from .cell_cache import CellCache
+from .checkpoints import (
+    checkpoint_of,
+    file_key,
+    find_checkpoint,
+    read_metadata,
+    with_checkpoint,
+)
 from .conditioning import Conditioning, conditioning
 from .guidance import with_guidance
 from .loading import (
@@ -23,8 +31,9 @@ from .loading import (
     register_model_folders,
 )
 from .model import extrapolation_of, require_fit, require_flow, with_extrapolation
+from .model_key import model_key
 from .packing import forbids_packing
-from .previews import PreviewOfAll
+from .previews import PreviewOfAll, StepCallback, preview_size
 from .sampling import (
     SamplingSettings,
     empty_latent,
@@ -37,28 +46,37 @@ from .web import Query, RouteError, add_json_routes
 
 __all__ = [
     "WEIGHT_DTYPES",
+    "CellCache",
     "Conditioning",
     "ModelPatcher",
     "PreviewOfAll",
     "Query",
     "RouteError",
     "SamplingSettings",
+    "StepCallback",
     "add_json_routes",
     "checkpoint_names",
+    "checkpoint_of",
     "checkpoint_path",
     "conditioning",
     "empty_latent",
     "extrapolation_of",
+    "file_key",
+    "find_checkpoint",
     "forbids_packing",
     "grid_of",
     "load",
     "load_copy",
+    "model_key",
+    "preview_size",
+    "read_metadata",
     "register_model_folders",
     "require_fit",
     "require_flow",
     "sample",
     "sample_packed",
     "sampler",
+    "with_checkpoint",
     "with_extrapolation",
     "with_guidance",
 ]
