@@ -36,8 +36,10 @@ import pytest
 from browser.pages import Page, Renderer
 from playwright.sync_api import Browser, sync_playwright
 
+from devkit.chromium import HOW_TO_GET_ONE, VARIABLE
 from devkit.client import Client
-from devkit.environment import DEV, Host
+from devkit.environment import DEV
+from devkit.host import Host
 from devkit.server import Server
 
 SCREENSHOTS = DEV / "screenshots"
@@ -97,15 +99,14 @@ def pytest_runtest_call(item: pytest.Function) -> Generator[None, Any, Any]:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    if "FITV2_CHROMIUM" not in os.environ:
-        pytest.skip("needs a Chromium: run `python dev.py test`, which looks for one")
+    if VARIABLE not in os.environ:
+        # A skipped test in CI would hide that nothing looked at the browser.
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(HOW_TO_GET_ONE)
     with sync_playwright() as playwright:
         arguments = list(BROWSER_ARGUMENTS)
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             arguments.append("--no-sandbox")  # Chromium refuses to run as root without it
-        browser = playwright.chromium.launch(
-            executable_path=os.environ["FITV2_CHROMIUM"], args=arguments
-        )
+        browser = playwright.chromium.launch(executable_path=os.environ[VARIABLE], args=arguments)
         yield browser
         browser.close()
 

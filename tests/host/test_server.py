@@ -16,7 +16,7 @@ from support.live_client import LiveClient
 
 from comfyui_fitv2 import DEFAULT_SOLVER, SOLVERS
 from devkit.client import PromptError
-from devkit.environment import PACK_NAME
+from devkit.host import PACK_NAME
 from devkit.workflow import to_prompt
 
 ROOT = Path(__file__).parent.parent.parent
