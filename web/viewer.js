@@ -1,4 +1,4 @@
-/** The viewer of a comparison: a grid, one image, or two against each other; in a box or full screen. */
+/** The viewer of a comparison: a grid, one image or two, in its node or full screen. */
 
 import { element } from "./elements.js";
 import { Bar, VIEWS } from "./viewer_bar.js";
@@ -232,7 +232,8 @@ export class Viewer {
    */
   _handle(event) {
     const inGrid = this.grid.element.contains(document.activeElement);
-    const name = keyName(event, { inGrid, inPair: this.pair.element.contains(document.activeElement) });
+    const inPair = this.pair.element.contains(document.activeElement);
+    const name = keyName(event, { inGrid, inPair });
     if (!name) return false;
     const { grid, zoom } = this;
     /** @type {Record<string, () => void>} */

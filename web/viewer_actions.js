@@ -30,7 +30,6 @@ const INPUTS = {
     decoupled,
     attention_scale,
   }),
-  FiTGuidance: ({ guidance_scale }) => ({ scale: guidance_scale }),
   FiTSampler: sampling,
   FiTSweepSampler: sampling,
   FiTSolver: ({ solver }) => ({ solver }),
@@ -107,8 +106,18 @@ export async function openAsGraph(node, cell) {
         column: 0,
         values: { vae_name: held("VAELoader", "vae_name") ?? DEFAULT_VAE },
       },
-      { type: "FiTClassLabel", column: 1, values: values("FiTClassLabel"), links: { model: [0, 0] } },
-      { type: "FiTResolution", column: 1, values: values("FiTResolution"), links: { model: [0, 0] } },
+      {
+        type: "FiTClassLabel",
+        column: 1,
+        values: values("FiTClassLabel"),
+        links: { model: [0, 0] },
+      },
+      {
+        type: "FiTResolution",
+        column: 1,
+        values: values("FiTResolution"),
+        links: { model: [0, 0] },
+      },
       {
         type: "FiTExtrapolation",
         column: 1,

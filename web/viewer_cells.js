@@ -160,7 +160,8 @@ export function textOf(cell) {
  */
 export function fileNameOf(comparison, cell) {
   const { class: label, method, seed } = cell.settings;
-  const parts = [label ?? nameOf(comparison, cell), sizeOf(cell), method, seed != null && `seed ${seed}`];
+  const parts = [label ?? nameOf(comparison, cell), sizeOf(cell), method];
+  if (seed != null) parts.push(`seed ${seed}`);
   for (const key of untold(comparison.cells)) {
     if (!["class", "size", "method", "seed"].includes(key)) {
       parts.push(`${WORDS[key]} ${shown(key, cell.settings[key])}`);

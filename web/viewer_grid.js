@@ -285,7 +285,8 @@ export class Grid {
   next(from, down, right, names) {
     const rows = names && this.named.columnNames ? [-1, ...this.rows] : this.rows;
     const columns = names && this.named.rowNames ? [-1, ...this.columns] : this.columns;
-    const step = (/** @type {number[]} */ all, /** @type {number} */ at, /** @type {number} */ by) =>
+    /** @type {(all: number[], at: number, by: number) => number} */
+    const step = (all, at, by) =>
       all[Math.min(all.length - 1, Math.max(0, all.indexOf(at) + by))] ?? at;
     const to = { row: step(rows, from.row, down), column: step(columns, from.column, right) };
     return to.row < 0 && to.column < 0 ? from : to;

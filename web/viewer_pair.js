@@ -156,6 +156,7 @@ export class Pair {
         ` ${text.filter(Boolean).join(" · ")}`,
       );
     };
+    /** @type {HTMLElement[]} */
     const captions = [line("A", first), line("B", second)];
     if (first.width * second.height !== first.height * second.width) {
       const hint = "B has another shape: stretched to that of A";

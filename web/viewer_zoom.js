@@ -34,7 +34,7 @@ export class Zoom {
     this._show();
   }
 
-  /** Shows one pixel of every image as one pixel of the screen, whatever the canvas is scaled to. */
+  /** Shows a pixel of every image as a pixel of the screen, whatever the canvas is scaled to. */
   actualPixels() {
     Object.assign(this, { scale: 1, actual: true });
     this._show();
