@@ -43,9 +43,10 @@ export class Viewer {
     });
     this.details = new Details(this);
     this.bar = new Bar(this);
-    this.body = element("div", { class: "fitv2-body" }, this.grid.element, this.pair.element);
-    this.message = element("div", { class: "fitv2-message", role: "status" });
-    this.empty = element("div", { class: "fitv2-empty" }, NOTHING_YET);
+    this.body = element("div", { class: "fitv2-viewer-body" });
+    this.body.append(this.grid.element, this.pair.element);
+    this.message = element("div", { class: "fitv2-viewer-message", role: "status" });
+    this.empty = element("div", { class: "fitv2-viewer-empty" }, NOTHING_YET);
     this.root = element(
       "div",
       {
@@ -56,20 +57,21 @@ export class Viewer {
         keydown: (/** @type {KeyboardEvent} */ event) => this._key(event),
       },
       this.bar.element,
-      element("div", { class: "fitv2-main" }, this.body, this.details.element),
+      element("div", { class: "fitv2-viewer-main" }, this.body, this.details.element),
       this.message,
       this.empty,
     );
     /** Stays in the node while the viewer is full screen. */
     this.element = element("div", { class: "fitv2-viewer-place" }, this.root);
-    this.dialog = element("dialog", { class: "fitv2-full-screen", "aria-label": "Comparison" });
+    this.dialog = element("dialog", { class: "fitv2-viewer-full-screen" });
+    this.dialog.setAttribute("aria-label", "Comparison");
     this.dialog.addEventListener("close", () => this._leaveFullScreen());
     this.dialog.addEventListener("cancel", (event) => {
       // Escape goes back to the grid first.
       if (this.view !== "grid") event.preventDefault();
     });
     this.zoom = new Zoom(this.root);
-    this.zoom.listen(this.body, ".fitv2-frame", (event) => this._wheelZooms(event));
+    this.zoom.listen(this.body, ".fitv2-viewer-frame", (event) => this._wheelZooms(event));
     this._resized = new ResizeObserver(() => this._layOut());
     this._resized.observe(this.body);
     this._update();
@@ -178,8 +180,8 @@ export class Viewer {
   _update() {
     const { comparison, view } = this;
     this.root.dataset.view = view;
-    this.root.classList.toggle("fitv2-without-images", !comparison);
-    this.root.classList.toggle("fitv2-choosing", this.choosingSecond);
+    this.root.classList.toggle("fitv2-viewer-without-images", !comparison);
+    this.root.classList.toggle("fitv2-viewer-choosing", this.choosingSecond);
     if (!comparison) return;
     this.grid.mark(this.first, this.second);
     if (view === "grid") this.pair.stop();

@@ -33,9 +33,9 @@ export class Bar {
     this._scale = button(TRUE_SCALE, "One scale for all: larger images look larger (T)", () =>
       viewer.toggleScale(),
     );
-    this._scale.className = "fitv2-grid-only";
+    this._scale.className = "fitv2-viewer-grid-only";
     this._size = element("input", {
-      class: "fitv2-grid-only",
+      class: "fitv2-viewer-grid-only",
       type: "range",
       min: "1",
       max: String(LARGEST_SIZE),
@@ -48,22 +48,24 @@ export class Bar {
     this._pages = element("span", { "aria-live": "polite" });
     this._pager = element(
       "span",
-      { class: "fitv2-pager fitv2-grid-only" },
+      { class: "fitv2-viewer-pager fitv2-viewer-grid-only" },
       button("‹", "Page before (Page Up)", () => viewer.turn(-1)),
       this._pages,
       button("›", "Next page (Page Down)", () => viewer.turn(1)),
     );
     this._showAll = button("", "Show all rows and columns (U)", () => viewer.grid.showAll());
     this._fullScreen = button(corners(), "Full screen (F)", () => viewer.toggleFullScreen());
+    const help = element("span", { class: "fitv2-viewer-help", title: HELP, role: "img" }, "?");
+    help.setAttribute("aria-label", HELP);
     this.element = element(
       "div",
-      { class: "fitv2-bar", role: "toolbar", "aria-label": "How the images are shown" },
-      element("span", { class: "fitv2-views" }, ...this._views),
+      { class: "fitv2-viewer-bar", role: "toolbar", "aria-label": "How the images are shown" },
+      element("span", { class: "fitv2-viewer-views" }, ...this._views),
       this._scale,
       this._size,
       element(
         "span",
-        { class: "fitv2-views" },
+        { class: "fitv2-viewer-views" },
         button("fit", "Whole images (0)", () => viewer.zoom.fit()),
         button("1:1", "One pixel of the image to one of the screen (1)", () =>
           viewer.zoom.actualPixels(),
@@ -71,8 +73,8 @@ export class Bar {
       ),
       this._showAll,
       this._pager,
-      element("span", { class: "fitv2-space" }),
-      element("span", { class: "fitv2-help", title: HELP, role: "img", "aria-label": HELP }, "?"),
+      element("span", { class: "fitv2-viewer-space" }),
+      help,
       this._fullScreen,
     );
   }

@@ -37,15 +37,15 @@ export class Details {
       },
       "Choose B",
     );
-    this._title = element("div", { class: "fitv2-title" });
-    this._list = element("dl", { class: "fitv2-settings" });
+    this._title = element("div", { class: "fitv2-viewer-title" });
+    this._list = element("dl", { class: "fitv2-viewer-settings" });
     this.element = element(
       "section",
-      { class: "fitv2-details", "aria-label": "Settings of the image" },
-      element("div", { class: "fitv2-told" }, this._title, this._list),
+      { class: "fitv2-viewer-details", "aria-label": "Settings of the image" },
+      element("div", { class: "fitv2-viewer-told" }, this._title, this._list),
       element(
         "div",
-        { class: "fitv2-actions" },
+        { class: "fitv2-viewer-actions" },
         this._choose,
         ...BUTTONS.map(([action, text, title]) =>
           element("button", { type: "button", title, click: () => this.act(action) }, text),
@@ -77,19 +77,18 @@ export class Details {
     if (!comparison || !cell) return;
     const keys = differing(cells);
     const mark = cell === this.viewer.first ? "A" : cell === this.viewer.second ? "B" : "";
-    const marks = mark
-      ? [element("b", { class: `fitv2-mark fitv2-mark-${mark.toLowerCase()}` }, mark), " "]
-      : [];
+    const badge = element("b", { class: "fitv2-viewer-mark", "data-mark": mark }, mark);
+    const marks = mark ? [badge, " "] : [];
     this._title.replaceChildren(
       ...marks,
       nameOf(comparison, cell),
-      element("span", { class: "fitv2-measures" }, measuresOf(cell)),
+      element("span", { class: "fitv2-viewer-measures" }, measuresOf(cell)),
     );
     this._list.replaceChildren(
       ...settingsOf(cell).map(({ key, word, value }) =>
         element(
           "div",
-          { class: keys.has(key) && "fitv2-differs" },
+          { class: keys.has(key) && "fitv2-viewer-differs" },
           element("dt", {}, word),
           element("dd", {}, value),
         ),

@@ -34,7 +34,7 @@ export class Grid {
     this.named = { rowNames: false, columnNames: false };
     /** @type {Map<string, HTMLElement>} */
     this._places = new Map();
-    this.element = element("div", { class: "fitv2-grid", role: "grid" });
+    this.element = element("div", { class: "fitv2-viewer-grid", role: "grid" });
     this.element.setAttribute("aria-label", "Images of the comparison");
     this._listen();
   }
@@ -127,7 +127,7 @@ export class Grid {
 
   /** @param {Node[]} children */
   _row(children) {
-    return element("div", { role: "row", class: "fitv2-row" }, ...children);
+    return element("div", { role: "row", class: "fitv2-viewer-row" }, ...children);
   }
 
   /**
@@ -142,7 +142,7 @@ export class Grid {
     const made = element(
       "div",
       {
-        class: `fitv2-name fitv2-name-${kind}`,
+        class: `fitv2-viewer-name fitv2-viewer-name-${kind}`,
         role: `${kind}header`,
         tabindex: "-1",
         title: `${name}\nClick to hide this ${kind}`,
@@ -160,31 +160,31 @@ export class Grid {
    */
   _cell(row, column, keys) {
     const cell = this.cellAt(row, column);
-    if (!cell) return element("div", { role: "gridcell", class: "fitv2-cell" });
+    if (!cell) return element("div", { role: "gridcell", class: "fitv2-viewer-cell" });
     const [first, second] = captionOf(cell, keys);
     const image = element("img", {
       alt: "",
       loading: "lazy",
       decoding: "async",
       draggable: "false",
-      error: () => made.classList.add("fitv2-gone"),
+      error: () => made.classList.add("fitv2-viewer-gone"),
       src: this.on.urlOf(cell),
     });
-    const tone = (cell.factor ?? 1) > 1 ? " fitv2-beyond" : "";
+    const tone = (cell.factor ?? 1) > 1 ? " fitv2-viewer-beyond" : "";
     const made = element(
       "div",
       {
-        class: "fitv2-cell",
+        class: "fitv2-viewer-cell",
         role: "gridcell",
         tabindex: "-1",
         "aria-label": [nameOf(this.comparison, cell), first, second].filter(Boolean).join(", "),
       },
-      element("div", { class: "fitv2-frame" }, image),
+      element("div", { class: "fitv2-viewer-frame" }, image),
       element(
         "div",
-        { class: "fitv2-caption", "aria-hidden": "true" },
+        { class: "fitv2-viewer-caption", "aria-hidden": "true" },
         ...(first ? [element("div", {}, first)] : []),
-        element("div", { class: `fitv2-measures${tone}` }, second),
+        element("div", { class: `fitv2-viewer-measures${tone}` }, second),
       ),
     );
     return this._put(cell, made);
@@ -218,7 +218,7 @@ export class Grid {
     style.gridTemplateRows =
       (this.named.columnNames ? `${HEADER_HEIGHT}px ` : "") +
       tracks(heights.map((each) => each + below));
-    classList.toggle("fitv2-no-captions", !captions);
+    classList.toggle("fitv2-viewer-no-captions", !captions);
     for (const [cell, [frameWidth, frameHeight]] of frames) {
       const frame = this._places.get(key(cell))?.firstElementChild;
       if (!(frame instanceof HTMLElement)) continue;

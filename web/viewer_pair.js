@@ -25,7 +25,7 @@ export class Pair {
     this._imageA = element("img", { alt: "", draggable: "false" });
     this._imageB = element("img", { alt: "", draggable: "false" });
     this._handle = element("div", {
-      class: "fitv2-handle",
+      class: "fitv2-viewer-handle",
       role: "slider",
       tabindex: "0",
       "aria-label": "Where A ends and B begins",
@@ -53,20 +53,20 @@ export class Pair {
     });
     this.frame = element(
       "div",
-      { class: "fitv2-frame" },
-      element("div", { class: "fitv2-layer fitv2-layer-a" }, this._imageA),
-      element("div", { class: "fitv2-layer fitv2-layer-b" }, this._imageB),
+      { class: "fitv2-viewer-frame" },
+      element("div", { class: "fitv2-viewer-layer fitv2-viewer-layer-a" }, this._imageA),
+      element("div", { class: "fitv2-viewer-layer fitv2-viewer-layer-b" }, this._imageB),
       this._handle,
     );
     for (const image of [this._imageA, this._imageB]) {
-      image.addEventListener("load", () => this.frame.classList.remove("fitv2-gone"));
-      image.addEventListener("error", () => this.frame.classList.add("fitv2-gone"));
+      image.addEventListener("load", () => this.frame.classList.remove("fitv2-viewer-gone"));
+      image.addEventListener("error", () => this.frame.classList.add("fitv2-viewer-gone"));
     }
-    this._stage = element("div", { class: "fitv2-stage" }, this.frame);
-    this._caption = element("div", { class: "fitv2-pair-caption", "aria-live": "polite" });
+    this._stage = element("div", { class: "fitv2-viewer-stage" }, this.frame);
+    this._caption = element("div", { class: "fitv2-viewer-pair-caption", "aria-live": "polite" });
     this.element = element(
       "div",
-      { class: "fitv2-pair", tabindex: "0", role: "group", "aria-label": "Images A and B" },
+      { class: "fitv2-viewer-pair", tabindex: "0", role: "group", "aria-label": "Images A and B" },
       this._stage,
       this._caption,
     );
@@ -151,8 +151,8 @@ export class Pair {
       const text = [...(told.length ? told : [nameOf(comparison, cell)]), measuresOf(cell)];
       return element(
         "div",
-        { class: `fitv2-side-${mark.toLowerCase()}` },
-        element("b", { class: "fitv2-mark" }, mark),
+        { class: `fitv2-viewer-side-${mark.toLowerCase()}` },
+        element("b", { class: "fitv2-viewer-mark" }, mark),
         ` ${text.filter(Boolean).join(" · ")}`,
       );
     };
@@ -160,7 +160,7 @@ export class Pair {
     const captions = [line("A", first), line("B", second)];
     if (first.width * second.height !== first.height * second.width) {
       const hint = "B has another shape: stretched to that of A";
-      captions.push(element("div", { class: "fitv2-hint" }, hint));
+      captions.push(element("div", { class: "fitv2-viewer-hint" }, hint));
     }
     if (this.view === "difference") captions.push(element("label", {}, "Brightness ", this._gain));
     return captions;

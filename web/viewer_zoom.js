@@ -8,6 +8,8 @@
 const LARGEST = 64;
 const SMALLEST_ACTUAL = 1 / 16;
 const KEY_FACTOR = 1.25;
+/** From here on pixels are shown as squares. */
+const SHARP_SCALE = 8;
 /** CSS pixels within which a press is a click. */
 const CLICK_PIXELS = 4;
 
@@ -162,8 +164,9 @@ export class Zoom {
     style.setProperty("--x", String(this.x));
     style.setProperty("--y", String(this.y));
     style.setProperty("--unit", String(this.actual ? this._unit() : 1));
-    classList.toggle("fitv2-actual", this.actual);
-    classList.toggle("fitv2-zoomed", !this.isFit);
+    classList.toggle("fitv2-viewer-actual", this.actual);
+    classList.toggle("fitv2-viewer-zoomed", !this.isFit);
+    classList.toggle("fitv2-viewer-sharp", this.actual || this.scale >= SHARP_SCALE);
   }
 }
 

@@ -55,7 +55,7 @@ def send(page: Page, node: Node, output: Any) -> None:
           {node, display_node: node, output, prompt_id: "made"})""",
         [str(node.id), output],
     )
-    node.find(".fitv2-cell img").first.wait_for()
+    node.find(".fitv2-viewer-cell img").first.wait_for()
 
 
 @pytest.fixture
@@ -113,19 +113,21 @@ def test_captions_and_details_say_what_differs(sheet: Node, page: Page):
     expect(cell(sheet, 0, 1)).not_to_contain_text("Finland")
     expect(cell(sheet, 1, 1)).not_to_contain_text("linear")
     expect(sheet.find('[role="rowheader"]').nth(1)).to_have_text("linear")
-    details = sheet.find(".fitv2-details")
+    details = sheet.find(".fitv2-viewer-details")
     cell(sheet, 1, 2).hover()
     expect(details).to_contain_text("linear · 1:3")
     cell(sheet, 0, 0).click()
     press(page, "ArrowRight")
     expect(details).to_contain_text("none · 2:1")
-    expect(details.locator(".fitv2-differs dd")).to_have_text(["352 × 176 px", "none"])
+    expect(details.locator(".fitv2-viewer-differs dd")).to_have_text(["352 × 176 px", "none"])
 
 
 @in_one_renderer
 def test_fitted_images_have_one_area_and_true_ones_one_scale(sheet: Node, page: Page):
     def sizes() -> list[tuple[float, float]]:
-        return [shown_size(cell(sheet, 0, column).locator(".fitv2-frame")) for column in range(3)]
+        return [
+            shown_size(cell(sheet, 0, column).locator(".fitv2-viewer-frame")) for column in range(3)
+        ]
 
     areas = [width * height for width, height in sizes()]
     assert areas == pytest.approx([areas[0]] * 3, rel=0.02)
@@ -136,12 +138,12 @@ def test_fitted_images_have_one_area_and_true_ones_one_scale(sheet: Node, page: 
 
 def test_all_images_zoom_about_one_place_and_move_together(sheet: Node, page: Page):
     cell(sheet, 0, 0).click()
-    box = box_of(cell(sheet, 0, 1).locator(".fitv2-frame"))
+    box = box_of(cell(sheet, 0, 1).locator(".fitv2-viewer-frame"))
     page.dom.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + box["height"] * 0.75)
     page.dom.mouse.wheel(0, -300)
     page.settle()
     for column in range(3):
-        frame = box_of(cell(sheet, 1, column).locator(".fitv2-frame"))
+        frame = box_of(cell(sheet, 1, column).locator(".fitv2-viewer-frame"))
         image = box_of(cell(sheet, 1, column).locator("img"))
         assert image["width"] / frame["width"] == pytest.approx(2, rel=0.02)
         # The place under the pointer stays where it was, in fractions of each image.
@@ -149,7 +151,7 @@ def test_all_images_zoom_about_one_place_and_move_together(sheet: Node, page: Pa
         top = (frame["y"] + frame["height"] * 0.75 - image["y"]) / image["height"]
         assert (left, top) == pytest.approx((0.25, 0.75), abs=0.02)
     before = box_of(cell(sheet, 1, 2).locator("img"))
-    box = box_of(cell(sheet, 0, 2).locator(".fitv2-frame"))
+    box = box_of(cell(sheet, 0, 2).locator(".fitv2-viewer-frame"))
     middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.drag(middle, (middle[0] - 0.2 * box["width"], middle[1]))
     moved = box_of(cell(sheet, 1, 2).locator("img"))["x"] - before["x"]
@@ -159,7 +161,7 @@ def test_all_images_zoom_about_one_place_and_move_together(sheet: Node, page: Pa
     for column, size in enumerate(SIZES.values()):
         assert shown_size(cell(sheet, 0, column).locator("img")) == pytest.approx(size, rel=0.01)
     press(page, "0")
-    whole = shown_size(cell(sheet, 1, 0).locator(".fitv2-frame"))
+    whole = shown_size(cell(sheet, 1, 0).locator(".fitv2-viewer-frame"))
     assert shown_size(cell(sheet, 1, 0).locator("img")) == pytest.approx(whole, rel=0.01)
 
 
@@ -186,13 +188,13 @@ def test_two_images_against_each_other(sheet: Node, page: Page):
     modes = [node["mode"] for node in page.workflow()["nodes"]]
     cell(sheet, 0, 0).click()
     cell(sheet, 1, 1).click(modifiers=["Shift"])
-    pair = sheet.find(".fitv2-pair")
+    pair = sheet.find(".fitv2-viewer-pair")
     expect(pair).to_have_attribute("data-view", "slider")
     expect(pair).to_contain_text("A 256 × 256 px · none")
     expect(pair).to_contain_text("B 352 × 176 px · linear")
     expect(pair).to_contain_text("B has another shape")
     handle = pair.get_by_role("slider", name="Where A ends")
-    box, frame = box_of(handle), box_of(pair.locator(".fitv2-frame"))
+    box, frame = box_of(handle), box_of(pair.locator(".fitv2-viewer-frame"))
     y = box["y"] + box["height"] / 2
     page.drag((box["x"] + box["width"] / 2, y), (frame["x"] + 0.25 * frame["width"], y))
     expect(handle).to_have_attribute("aria-valuenow", "25")
@@ -217,7 +219,7 @@ def test_two_images_against_each_other(sheet: Node, page: Page):
 @pytest.mark.newest_frontend
 def test_full_screen_by_double_click_and_back(sheet: Node, page: Page):
     cell(sheet, 0, 1).dblclick()
-    dialog = page.dom.locator("dialog.fitv2-full-screen")
+    dialog = page.dom.locator("dialog.fitv2-viewer-full-screen")
     expect(dialog).to_be_visible()
     assert shown_size(dialog) == (1600, 1000)
     expect(dialog.locator('[data-place="0,1"]')).to_be_focused()
@@ -240,7 +242,7 @@ def test_a_cell_is_saved_and_its_settings_copied(sheet: Node, page: Page, tmp_pa
     page.dom.context.grant_permissions(["clipboard-read", "clipboard-write"])
     cell(sheet, 1, 1).click()
     press(page, "c")
-    expect(sheet.find(".fitv2-message")).to_contain_text("clipboard")
+    expect(sheet.find(".fitv2-viewer-message")).to_contain_text("clipboard")
     text = page.js("() => navigator.clipboard.readText()")
     assert "extrapolation: linear" in text
     assert "size: 352 × 176 px" in text
@@ -274,7 +276,7 @@ def test_a_cell_is_used_in_the_nodes_before_and_undone(sheet: Node, page: Page):
     page.wait_for("() => app.graph.nodes.some(node => node.type === 'FiTResolutionSweep')")
     after = page.node("FiTSweepSampler").values(), page.node("FiTResolutionSweep").values()
     assert after == before
-    page.node("FiTCompareSheet").find(".fitv2-cell img").first.wait_for()
+    page.node("FiTCompareSheet").find(".fitv2-viewer-cell img").first.wait_for()
 
 
 def test_a_cell_is_opened_as_a_graph_that_runs(sheet: Node, page: Page):
@@ -289,14 +291,34 @@ def test_a_cell_is_opened_as_a_graph_that_runs(sheet: Node, page: Page):
 
 
 @in_one_renderer
+def test_names_of_saved_files_are_legal_everywhere(page: Page):
+    def name(label: str) -> str:
+        return page.js(
+            """async label => {
+              const { fileNameOf } = await import("/extensions/fitv2/viewer_cells.js");
+              const cell = {row: 0, column: 0, filename: "a.png", width: 32, height: 16};
+              cell.settings = {class: label, method: "ntk + pro2"};
+              return fileNameOf({rows: [], columns: [], cells: [cell]}, cell);
+            }""",
+            label,
+        )
+
+    assert name("79 · Finland") == "79 Finland 32x16 ntk + pro2.png"
+    assert name('a/b\\c: "d" <e> | f? *') == "a_b_c_ _d_ _e_ _ f_ _ 32x16 ntk + pro2.png"
+    assert name("..hidden. ") == "hidden. 32x16 ntk + pro2.png"
+    assert name("Côte d’Ivoire\n") == "Côte d’Ivoire_ 32x16 ntk + pro2.png"
+    assert len(name("long " * 99)) <= 124
+
+
+@in_one_renderer
 def test_four_hundred_cells_are_paged_by_rows_and_walked(page: Page, sheet: Node, comfyui: Server):
     rows = [f"seed {i}" for i in range(41)]
     send(page, sheet, comparison(comfyui, rows, {f"c{i}": (32, 32) for i in range(20)}))
     expect(sheet.find("[role=gridcell]")).to_have_count(400)
-    expect(sheet.find(".fitv2-pager")).to_contain_text("1 of 3")
+    expect(sheet.find(".fitv2-viewer-pager")).to_contain_text("1 of 3")
     cell(sheet, 0, 0).click()
     press(page, "PageDown")
-    expect(sheet.find(".fitv2-pager")).to_contain_text("2 of 3")
+    expect(sheet.find(".fitv2-viewer-pager")).to_contain_text("2 of 3")
     expect(sheet.find('[role="rowheader"]').first).to_have_text("seed 20")
 
 
@@ -304,13 +326,13 @@ def test_four_hundred_cells_are_paged_by_rows_and_walked(page: Page, sheet: Node
 def test_touch_chooses_two_images_on_a_phone(page: Page, sheet: Node):
     page.dom.set_viewport_size({"width": 412, "height": 860})
     sheet.find("button[title^='Full screen']").dispatch_event("click")
-    dialog = page.dom.locator("dialog.fitv2-full-screen")
+    dialog = page.dom.locator("dialog.fitv2-viewer-full-screen")
     expect(dialog).to_be_visible()
     assert page.js("() => document.querySelector('dialog .fitv2-viewer').scrollWidth") <= 412
     dialog.locator('[data-place="0,0"]').click()
     dialog.locator("button", has_text="Choose B").click()
     dialog.locator('[data-place="1,0"]').click()
-    expect(dialog.locator(".fitv2-pair")).to_have_attribute("data-view", "slider")
+    expect(dialog.locator(".fitv2-viewer-pair")).to_have_attribute("data-view", "slider")
 
 
 @in_one_renderer
@@ -319,5 +341,5 @@ def test_images_that_are_gone_say_so(page: Page, sheet: Node, comfyui: Server):
     for each in output["fitv2_cells"][0]["cells"]:
         each["filename"] = f"gone_{each['filename']}"
     send(page, sheet, output)
-    expect(cell(sheet, 0, 0)).to_have_class(re.compile("fitv2-gone"))
+    expect(cell(sheet, 0, 0)).to_have_class(re.compile("fitv2-viewer-gone"))
     page.errors.clear()  # a missing file is an error in the console
