@@ -70,7 +70,7 @@ def draw(model: host.ModelPatcher, sweep: Sweep, tokens_per_pass: int) -> list[T
         first_step += first.steps or 0
         for drawing, sampled in zip(together, drawn, strict=True):
             if drawing.key is not None:
-                KEPT.put(drawing.key, sampled, None if first.checkpoint else model.model)
+                KEPT.put(drawing.key, sampled, model.model)
             latents |= dict.fromkeys(drawing.numbers, sampled)
     return [latents[number] for number in range(len(sweep.cells))]
 
@@ -94,7 +94,7 @@ def _cell_key(cell: SweepCell) -> tuple[Hashable, ...]:
     """All that decides an image beside the model."""
     label = cell.label
     classes = (
-        tuple((part.id, weight) for part, weight in label.parts)
+        tuple(sorted((part.id, weight) for part, weight in label.parts))
         if isinstance(label, Blend)
         else label.id
     )

@@ -36,6 +36,7 @@ def legal_name(text: str, otherwise: str = "image") -> str:
     """
     for sign, plain in _PLAIN.items():
         text = text.replace(sign, plain)
-    kept = "".join(c for c in unicodedata.normalize("NFC", text) if unicodedata.category(c) != "Cc")
-    name = " ".join(kept.split())[:LONGEST].strip(" .")
+    spaced = " ".join(unicodedata.normalize("NFC", text).split())
+    kept = "".join(c for c in spaced if unicodedata.category(c) != "Cc")
+    name = kept[:LONGEST].strip(" .")
     return f"_{name}" if _RESERVED.fullmatch(name) else name or otherwise

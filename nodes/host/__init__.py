@@ -21,6 +21,14 @@ from .checkpoints import (
     with_checkpoint,
 )
 from .conditioning import Conditioning, conditioning
+from .files import (
+    SavedFile,
+    new_output_folder,
+    path_of,
+    relative_to_output,
+    save_temporary,
+    temporary_prefix,
+)
 from .guidance import with_guidance
 from .loading import (
     WEIGHT_DTYPES,
@@ -30,6 +38,7 @@ from .loading import (
     load_copy,
     register_model_folders,
 )
+from .messages import show_on_node
 from .model import extrapolation_of, require_fit, require_flow, with_extrapolation
 from .model_key import model_key
 from .packing import forbids_packing
@@ -53,6 +62,7 @@ __all__ = [
     "Query",
     "RouteError",
     "SamplingSettings",
+    "SavedFile",
     "StepCallback",
     "add_json_routes",
     "checkpoint_names",
@@ -68,14 +78,20 @@ __all__ = [
     "load",
     "load_copy",
     "model_key",
+    "new_output_folder",
+    "path_of",
     "preview_size",
     "read_metadata",
     "register_model_folders",
+    "relative_to_output",
     "require_fit",
     "require_flow",
     "sample",
     "sample_packed",
     "sampler",
+    "save_temporary",
+    "show_on_node",
+    "temporary_prefix",
     "with_checkpoint",
     "with_extrapolation",
     "with_guidance",
