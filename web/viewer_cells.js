@@ -8,8 +8,9 @@
  *   method?: string, decoupled?: boolean, attention_scale?: string, seed?: number, steps?: number,
  *   solver?: string, guidance_scale?: number}} Settings
  * @typedef {{row: number, column: number, filename: string, subfolder: string, type: string,
- *   width: number, height: number, tokens?: number, factor?: number, caption?: string,
- *   settings: Settings}} Cell sizes in pixels; factor is the side over the trained side
+ *   width: number, height: number, tokens?: number, factor?: number | null,
+ *   settings: Settings}} Cell
+ *   sizes in pixels; factor is that of its tokens over the trained ones
  * @typedef {{rows: string[], columns: string[], cells: Cell[]}} Comparison
  */
 
@@ -121,7 +122,7 @@ export function captionOf(cell, keys) {
 
 /**
  * @param {Cell} cell
- * @returns {string} its tokens and its extrapolation factor
+ * @returns {string} its tokens, also as a multiple of the trained ones
  */
 export function measuresOf(cell) {
   const parts = [];
@@ -147,7 +148,7 @@ export function nameOf(comparison, cell) {
 export function textOf(cell) {
   const lines = settingsOf(cell).map(({ word, value }) => `${word}: ${value}`);
   if (cell.tokens != null) lines.push(`tokens: ${cell.tokens}`);
-  if (cell.factor != null) lines.push(`extrapolation factor: ${cell.factor}`);
+  if (cell.factor != null) lines.push(`times the trained tokens: ${cell.factor}`);
   return lines.join("\n");
 }
 

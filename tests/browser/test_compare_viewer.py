@@ -29,7 +29,7 @@ def comparison(server: Server, rows: list[str], sizes: dict[str, tuple[int, int]
             Image.new("RGB", (width, height), color).save(folder / name)
             settings = {
                 "checkpoint": "fitv2_flags256.safetensors",
-                "class": "79 · Finland",
+                "class": "75 · Finland",
                 "size": f"{width} × {height}",
                 "width": width,
                 "height": height,
@@ -234,7 +234,7 @@ def test_a_cell_is_saved_and_its_settings_copied(sheet: Node, page: Page, tmp_pa
     cell(sheet, 0, 1).click()
     with page.dom.expect_download() as download:
         sheet.find("button").filter(has_text=re.compile("^Save$")).click()
-    assert download.value.suggested_filename == "79 Finland 352x176 none seed 7.png"
+    assert download.value.suggested_filename == "75 Finland 352x176 none seed 7.png"
     saved = tmp_path / "saved.png"
     download.value.save_as(saved)
     with Image.open(saved) as image:
@@ -270,7 +270,7 @@ def test_a_cell_is_used_in_the_nodes_before_and_undone(sheet: Node, page: Page):
     assert {name: sampler.value(name) for name in used} == used
     assert sweep.value("sizes") == "352x176"
     assert sweep.value("methods") == "linear"
-    assert sweep.value("classes") == "79 · Finland"
+    assert sweep.value("classes") == "75 · Finland"
     assert page.node("FiTExtrapolation").value("method") == "linear"
     page.command("Comfy.Undo")
     page.wait_for("() => app.graph.nodes.some(node => node.type === 'FiTResolutionSweep')")
@@ -303,7 +303,7 @@ def test_names_of_saved_files_are_legal_everywhere(page: Page):
             label,
         )
 
-    assert name("79 · Finland") == "79 Finland 32x16 ntk + pro2.png"
+    assert name("75 · Finland") == "75 Finland 32x16 ntk + pro2.png"
     assert name('a/b\\c: "d" <e> | f? *') == "a_b_c_ _d_ _e_ _ f_ _ 32x16 ntk + pro2.png"
     assert name("..hidden. ") == "hidden. 32x16 ntk + pro2.png"
     assert name("Côte d’Ivoire\n") == "Côte d’Ivoire_ 32x16 ntk + pro2.png"

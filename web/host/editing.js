@@ -1,11 +1,14 @@
 /** Changes of the graph that a widget makes for its user, each one step of undo. */
 
 import { app } from "/scripts/app.js";
-import { setValues, sourceOf, widgetOf } from "./frontend.js";
+import { sourceOf } from "./links.js";
+import { isLinked, setValues, valueOf, widgetOf } from "./values.js";
 
-const LITEGRAPH = /** @type {any} */ (globalThis);
-const COLUMN_WIDTH = 340;
-const ROW_HEIGHT = 60;
+/** The host's widget that changes a seed after each run. */
+const SEED_CONTROL = "control_after_generate";
+const COLUMN_WIDTH = 400;
+/** Between the nodes of a column: the title of the next one, and some space. */
+const GAP = 70;
 
 /**
  * All nodes that a node's result comes from, the nearest first.
@@ -28,35 +31,26 @@ export function upstreamOf(node) {
 /**
  * Sets widgets of several nodes. A seed is kept from changing after the next run.
  *
- * @param {Map<any, Record<string, any>>} changes by node, then by name of the input; inputs that a
- *   node lacks or that are connected are left out
+ * @param {Map<any, Record<string, any>>} changes by node, then by name of the input; a value that
+ *   is undefined and an input that a node lacks or that is connected are left out
  * @returns {number} how many nodes were changed
  */
 export function setAll(changes) {
   let changed = 0;
   inOneStep(() => {
     for (const [node, values] of changes) {
-      const possible = Object.entries(values).filter(
-        ([name, value]) =>
-          value !== undefined && widgetOf(node, name) && !sourceOf(node, name),
+      const entries = Object.entries(values).filter(
+        ([name, value]) => value !== undefined && widgetOf(node, name) && !isLinked(node, name),
       );
-      for (const [name] of possible) fixSeed(node, name, possible);
-      if (!possible.some(([name, value]) => widgetOf(node, name)?.value !== value)) continue;
-      setValues(node, Object.fromEntries(possible));
+      if (entries.some(([name]) => name.endsWith("seed"))) entries.push([SEED_CONTROL, "fixed"]);
+      if (entries.every(([name, value]) => [undefined, value].includes(valueOf(node, name)))) {
+        continue;
+      }
+      setValues(node, Object.fromEntries(entries));
       changed += 1;
     }
   });
   return changed;
-}
-
-/**
- * @param {any} node
- * @param {string} name
- * @param {[string, any][]} values
- */
-function fixSeed(node, name, values) {
-  const control = widgetOf(node, "control_after_generate");
-  if (name.endsWith("seed") && control) values.push([control.name, "fixed"]);
 }
 
 /** @param {() => void} edit */
@@ -78,25 +72,39 @@ function inOneStep(edit) {
  * @returns {Promise<void>} rejects with an Error where the host lacks a type
  */
 export async function openWorkflow(plan) {
-  const { LiteGraph } = LITEGRAPH;
+  const { LiteGraph } = /** @type {any} */ (globalThis);
   const missing = plan.find(({ type }) => !(type in LiteGraph.registered_node_types));
   if (missing) throw new Error(`This ComfyUI has no node ${missing.type}.`);
   await app.extensionManager.command.execute("Comfy.NewBlankWorkflow");
-  inOneStep(() => {
-    const nodes = plan.map(({ type }) => LiteGraph.createNode(type));
+  const nodes = plan.map(({ type }) => LiteGraph.createNode(type));
+  const place = () => {
     const bottoms = new Map();
-    plan.forEach(({ values = {}, column, links = {} }, place) => {
-      const node = nodes[place];
-      app.graph.add(node);
-      for (const [input, [source, output]] of Object.entries(links)) {
-        nodes[source].connect(output, node, node.findInputSlot(input));
-      }
-      const known = Object.entries(values).filter(([, value]) => value !== undefined);
-      setAll(new Map([[node, Object.fromEntries(known)]]));
-      node.pos = [column * COLUMN_WIDTH, bottoms.get(column) ?? 0];
-      bottoms.set(column, node.pos[1] + node.size[1] + ROW_HEIGHT);
+    plan.forEach(({ column }, index) => {
+      const top = bottoms.get(column) ?? 0;
+      nodes[index].pos = [column * COLUMN_WIDTH, top];
+      bottoms.set(column, top + nodes[index].size[1] + GAP);
     });
+  };
+  inOneStep(() => {
+    for (const node of nodes) app.graph.add(node);
+    plan.forEach(({ values = {}, links = {} }, index) => {
+      for (const [input, [source, output]] of Object.entries(links)) {
+        nodes[source].connect(output, nodes[index], nodes[index].findInputSlot(input));
+      }
+      setAll(new Map([[nodes[index], values]]));
+    });
+    place();
   });
-  app.canvas.selectItems?.([]);
+  await drawn();
+  inOneStep(place); // Nodes 2.0 knows their heights now
+  await drawn();
+  app.canvas.deselectAll();
   await app.extensionManager.command.execute("Comfy.Canvas.FitView");
+}
+
+/** Two frames later, when widgets have been added and nodes measured. */
+async function drawn() {
+  for (let frame = 0; frame < 2; frame += 1) {
+    await new Promise((resolve) => requestAnimationFrame(resolve));
+  }
 }
