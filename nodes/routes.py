@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ..comfyui_fitv2.checkpoint import CheckpointError, read_metadata
-from ..comfyui_fitv2.labels import LabelError, resolve_labels
+from ..comfyui_fitv2.labels import read_entries
 from ..comfyui_fitv2.metadata import Metadata
-from ..comfyui_fitv2.resolution import TOKEN_PIXELS, Resolution, for_ratio, parse_ratio
+from ..comfyui_fitv2.resolution import TOKEN_PIXELS, for_ratio, parse_size
 from ..comfyui_fitv2.solvers import SOLVERS
 from . import host
 from .host import Query, RouteError
@@ -57,9 +57,7 @@ def model(query: Query) -> dict[str, Any]:
     """
     path, metadata = _model(query)
     config = metadata.config
-    names = metadata.class_names
-    # Checkpoints from before there were synonyms have no such list.
-    synonyms = getattr(metadata, "class_synonyms", None)
+    names, synonyms = metadata.class_names, metadata.class_synonyms
     return {
         "checkpoint": _text(query, "checkpoint"),
         **_trained_size(config.train_tokens, config.train_length),
@@ -89,9 +87,9 @@ def class_sheet(query: Query) -> dict[str, Any]:
 def sizes(query: Query) -> dict[str, Any]:
     """The size of each of several ratios within ``tokens``.
 
-    ``ratios`` are separated by commas, or given one by one. One that is none, or is too long for
-    the tokens, has an error in place of a size. ``unconnected`` is the trained size that is assumed
-    where no model is known.
+    ``ratios`` are separated by commas, or given one by one; a size in pixels such as 300x200 is
+    one too. What is none, or is too long for the tokens, has an error in place of a size.
+    ``unconnected`` is the trained size that is assumed where no model is known.
     """
     tokens = _tokens(query)
     given = query.get("ratios", ())
@@ -106,26 +104,30 @@ def sizes(query: Query) -> dict[str, Any]:
 
 
 def labels(query: Query) -> dict[str, Any]:
-    """How each entry of a typed list of classes is understood."""
+    """How each entry of a typed list of classes is understood.
+
+    ``start`` and ``end`` count code points, not the units of UTF-16 that JavaScript counts.
+    """
     text = _text(query, "text")
     if len(text) > LONGEST_TEXT:
         raise RouteError(400, f"The text is longer than {LONGEST_TEXT} characters.")
     _, metadata = _model(query)
-    entry: dict[str, Any] = {
-        "text": text,
-        "start": 0,
-        "end": len(text),
-        "label": None,
-        "ids": [],
-        "error": None,
-        "nearest": [],
-    }
-    try:
-        found = resolve_labels(text, metadata.class_names, metadata.config.num_classes)
-        entry |= {"label": "; ".join(map(str, found)), "ids": [label.id for label in found]}
-    except LabelError as error:
-        entry["error"] = str(error)
-    return {"entries": [entry] if text.strip() else []}
+    read = read_entries(
+        text, metadata.class_names, metadata.config.num_classes, metadata.class_synonyms
+    )
+    entries = [
+        {
+            "text": entry.text,
+            "start": entry.start,
+            "end": entry.end,
+            "label": None if entry.label is None else str(entry.label),
+            "ids": entry.class_ids,
+            "error": entry.error,
+            "nearest": [{"id": label.id, "name": label.name} for label in entry.nearest],
+        }
+        for entry in read
+    ]
+    return {"entries": entries}
 
 
 def solvers(_: Query) -> dict[str, Any]:
@@ -211,9 +213,9 @@ def _tokens(query: Query) -> int:
 
 
 def _split_ratios(text: str) -> list[str]:
-    """The ratios of a list; "1,85:1" is one of them."""
+    """The entries of a list; "1,85:1" is one of them."""
     try:
-        parse_ratio(text)
+        parse_size(text, MAX_TOKENS)
     except ValueError:
         return [ratio for part in text.split(",") if (ratio := part.strip())]
     return [text.strip()]
@@ -221,7 +223,7 @@ def _split_ratios(text: str) -> list[str]:
 
 def _size(ratio: str, tokens: int) -> Mapping[str, Any]:
     try:
-        size: Resolution = for_ratio(ratio, tokens)
+        size = parse_size(ratio, tokens)
     except ValueError as error:
         return {"ratio": ratio, "error": str(error)}
     return {"ratio": ratio, "width": size.width, "height": size.height, "tokens": size.tokens}

@@ -1,6 +1,14 @@
 /** Shows of a node only the inputs that its choices leave an effect. Hidden ones keep their values. */
 
-import { ask, isLinked, labelSlot, onChange, onLinksChange, show, valueOf } from "./host/frontend.js";
+import {
+  addElement,
+  ask,
+  isLinked,
+  onChange,
+  onLinksChange,
+  show,
+  valueOf,
+} from "./host/frontend.js";
 
 /** @param {any} node a FiT Resolution */
 export function showInputsOfResolution(node) {
@@ -38,12 +46,19 @@ export async function showInputsOfSolver(node) {
   update();
 }
 
-/** @param {any} node a FiT Scheduler */
+/**
+ * A reminder of the latent, where the schedule needs one and none is connected.
+ *
+ * @param {any} node a FiT Scheduler
+ */
 export function showInputsOfScheduler(node) {
+  const reminder = document.createElement("div");
+  reminder.className = "fitv2-reminder";
+  reminder.textContent = "Connect the latent: its size sets the shift.";
+  addElement(node, "reminder", reminder, { minHeight: 44 });
   const update = () => {
     const isNeeded = valueOf(node, "schedule") !== "uniform";
-    const isMissing = isNeeded && !isLinked(node, "latent");
-    labelSlot(node, "latent", isMissing ? "latent (needed)" : undefined);
+    show(node, { reminder: isNeeded && !isLinked(node, "latent") });
   };
   onChange(node, "schedule", update);
   onLinksChange(node, update);

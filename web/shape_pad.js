@@ -115,25 +115,39 @@ export function addShapePad(node) {
 
   /** Reads the inputs and the model again, and draws. Of several at once the last counts. */
   async function refresh() {
+    if (!node.graph) return; // it was removed
     const mine = ++turn;
     const asked = modelOf(node);
+    const isOther = JSON.stringify(asked) !== model;
+    const whole = wholeSize();
+    if (whole && !isOther) {
+      take(whole);
+      return;
+    }
     const [answers, facts] = await Promise.all([
       ask("sizes", { tokens: tokens(), ratios: wanted() }).catch(failed),
-      JSON.stringify(asked) === model ? null : asked ? ask("model", asked).catch(failed) : {},
+      isOther && asked ? ask("model", asked).catch(failed) : {},
     ]);
-    if (mine !== turn) return;
-    if (facts) {
+    if (mine !== turn || !node.graph) return;
+    if (isOther && answers.unconnected) {
       model = JSON.stringify(asked);
       trained = facts.train_tokens ? facts : answers.unconnected;
       remark = asked ? (facts.error ?? "") : "No model is connected.";
     }
-    trained ??= answers.unconnected;
-    const [size] = answers.sizes ?? [{ error: answers.error }];
+    take(answers.sizes?.[0] ?? answers);
+  }
+
+  /** An exact size that needs no rounding, so that nothing is to be asked while it is drawn. */
+  function wholeSize() {
+    const [width, height] = [valueOf(node, "width"), valueOf(node, "height")];
+    const isWhole = [width, height].every((side) => trained && side % trained.token_pixels === 0);
+    return mode() === EXACT && isWhole ? { width, height } : null;
+  }
+
+  function take(/** @type {any} */ size) {
     error = size.error ?? "";
-    if (trained && !size.error) {
-      const side = trained.token_pixels;
-      grid = { columns: size.width / side, rows: size.height / side };
-    }
+    const side = trained?.token_pixels;
+    if (side && !error) grid = { columns: size.width / side, rows: size.height / side };
     draw();
   }
 
@@ -174,9 +188,11 @@ export function addShapePad(node) {
     }
     const found = loadedImages(node);
     asImage.disabled = !found.length;
-    asImage.title = found.length
+    const title = found.length
       ? `The ratio of ${found[images % found.length].title}`
-      : "Takes the ratio of a Load Image node: there is none in this graph.";
+      : "The ratio of a Load Image node: there is none in this graph";
+    asImage.title = title;
+    asImage.setAttribute("aria-label", title);
     for (const control of [...chips, typed, swap, ...factors])
       control.disabled = linked.length > 0;
     if (linked.length) asImage.disabled = true;
@@ -191,7 +207,8 @@ export function addShapePad(node) {
 
   /** A size that was drawn. */
   function drawn(/** @type {{columns: number, rows: number}} */ next, /** @type {boolean} */ isLast) {
-    const side = trained?.token_pixels ?? 16;
+    if (!trained) return;
+    const side = trained.token_pixels;
     setValues(
       node,
       { width: next.columns * side, height: next.rows * side, aspect_ratio: EXACT },
@@ -200,10 +217,11 @@ export function addShapePad(node) {
   }
 
   function choose(/** @type {string} */ ratio) {
-    const isListed = widgetOf(node, "aspect_ratio")?.options.values?.includes(ratio);
+    const choices = widgetOf(node, "aspect_ratio")?.options.values ?? [];
+    const listed = choices.find((/** @type {string} */ choice) => isSame(choice, ratio));
     setValues(
       node,
-      isListed ? { aspect_ratio: ratio } : { custom_ratio: ratio, aspect_ratio: CUSTOM },
+      listed ? { aspect_ratio: listed } : { custom_ratio: ratio, aspect_ratio: CUSTOM },
     );
   }
 
@@ -265,12 +283,19 @@ export function addShapePad(node) {
   for (const name of INPUTS) onChange(node, name, schedule);
   onLinksChange(node, schedule);
   onGraphChange(node, schedule);
-  addElement(node, "shape", root, { minHeight: HEIGHT, maxHeight: 2000 });
+  addElement(node, "shape", root, { minHeight: HEIGHT, maxHeight: 2000, newWidth: 320 });
   schedule();
 }
 
 const failed = (/** @type {Error} */ error) => ({ error: error.message });
 const reversed = (/** @type {string} */ ratio) => ratio.split(":").reverse().join(":");
+
+/** Whether two ratios are one, such as 8:5 and 16:10. */
+function isSame(/** @type {string} */ one, /** @type {string} */ other) {
+  const [a, b] = one.split(":").map(Number);
+  const [c, d] = other.split(":").map(Number);
+  return a * d === b * c;
+}
 
 /** A ratio of whole numbers, as short as it can be. */
 function ratioOf(/** @type {number} */ width, /** @type {number} */ height) {

@@ -53,7 +53,7 @@ export function createStage(onChange, longest) {
 
   /** @type {Drawn | undefined} */
   let drawn;
-  /** @type {{edge: string, x: number, y: number, from: Grid, scale: number, moved: boolean} | null} */
+  /** @type {{edge: string, x: number, y: number, from: Grid, to: Grid | null, scale: number} | null} */
   let drag = null;
 
   const limited = (/** @type {number} */ side) => Math.min(Math.max(Math.round(side), 1), longest);
@@ -128,18 +128,15 @@ export function createStage(onChange, longest) {
     return { columns, rows };
   }
 
-  /** Where an event is, in CSS pixels of the element, however far the canvas is zoomed. */
-  function place(/** @type {MouseEvent} */ event) {
-    const { left, top, width } = element.getBoundingClientRect();
-    const zoom = width / element.offsetWidth || 1;
-    return { x: (event.clientX - left) / zoom, y: (event.clientY - top) / zoom };
-  }
+  /** CSS pixels of the window per pixel of the element, which the canvas may zoom. */
+  const zoom = () => element.getBoundingClientRect().width / element.offsetWidth || 1;
 
   /** The edge under an event: "e", "s", "se", or "" for none. */
   function edgeAt(/** @type {MouseEvent} */ event) {
     if (!drawn?.enabled) return "";
     if (event.target === corner) return "se";
-    const { x, y } = place(event);
+    const { left, top } = element.getBoundingClientRect();
+    const [x, y] = [(event.clientX - left) / zoom(), (event.clientY - top) / zoom()];
     const scale = scaleOf(drawn);
     const [right, below] = [drawn.grid.columns, drawn.grid.rows].map((n) => MARGIN + n * scale);
     if (x > right + REACH || y > below + REACH) return "";
@@ -154,7 +151,14 @@ export function createStage(onChange, longest) {
     event.preventDefault();
     corner.focus({ preventScroll: true });
     element.setPointerCapture(event.pointerId);
-    drag = { edge, ...place(event), from: { ...drawn.grid }, scale: scaleOf(drawn), moved: false };
+    drag = {
+      edge,
+      x: event.clientX,
+      y: event.clientY,
+      from: { ...drawn.grid },
+      to: null,
+      scale: scaleOf(drawn),
+    };
     element.classList.add("fitv2-dragged");
   });
   element.addEventListener("pointermove", (event) => {
@@ -164,24 +168,22 @@ export function createStage(onChange, longest) {
       return;
     }
     event.stopPropagation();
-    const at = place(event);
-    const { from, edge, scale } = drag;
+    const { from, edge } = drag;
+    const pixels = drag.scale * zoom();
     const to = {
-      columns: from.columns + (edge.includes("e") ? (at.x - drag.x) / scale : 0),
-      rows: from.rows + (edge.includes("s") ? (at.y - drag.y) / scale : 0),
+      columns: from.columns + (edge.includes("e") ? (event.clientX - drag.x) / pixels : 0),
+      rows: from.rows + (edge.includes("s") ? (event.clientY - drag.y) / pixels : 0),
     };
     change(pulled(to, from, event), false);
   });
   const end = (/** @type {PointerEvent} */ event) => {
     if (!drag) return;
     event.stopPropagation();
-    const { moved } = drag;
+    const { to } = drag;
     drag = null;
     element.classList.remove("fitv2-dragged");
-    if (drawn) {
-      draw(drawn);
-      if (moved) onChange(drawn.grid, true);
-    }
+    if (drawn) draw(to ? { ...drawn, grid: to } : drawn);
+    if (to) onChange(to, true);
   };
   element.addEventListener("pointerup", end);
   element.addEventListener("pointercancel", end);
@@ -189,7 +191,7 @@ export function createStage(onChange, longest) {
 
   function change(/** @type {Grid} */ grid, /** @type {boolean} */ isLast) {
     if (!drawn || (grid.columns === drawn.grid.columns && grid.rows === drawn.grid.rows)) return;
-    if (drag) drag.moved = true;
+    if (drag) drag.to = grid;
     draw({ ...drawn, grid });
     onChange(grid, isLast);
   }
@@ -198,8 +200,7 @@ export function createStage(onChange, longest) {
     if (!drawn?.enabled || event.ctrlKey || event.metaKey) return;
     const { columns, rows } = drawn.grid;
     if (event.key === "Escape" && drag) {
-      const { from } = drag;
-      change(from, false);
+      change(drag.from, false);
       drag = null;
       element.classList.remove("fitv2-dragged");
       draw(drawn);

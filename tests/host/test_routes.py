@@ -142,11 +142,16 @@ def test_a_ratio_with_a_comma_is_one_ratio(client: LiveClient) -> None:
     assert (size["width"], size["height"]) == (336, 176)
 
 
+def test_a_size_in_pixels_is_the_nearest_in_whole_tokens(client: LiveClient) -> None:
+    (size,) = ask(client, "sizes", tokens="256", ratios="264x300")["sizes"]
+    assert (size["width"], size["height"], size["tokens"]) == (256, 304, 304)
+
+
 def test_a_ratio_that_is_none_has_an_error_and_the_others_a_size(client: LiveClient) -> None:
     good, wide, bad = ask(client, "sizes", tokens="16", ratios="1:1,99:1,wide")["sizes"]
     assert (good["width"], good["height"]) == (64, 64)
     assert wide["error"] == "16 tokens are too few for 99:1: it needs 99 or more."
-    assert "not an aspect ratio" in bad["error"]
+    assert "'wide' is not a size" in bad["error"]
 
 
 @pytest.mark.parametrize("tokens", ["", "0", "-1", "1.5", "65537", "9" * 3000, "٣", "abc"])
@@ -162,13 +167,19 @@ def test_no_ratio_and_too_many_are_refused(client: LiveClient, ratios: str) -> N
     assert refused(client, "sizes", tokens="256", ratios=ratios)[0] == 400
 
 
-def test_a_label_is_understood_or_told_why_not(client: LiveClient) -> None:
-    (entry,) = ask(client, "labels", checkpoint=BUNDLED, text="France")["entries"]
-    assert entry["label"].endswith(" · France")
-    assert entry["error"] is None
-    (entry,) = ask(client, "labels", checkpoint=BUNDLED, text="Atlantis")["entries"]
-    assert entry["label"] is None
-    assert "Atlantis" in entry["error"]
+def test_labels_are_understood_or_told_why_not_and_what_is_near(client: LiveClient) -> None:
+    text = " France;\n0.7*Italy + 0.3*Spain; Frnace"
+    entries = ask(client, "labels", checkpoint=BUNDLED, text=text)["entries"]
+    assert [text[entry["start"] : entry["end"]] for entry in entries] == [
+        entry["text"] for entry in entries
+    ]
+    one, blend, wrong = entries
+    assert one["label"].endswith(" · France")
+    assert (len(one["ids"]), len(blend["ids"]), wrong["ids"]) == (1, 2, [])
+    assert one["error"] is None
+    assert wrong["label"] is None
+    assert "Frnace" in wrong["error"]
+    assert "France" in [near["name"] for near in wrong["nearest"]]
     assert ask(client, "labels", checkpoint=BUNDLED, text=" ")["entries"] == []
 
 

@@ -13,8 +13,8 @@ import { valueOf } from "./values.js";
 export * from "./links.js";
 export * from "./values.js";
 
-/** Width of a new node with a widget of ours; those of workflows keep theirs. */
-const NEW_WIDTH = 320;
+/** Nodes whose size and values come from a workflow or the clipboard. */
+const configured = new WeakSet();
 /** Characters of a query; what is longer is posted, for servers limit an address. */
 const LONGEST_QUERY = 4000;
 
@@ -35,16 +35,12 @@ export function register(setUps, onStart) {
       const functions = [setUps[node.comfyClass] ?? []].flat();
       // The frontend creates a node first and gives it its values afterwards.
       if (!functions.length) return;
-      let isNew = true;
       const { onConfigure } = node;
       node.onConfigure = function (/** @type {any[]} */ ...rest) {
-        isNew = false;
+        configured.add(node);
         return onConfigure?.apply(this, rest);
       };
-      queueMicrotask(() => {
-        for (const setUp of functions) setUp(node);
-        if (isNew) node.setSize([Math.max(node.size[0], NEW_WIDTH), node.computeSize()[1]]);
-      });
+      queueMicrotask(() => functions.forEach((setUp) => setUp(node)));
     },
   });
 }
@@ -62,10 +58,11 @@ function addStyleSheet() {
  * @param {any} node
  * @param {string} name
  * @param {HTMLElement} element
- * @param {{minHeight: number, maxHeight?: number}} size in CSS pixels
+ * @param {{minHeight: number, maxHeight?: number, newWidth?: number}} size in CSS pixels; a new
+ *   node becomes as wide as ``newWidth``, and one of a workflow keeps its width
  * @returns {any} the widget
  */
-export function addElement(node, name, element, { minHeight, maxHeight }) {
+export function addElement(node, name, element, { minHeight, maxHeight, newWidth = 0 }) {
   const widget = node.addDOMWidget(name, "fitv2", element, {
     serialize: false,
     hideOnZoom: false,
@@ -73,6 +70,9 @@ export function addElement(node, name, element, { minHeight, maxHeight }) {
     getMaxHeight: () => maxHeight ?? minHeight,
   });
   widget.serialize = false;
+  const [width, height] = node.computeSize();
+  if (configured.has(node)) node.setSize([node.size[0], Math.max(node.size[1], height)]);
+  else node.setSize([Math.max(width, newWidth), height]);
   return widget;
 }
 

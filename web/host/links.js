@@ -39,7 +39,7 @@ export function sourceOf(node, name) {
 /** The node and the output that an input is fed by. Where a subgraph is fed, that may be a value. */
 function originOfInput(/** @type {any} */ node, /** @type {number} */ index, /** @type {Set<any>} */ seen) {
   const input = node?.inputs?.[index];
-  if (!input || seen.has(input)) return null;
+  if (!input || !node.graph || seen.has(input)) return null;
   seen.add(input);
   // A node that stands for a subgraph has a getInputLink that looks into it: its own link is meant.
   const base = /** @type {any} */ (globalThis).LGraphNode.prototype;
@@ -65,8 +65,8 @@ function originOfOutput(
 ) {
   if (node.mode === MUTED) return null;
   if (node.mode === BYPASSED) {
-    const same = (/** @type {any} */ input) => input?.type === type;
-    const index = same(node.inputs[slot]) ? slot : node.inputs.findIndex(same);
+    const fits = (/** @type {any} */ input) => [type, "*"].includes(input?.type);
+    const index = fits(node.inputs[slot]) ? slot : node.inputs.findIndex(fits);
     return originOfInput(node, index, seen);
   }
   if (node.subgraph) {

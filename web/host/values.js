@@ -27,7 +27,7 @@ export function valueOf(node, name) {
  */
 export function isLinked(node, name) {
   const index = node.findInputSlot(name);
-  return index >= 0 && node.isInputConnected(index);
+  return index >= 0 && !!node.graph && node.isInputConnected(index);
 }
 
 /**
@@ -104,14 +104,30 @@ function propertyOf(/** @type {any} */ object, /** @type {string} */ name) {
   return undefined;
 }
 
+let isPressed = false;
+/** What waits for the pointer to be released, by node. @type {Map<any, Record<string, boolean>>} */
+const waiting = new Map();
+addEventListener("pointerdown", () => (isPressed = true), true);
+for (const end of ["pointerup", "pointercancel"])
+  addEventListener(end, () => {
+    isPressed = false;
+    for (const [node, shown] of waiting) show(node, shown);
+    waiting.clear();
+  }, true);
+
 /**
  * Shows or hides the widgets of inputs, in both renderers. Values are kept, and an input that is
- * linked stays. The node grows or shrinks by what it shows more or less.
+ * linked stays. The node grows or shrinks by what it shows more or less, and waits with that until
+ * nothing is dragged: it would be torn away from the pointer.
  *
  * @param {any} node
  * @param {Record<string, boolean>} shown by name of the input
  */
 export function show(node, shown) {
+  if (isPressed) {
+    waiting.set(node, { ...waiting.get(node), ...shown });
+    return;
+  }
   const before = node.computeSize()[1];
   for (const [name, isShown] of Object.entries(shown)) {
     const widget = widgetOf(node, name);
@@ -125,19 +141,3 @@ export function show(node, shown) {
   if (change) node.setSize([node.size[0], node.size[1] + change]);
   node.graph?.setDirtyCanvas(true, true);
 }
-
-/**
- * Names a slot, or gives it its own name back.
- *
- * @param {any} node
- * @param {string} name of an input without a widget
- * @param {string | undefined} label
- */
-export function labelSlot(node, name, label) {
-  const input = node.inputs?.find((/** @type {any} */ input) => input.name === name);
-  if (!input || input.label === label) return;
-  input.label = label;
-  node.graph?.trigger?.("node:slot-label:changed", { nodeId: node.id, slotType: 1 }); // an input
-  node.graph?.setDirtyCanvas(true, true);
-}
-
