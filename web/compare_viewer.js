@@ -8,6 +8,7 @@ import { Viewer } from "./viewer.js";
 
 const OUTPUT = "fitv2_cells";
 const HEIGHT = 340;
+const NEW_WIDTH = 560;
 /** The viewer takes all the height that the node has to give. */
 const ANY_HEIGHT = 8192;
 
@@ -33,6 +34,7 @@ export function setUpCompareViewer(node) {
   const widget = addElement(node, "viewer", viewer.element, {
     minHeight: HEIGHT,
     maxHeight: ANY_HEIGHT,
+    newWidth: NEW_WIDTH,
   });
   const removed = widget.onRemove;
   widget.onRemove = () => {
