@@ -95,12 +95,20 @@ export async function openAsGraph(node, cell) {
     const source = upstream.find((each) => each.comfyClass === type);
     return source && valueOf(source, input);
   };
-  const { settings } = cell;
-  const checkpoint = settings.checkpoint ?? held("FiTLoader", "checkpoint");
+  const sampled = (/** @type {string} */ input) =>
+    held("FiTSweepSampler", input) ?? held("FiTSampler", input);
+  const settings = {
+    checkpoint: held("FiTLoader", "checkpoint"),
+    seed: sampled("seed"),
+    steps: sampled("steps"),
+    solver: sampled("solver"),
+    guidance_scale: sampled("guidance"),
+    ...cell.settings,
+  };
   const values = (/** @type {string} */ type) => INPUTS[type](settings, cell);
   try {
     await openWorkflow([
-      { type: "FiTLoader", column: 0, values: { checkpoint } },
+      { type: "FiTLoader", column: 0, values: values("FiTLoader") },
       {
         type: "VAELoader",
         column: 0,

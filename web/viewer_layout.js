@@ -8,7 +8,7 @@ export const GAP = 6;
 export const CAPTION_HEIGHT = 30;
 export const HEADER_HEIGHT = 22;
 /** CSS pixels: the side of a square image below which the grid scrolls instead of shrinking. */
-const SMALLEST_SIDE = 40;
+const SMALLEST_SIDE = 32;
 /** CSS pixels: below this side images get no captions, above it columns as wide as captions. */
 const CAPTIONED_SIDE = 76;
 const CAPTION_WIDTH = 98;
