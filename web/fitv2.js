@@ -7,6 +7,7 @@ import {
 } from "./applicable_inputs.js";
 import { completeWhileTyping } from "./class_complete.js";
 import { addClassPicker } from "./class_picker.js";
+import { setUpCompareViewer } from "./compare_viewer.js";
 import { showErrors } from "./errors.js";
 import { onTyping, register, sortTemplates } from "./host/frontend.js";
 import { addShapePad } from "./shape_pad.js";
@@ -21,6 +22,7 @@ function addClasses(node, input) {
 register(
   {
     FiTClassLabel: (node) => addClasses(node, "text"),
+    FiTCompareSheet: [setUpCompareViewer],
     FiTResolution: [showInputsOfResolution, addShapePad],
     FiTResolutionSweep: (node) => addClasses(node, "classes"),
     FiTScheduler: [showInputsOfScheduler],
