@@ -66,15 +66,15 @@ class FiTExtrapolation(io.ComfyNode):
                     "attention_scale",
                     options=list(ATTENTION_SCALES),
                     default="none",
-                    tooltip="Sharpens attention over more tokens than trained. pro1, pro2: as in "
-                    "the published code, by side and by area. paper: as printed in the paper.",
+                    tooltip="Sharpens attention over more than the trained tokens. pro1, pro2: as "
+                    "in the published code, by side and by area. paper: as in the paper.",
                 ),
                 io.Int.Input(
                     "train_length",
                     default=0,
                     min=0,
                     max=4096,
-                    tooltip="Tokens per side, 16 pixels each, beyond which positions are "
+                    tooltip="Trained side, in tokens of 16 pixels: positions on longer sides are "
                     "stretched. 0: the model's own.",
                 ),
                 io.Latent.Input(

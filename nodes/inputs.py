@@ -45,6 +45,7 @@ def solver(names: Sequence[str] = tuple(SOLVERS)) -> io.Combo.Input:
 def guidance() -> io.Float.Input:
     return io.Float.Input(
         "guidance",
+        display_name="guidance_scale",
         default=1.5,
         min=0.0,
         max=20.0,
@@ -62,7 +63,7 @@ def denoise() -> io.Float.Input:
         max=1.0,
         step=0.01,
         tooltip="How much of the image to generate anew: 1 starts from noise and ignores the image "
-        "in the latent, 0.6 keeps its layout.",
+        "in the latent, 0.6 keeps its layout. Below 1 the latent must hold an image.",
     )
 
 

@@ -42,7 +42,9 @@ class FiTLoader(io.ComfyNode):
                 io.Combo.Input(
                     "checkpoint",
                     options=names,
-                    default=DEFAULT_CHECKPOINT if DEFAULT_CHECKPOINT in names else None,
+                    default=DEFAULT_CHECKPOINT
+                    if DEFAULT_CHECKPOINT in names
+                    else "".join(names[:1]),
                     tooltip="A safetensors or torch file in models/fit or models/diffusion_models. "
                     "The one that comes with the pack generates 256 flags.",
                 ),
@@ -86,7 +88,7 @@ class FiTLoader(io.ComfyNode):
         path = str(host.checkpoint_path(checkpoint))
         model = host.load(path, weight_dtype, None if preset == AUTO else preset)
         text = report(host.require_fit(model).metadata)
-        host.show(text)
+        host.show(text.replace(" · ", "\n", 1))  # the VAE stays in view where there is little room
         return io.NodeOutput(model, text, ui=ui.PreviewText(text))
 
 

@@ -134,8 +134,8 @@ class FiTScheduler(io.ComfyNode):
                     "schedule",
                     options=[UNIFORM, SHIFTED],
                     default=UNIFORM,
-                    tooltip=f"{UNIFORM}: evenly spaced. {SHIFTED}: noise levels a·s / (1 + "
-                    "(a−1)·s) with a = √(tokens / trained tokens); needs the latent.",
+                    tooltip=f"{UNIFORM}: evenly spaced. {SHIFTED}: more of the steps near the "
+                    "noise, for images of more than the trained tokens; needs the latent.",
                 ),
                 inputs.denoise(),
                 io.Float.Input(

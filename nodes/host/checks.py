@@ -42,7 +42,8 @@ def _look_and_sample(
     **named: Any,
 ) -> Any:
     """ComfyUI's wrapper of a whole run; ``latents`` have the VAE's scale."""
-    model = sample.class_obj.model_patcher.model
+    guider: Any = sample.class_obj
+    model = guider.model_patcher.model
     warnings = [
         *_of_size(model, named.get(LATENT_SHAPES) or [latents.shape]),
         *_of_noise(model, latents, sigmas),

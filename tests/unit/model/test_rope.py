@@ -1,6 +1,7 @@
 """Rotary tables and outputs of every extrapolation method are the published code's."""
 
 import math
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -314,3 +315,10 @@ def test_auto_beyond_all_that_was_measured_is_the_last_that_was(golden_config: F
 def test_no_model_is_trained_with_auto(golden_config: FiTConfig) -> None:
     with pytest.raises(ValueError, match="method of the training, one of none"):
         replace(golden_config, extrapolation="auto")
+||||||| 2ebbe03
+
+
+def test_an_extrapolation_can_be_referred_to_weakly() -> None:
+    """torch.compile of PyTorch 2.5 fails on arguments that cannot."""
+    extrapolation = Extrapolation()
+    assert weakref.ref(extrapolation)() is extrapolation
