@@ -315,7 +315,6 @@ def test_auto_beyond_all_that_was_measured_is_the_last_that_was(golden_config: F
 def test_no_model_is_trained_with_auto(golden_config: FiTConfig) -> None:
     with pytest.raises(ValueError, match="method of the training, one of none"):
         replace(golden_config, extrapolation="auto")
-||||||| 2ebbe03
 
 
 def test_an_extrapolation_can_be_referred_to_weakly() -> None:
