@@ -16,6 +16,37 @@ from devkit.server import Server
 
 SIZES = {"1:1": (256, 256), "2:1": (352, 176), "1:3": (144, 432)}
 METHODS = ["none", "linear"]
+FOUR_IMAGES = {
+    "id": "5f0c8f0e-7a6e-4f0e-9a53-0d8f5a1f2c11",
+    "last_node_id": 2,
+    "last_link_id": 1,
+    "nodes": [
+        {
+            "id": 1,
+            "type": "EmptyImage",
+            "pos": [0, 0],
+            "size": [300, 150],
+            "inputs": [],
+            "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}],
+            "widgets_values": [64, 32, 4, 255],
+        },
+        {
+            "id": 2,
+            "type": "FiTCompareSheet",
+            "pos": [400, 0],
+            "size": [700, 600],
+            "inputs": [{"name": "images", "type": "IMAGE", "link": 1}],
+            "outputs": [],
+            "widgets_values": ["fitted", "", 64, "", "left; right"],
+        },
+    ],
+    "links": [[1, 1, 0, 2, 0, "IMAGE"]],
+    "groups": [],
+    "config": {},
+    "extra": {},
+    "version": 0.4,
+}
+"""A workflow that makes four images without a model, and compares them."""
 
 
 def comparison(server: Server, rows: list[str], sizes: dict[str, tuple[int, int]]) -> Any:
@@ -63,6 +94,12 @@ def sheet(page: Page, comfyui: Server) -> Node:
     """A FiT Compare Sheet that shows two methods and three sizes, in a workflow that sweeps."""
     page.load("seven_aspect_ratios")
     node = page.node("FiTCompareSheet")
+    bring_into_view(page, node)
+    send(page, node, comparison(comfyui, METHODS, SIZES))
+    return node
+
+
+def bring_into_view(page: Page, node: Node) -> None:
     page.js(
         """id => {
           const node = app.graph.getNodeById(id);
@@ -72,8 +109,6 @@ def sheet(page: Page, comfyui: Server) -> Node:
         }""",
         node.id,
     )
-    send(page, node, comparison(comfyui, METHODS, SIZES))
-    return node
 
 
 # What does not depend on where the viewer is, is tried on one renderer.
@@ -173,6 +208,7 @@ def test_rows_and_columns_are_walked_and_hidden(sheet: Node, page: Page):
     press(page, "ArrowUp", "ArrowUp")
     expect(sheet.find('[role="columnheader"]').nth(1)).to_be_focused()
     press(page, "Enter")
+    expect(sheet.find('[role="columnheader"]').nth(1)).to_be_focused()
     expect(cell(sheet, 0, 1)).to_have_count(0)
     expect(cell(sheet, 0, 2)).to_have_count(1)
     button(page, "Show all rows and columns").click()
@@ -288,6 +324,19 @@ def test_a_cell_is_opened_as_a_graph_that_runs(sheet: Node, page: Page):
     assert page.node("FiTSampler").value("seed") == 7
     (image,) = page.run().files()
     assert image["type"] == "temp"
+
+
+@pytest.mark.newest_frontend
+def test_a_run_is_shown_again_after_a_refresh(page: Page):
+    page.load(FOUR_IMAGES)
+    page.run()
+    expect(page.node("FiTCompareSheet").find("[role=gridcell]")).to_have_count(4)
+    page.refresh()
+    again = page.node("FiTCompareSheet")
+    bring_into_view(page, again)
+    expect(again.find("[role=gridcell]")).to_have_count(4)
+    expect(again.find('[role="columnheader"]')).to_have_text(["left", "right"])
+    page.js("() => new Promise(done => setTimeout(done, 500))")  # a missing file would be reported
 
 
 @in_one_renderer
