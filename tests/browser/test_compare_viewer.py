@@ -200,6 +200,15 @@ def test_all_images_zoom_about_one_place_and_move_together(sheet: Node, page: Pa
     assert shown_size(cell(sheet, 1, 0).locator("img")) == pytest.approx(whole, rel=0.01)
 
 
+def test_the_wheel_moves_the_canvas_before_a_click_into_the_viewer(sheet: Node, page: Page):
+    before = page.js("() => app.canvas.ds.scale")
+    cell(sheet, 0, 1).hover()
+    page.dom.mouse.wheel(0, -200)
+    page.wait_for("before => app.canvas.ds.scale > before", before)
+    frame = shown_size(cell(sheet, 0, 1).locator(".fitv2-viewer-frame"))
+    assert shown_size(cell(sheet, 0, 1).locator("img")) == pytest.approx(frame, rel=0.01)
+
+
 @in_one_renderer
 def test_rows_and_columns_are_walked_and_hidden(sheet: Node, page: Page):
     cell(sheet, 0, 0).click()
@@ -380,6 +389,7 @@ def test_touch_chooses_two_images_on_a_phone(page: Page, sheet: Node):
     assert page.js("() => document.querySelector('dialog .fitv2-viewer').scrollWidth") <= 412
     dialog.locator('[data-place="0,0"]').click()
     dialog.locator("button", has_text="Choose B").click()
+    expect(dialog.get_by_role("status")).to_contain_text("Click the image")
     dialog.locator('[data-place="1,0"]').click()
     expect(dialog.locator(".fitv2-viewer-pair")).to_have_attribute("data-view", "slider")
 
