@@ -295,12 +295,18 @@ def test_a_cell_is_saved_and_its_settings_copied(sheet: Node, page: Page, tmp_pa
 
 def test_the_host_shows_no_second_preview(sheet: Node, page: Page):
     output = {"images": [{"filename": "cell_0_0_256x256.png", "subfolder": "", "type": "temp"}]}
+    saver = page.node("SaveImage")
     page.js(
-        """([id, output]) => app.api.dispatchCustomEvent("executed",
-          {node: id, display_node: id, output, prompt_id: "made"})""",
-        [str(sheet.id), output],
+        """([ids, output]) => {
+          for (const node of ids) app.api.dispatchCustomEvent("executed",
+            {node, display_node: node, output, prompt_id: "made"});
+          app.canvas.ds.scale = 0.5;  // both are in the window, so both are drawn
+          app.canvas.setDirty(true, true);
+        }""",
+        [[str(sheet.id), str(saver.id)], output],
     )
-    page.dom.wait_for_timeout(500)
+    page.wait_for("id => app.graph.getNodeById(id).imgs?.length", saver.id)
+    page.settle()
     assert not page.js("id => app.graph.getNodeById(id).imgs?.length", sheet.id)
     expect(page.dom.locator(f'[data-node-id="{sheet.id}"] .image-preview')).to_have_count(0)
 
