@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .workflow import WIDGET_TYPES
@@ -34,6 +34,8 @@ class Node:
     size: tuple[int, int]
     at: tuple[int, int] = (0, 0)
     collapsed: bool = False
+    labels: dict[str, str] = field(default_factory=dict)
+    """Names that its inputs are shown by, in place of their own."""
 
     def __getitem__(self, slot: int | str) -> Output:
         return Output(self, slot if isinstance(slot, int) else self.outputs.index(slot))
@@ -168,6 +170,8 @@ class Canvas:
                 if with_widget:
                     slot["widget"] = {"name": name}
                     values += _widget_values(name, kind, options, value)
+                if name in node.labels:
+                    slot["label"] = node.labels[name]
                 if optional:
                     slot["shape"] = OPTIONAL_SLOT
                 if isinstance(value, Output):

@@ -6,7 +6,7 @@ import {
   showInputsOfSolver,
 } from "./applicable_inputs.js";
 import { showErrors } from "./errors.js";
-import { register } from "./host/frontend.js";
+import { register, sortTemplates } from "./host/frontend.js";
 import { addShapePad } from "./shape_pad.js";
 
 register(
@@ -17,3 +17,4 @@ register(
   },
   showErrors,
 );
+sortTemplates();

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..canvas import BETWEEN_GROUPS, Canvas, Node
-from .parts import BELOW_NOTE, SOLVER, loaders, sampler
+from .parts import BELOW_NOTE, SOLVER, loaders, named_label, sampler
 
 
 def seven_ratios(canvas: Canvas) -> None:
@@ -120,6 +120,7 @@ def guidance(canvas: Canvas) -> None:
     label = canvas.add("FiTClassLabel", model=loader[0], text="Botswana")
     size = canvas.add("FiTResolution", model=loader[0], aspect_ratio="3:2")
     seed = canvas.add("PrimitiveInt", "Seed of all", value=16)
+    seed.labels["value"] = "seed"
     interval = canvas.add("FiTGuidance", model=loader[0], start=0.2, end=0.8)
     apg = canvas.add("APG", model=loader[0], eta=0.0, norm_threshold=5.0, momentum=-0.5)
     zero = canvas.add("CFGZeroStar", model=loader[0])
@@ -151,10 +152,11 @@ def morph(canvas: Canvas) -> None:
         (1400, 130),
     )
     loader, vae = loaders(canvas)
-    first = canvas.add("FiTClassLabel", "First", model=loader[0], text="France")
-    last = canvas.add("FiTClassLabel", "Last", model=loader[0], text="Italy")
+    first = named_label(canvas, "First", loader[0], "France")
+    last = named_label(canvas, "Last", loader[0], "Italy")
     size = canvas.add("FiTResolution", model=loader[0], aspect_ratio="3:2")
     seed = canvas.add("PrimitiveInt", "Seed of all", value=16)
+    seed.labels["value"] = "seed"
     blends = {
         part: canvas.add(
             "ConditioningAverage",

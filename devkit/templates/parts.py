@@ -44,6 +44,13 @@ def loaders(canvas: Canvas) -> tuple[Node, Node]:
     return canvas.add("FiTLoader", checkpoint=CHECKPOINT), canvas.add("VAELoader", vae_name=VAE)
 
 
+def named_label(canvas: Canvas, called: str, model: Output, text: str) -> Node:
+    """One of several class labels, which App mode then tells apart."""
+    label = canvas.add("FiTClassLabel", called, model=model, text=text)
+    label.labels["text"] = f"{called} class"
+    return label
+
+
 def sampler(
     canvas: Canvas,
     model: Output,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..canvas import BETWEEN_GROUPS, Canvas
-from .parts import BELOW_NOTE, loaders, one_image, sampler
+from .parts import BELOW_NOTE, loaders, named_label, one_image, sampler
 
 
 def one_flag(canvas: Canvas) -> None:
@@ -65,13 +65,13 @@ def image_to_image(canvas: Canvas) -> None:
         (1080, 150),
     )
     loader, vae = loaders(canvas)
-    first = canvas.add("FiTClassLabel", "From", model=loader[0], text="France")
+    first = named_label(canvas, "First", loader[0], "France")
     size = canvas.add("FiTResolution", model=loader[0], aspect_ratio="3:2")
     drawn = sampler(canvas, loader[0], first, size[0], called="Draw", seed=16)
     before = canvas.add("VAEDecode", samples=drawn[0], vae=vae[0])
     save_before = canvas.add("SaveImage", "Before", images=before[0], filename_prefix="fit_before")
     encode = canvas.add("VAEEncode", pixels=before[0], vae=vae[0])
-    second = canvas.add("FiTClassLabel", "To", model=loader[0], text="Italy")
+    second = named_label(canvas, "Second", loader[0], "Italy")
     changed = sampler(canvas, loader[0], second, encode[0], called="Change", seed=0, denoise=0.7)
     after = canvas.add("VAEDecode", samples=changed[0], vae=vae[0])
     save_after = canvas.add("SaveImage", "After", images=after[0], filename_prefix="fit_after")
@@ -102,7 +102,7 @@ def inpaint(canvas: Canvas) -> None:
         (1080, 150),
     )
     loader, vae = loaders(canvas)
-    first = canvas.add("FiTClassLabel", "From", model=loader[0], text="Sweden")
+    first = named_label(canvas, "First", loader[0], "Sweden")
     size = canvas.add("FiTResolution", model=loader[0], aspect_ratio="3:2")
     drawn = sampler(canvas, loader[0], first, size[0], called="Draw", seed=16)
     before = canvas.add("VAEDecode", samples=drawn[0], vae=vae[0])
@@ -116,7 +116,7 @@ def inpaint(canvas: Canvas) -> None:
     )
     encode = canvas.add("VAEEncode", pixels=before[0], vae=vae[0])
     masked = canvas.add("SetLatentNoiseMask", samples=encode[0], mask=mask[0])
-    second = canvas.add("FiTClassLabel", "To", model=loader[0], text="Finland")
+    second = named_label(canvas, "Second", loader[0], "Finland")
     changed = sampler(canvas, loader[0], second, masked[0], called="Inpaint", seed=0)
     after = canvas.add("VAEDecode", samples=changed[0], vae=vae[0])
     save_after = canvas.add("SaveImage", "After", images=after[0], filename_prefix="fit_inpaint")

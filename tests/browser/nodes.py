@@ -121,7 +121,8 @@ class Node:
     def click_title(self) -> None:
         """Click the middle of the node's title, which selects it."""
         box = self.box()
-        self.page.dom.mouse.click(box["x"] + box["width"] / 2, box["y"] + 12)
+        half_a_title = 15 * self.page.scale()
+        self.page.dom.mouse.click(box["x"] + box["width"] / 2, box["y"] + half_a_title)
         self.page.settle()
 
     def _js(self, code: str, argument: Any = None) -> Any:

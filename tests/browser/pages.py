@@ -43,7 +43,7 @@ _FORGET = """async () => {
   const { workflow, toast } = app.extensionManager;
   for (const open of [...workflow.openWorkflows])
     if (!workflow.isActive(open)) await workflow.closeWorkflow(open);
-  toast.removeAll?.();
+  (toast.removeAll ?? toast.dismissAll)();
   localStorage.clear();
   sessionStorage.clear();
 }"""
@@ -174,6 +174,11 @@ class Page:
             ids,
         )
 
+    def selected(self) -> list[Node]:
+        """The nodes that are selected."""
+        ids = self.js("() => Object.values(app.canvas.selected_nodes).map(node => node.id)")
+        return [Node(self, id) for id in ids]
+
     def command(self, name: str) -> None:
         """Run a command of the frontend, such as "Comfy.Undo"."""
         self.js("async name => { await app.extensionManager.command.execute(name); }", name)
@@ -222,7 +227,7 @@ class Page:
 
     def toasts(self) -> list[str]:
         """The texts of the messages in the corner."""
-        return self.dom.locator(".p-toast-message").all_inner_texts()
+        return self.dom.locator(".p-toast-message, [data-sonner-toast]").all_inner_texts()
 
     def settle(self) -> None:
         """Wait until two frames have been drawn."""

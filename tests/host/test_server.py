@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from support.live_client import LiveClient
 from comfyui_fitv2 import DEFAULT_SOLVER, SOLVERS
 from devkit.client import PromptError
 from devkit.host import PACK_NAME
+from devkit.locales import TRANSLATIONS
 
 NODES = [
     "FiTLoader",
@@ -49,17 +51,24 @@ def test_a_node_is_listed_described_and_searchable(client: LiveClient, name: str
     assert all(info["output_tooltips"])
 
 
-def help_page(client: LiveClient, name: str) -> str:
-    return client.request(f"/extensions/{PACK_NAME}/docs/{name}.md").decode()
+def help_page(client: LiveClient, name: str, language: str = "en") -> str:
+    """The page as the editor asks for it: English stands in for languages without their own."""
+    path = name if language == "en" else f"{name}/{language}"
+    return client.request(f"/extensions/{PACK_NAME}/docs/{path}.md").decode()
 
 
+@pytest.mark.parametrize("language", ["en", *TRANSLATIONS])
 @pytest.mark.parametrize("name", NODES)
-def test_a_node_has_a_help_page_with_all_its_inputs(client: LiveClient, name: str) -> None:
-    page = help_page(client, name)
+def test_a_node_has_a_help_page_with_all_its_inputs(
+    client: LiveClient, name: str, language: str
+) -> None:
+    page = help_page(client, name, language)
     info = client.get(f"/object_info/{name}")[name]
     for group in ("required", "optional"):
         for key in info["input_order"].get(group, []):
-            assert f"`{key}`" in page
+            assert f"`{key}`" in page, key
+    for picture in re.findall(r"\]\((.+?)\)", page):
+        client.request(f"/extensions/{PACK_NAME}/docs/{picture}")
 
 
 @pytest.mark.parametrize("name", ["FiTSampler", "FiTSolver"])

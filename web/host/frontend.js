@@ -199,3 +199,18 @@ export async function ask(route, parameters = {}) {
 export function urlOf({ filename, subfolder, type }) {
   return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
 }
+
+/**
+ * Lists the workflows of this pack by their names, which number them; the server has no order.
+ */
+export function sortTemplates() {
+  const pack = decodeURIComponent(new URL("..", import.meta.url).pathname.split("/").at(-2) ?? "");
+  const before = api.getWorkflowTemplates;
+  api.getWorkflowTemplates = async function (/** @type {any[]} */ ...rest) {
+    const templates = await before.apply(this, rest);
+    templates[pack]?.sort((/** @type {string} */ a, /** @type {string} */ b) =>
+      a.localeCompare(b, "en", { numeric: true }),
+    );
+    return templates;
+  };
+}
