@@ -264,7 +264,7 @@ def test_progress_runs_over_all_passes_and_previews_show_all_images(graph: Graph
         ({"sizes": " ; "}, "sizes is empty"),
         ({"methods": "ntkk"}, "'ntkk' is unknown"),
         ({"methods": "ntk sideways"}, "'ntk sideways' is not an extrapolation"),
-        ({"classes": "Finnland"}, "Finland"),
+        ({"classes": "Finlund"}, "Finland"),
         ({"seeds": "one"}, "seeds: 'one' is no number"),
         ({"steps": "0"}, "steps: 0 is outside of 1 to 1000"),
         ({"solvers": "dopri5"}, "solvers: 'dopri5' is unknown. Choose from euler, heun"),
