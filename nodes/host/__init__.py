@@ -39,9 +39,9 @@ from .loading import (
     load_copy,
     register_model_folders,
 )
-from .messages import show_on_node
 from .model import extrapolation_of, require_fit, require_flow, with_extrapolation
 from .model_key import model_key
+from .notices import show
 from .packing import forbids_packing
 from .previews import ImageProgress, PreviewOfAll, StepCallback, preview_size
 from .sampling import (
@@ -52,6 +52,7 @@ from .sampling import (
     sample_packed,
     sampler,
 )
+from .vaes import check_queued_prompts
 
 __all__ = [
     "WEIGHT_DTYPES",
@@ -64,6 +65,7 @@ __all__ = [
     "SavedFile",
     "StepCallback",
     "Vae",
+    "check_queued_prompts",
     "checkpoint_names",
     "checkpoint_of",
     "checkpoint_path",
@@ -92,7 +94,7 @@ __all__ = [
     "sample_packed",
     "sampler",
     "save_temporary",
-    "show_on_node",
+    "show",
     "temporary_prefix",
     "with_checkpoint",
     "with_extrapolation",

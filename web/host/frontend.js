@@ -241,3 +241,12 @@ export async function ask(route, parameters) {
 export function urlOf({ filename, subfolder, type }) {
   return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
 }
+
+/**
+ * Calls back when the server warns of something in a run that goes on.
+ *
+ * @param {(warning: {node_id: string, text: string}) => void} callback
+ */
+export function onWarning(callback) {
+  api.addEventListener("fitv2_warning", (/** @type {any} */ event) => callback(event.detail));
+}
