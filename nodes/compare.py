@@ -102,7 +102,7 @@ class FiTCompareSheet(io.ComfyNode):
                     tooltip="The sheet; several where so many images would be too small on one.",
                 )
             ],
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             is_output_node=True,
         )
 
@@ -136,18 +136,18 @@ class FiTCompareSheet(io.ComfyNode):
         outputs = [from_bytes(np.asarray(sheet)).movedim(-3, -1)[None] for sheet in sheets]
         shown: Any = [output[0] for output in outputs]  # of different sizes, so no batch
         previews = ui.PreviewImage(shown, cls=cls).as_dict()
-        page = cls._page(comparison, title[0]) if html and html[0] else {}
+        page = _page(comparison, title[0]) if html and html[0] else {}
         return io.NodeOutput(
             outputs, ui={**previews, "fitv2_cells": [comparison.to_json()], **page}
         )
 
-    @classmethod
-    def _page(cls, comparison: Comparison, title: str) -> dict[str, list[str]]:
-        """Write the web page, and say where."""
-        written = write_page(comparison, title)
-        logging.info("FiT Compare Sheet wrote %s into the output folder.", written)
-        host.show_on_node(cls, f"Page: output/{written}")
-        return {"fitv2_html": [written]}
+
+def _page(comparison: Comparison, title: str) -> dict[str, list[str]]:
+    """Write the web page, and say where."""
+    written = write_page(comparison, title)
+    logging.info("FiT Compare Sheet wrote %s into the output folder.", written)
+    host.show(f"Page: output/{written}")
+    return {"fitv2_html": [written]}
 
 
 def _cell(image: Tensor) -> SheetCell:

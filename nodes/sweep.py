@@ -126,10 +126,12 @@ class FiTResolutionSweep(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, checkpoints: str = "", **_: object) -> list[tuple[str, int, int]]:
+    def fingerprint_inputs(
+        cls, checkpoints: str | None = "", **_: object
+    ) -> list[tuple[str, int, int]]:
         # A training run may write the same name again: then it is another model.
         found = []
-        for name in split_list(checkpoints):
+        for name in split_list(checkpoints or ""):  # None where another node gives them
             if (listed := host.find_checkpoint(name)) is not None:
                 status = host.checkpoint_path(listed).stat()
                 found.append((listed, status.st_mtime_ns, status.st_size))

@@ -14,7 +14,7 @@ from ..comfyui_fitv2.labels import Blend
 from ..sheets.contact_sheet import mosaic
 from . import host
 from .sweep_cells import Sweep, SweepCell
-from .sweep_report import evaluations
+from .sweep_report import counted, evaluations
 
 KEPT = host.CellCache(256 << 20)
 """Latents of sweeps: room for 16,000 images of 256 × 256 pixels."""
@@ -165,14 +165,15 @@ def _draw_pass(
 def _plan(sweep: Sweep, drawings: Sequence[_Drawing], passes: Sequence[Sequence[_Drawing]]) -> str:
     """What there is to do, in a line."""
     missing = [drawing.cell for together in passes for drawing in together]
-    parts = [f"{len(sweep.cells)} images"]
+    parts = [counted(len(sweep.cells), "image")]
     if same := len(sweep.cells) - len(drawings):
         parts.append(f"{same} the same as others")
     if kept := len(drawings) - len(missing):
         parts.append(f"{kept} drawn before")
     to_draw = f"{len(missing)} to draw"
     if missing:
-        to_draw += f" with {evaluations(missing)} model evaluations, in {len(passes)} passes"
+        done = counted(evaluations(missing), "model evaluation")
+        to_draw += f" with {done}, in {len(passes)} pass{'' if len(passes) == 1 else 'es'}"
     return ", ".join([*parts, to_draw]) + "."
 
 

@@ -12,6 +12,11 @@ STEPS, GUIDANCE_SCALE = 20, 1.5
 """What FiT Sweep Sampler is set to unless somebody changes it."""
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with what it counts: "1 row", "2 rows"."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def evaluations(cells: tuple[SweepCell, ...] | list[SweepCell]) -> int:
     """How often the model draws an image, at most, for cells with all settings.
 
@@ -27,8 +32,8 @@ def evaluations(cells: tuple[SweepCell, ...] | list[SweepCell]) -> int:
 
 def overview(sweep: Sweep) -> list[str]:
     """Lines on the number of images, of model evaluations and of sheets."""
-    rows, columns = len(sweep.rows), len(sweep.columns)
-    lines = [f"{len(sweep.cells)} images: {rows} rows × {columns} columns."]
+    size = f"{counted(len(sweep.rows), 'row')} × {counted(len(sweep.columns), 'column')}"
+    lines = [f"{counted(len(sweep.cells), 'image')}: {size}."]
     filled = sweep.filled(0, STEPS, DEFAULT_SOLVER, GUIDANCE_SCALE)
     first = sweep.cells[0]
     left = [

@@ -71,13 +71,7 @@ class FiTSweepSampler(io.ComfyNode):
                     tooltip="The sweep with all settings of each image, for FiT Compare Sheet.",
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
         )
-
-    @classmethod
-    def _say(cls, text: str) -> None:
-        logging.info("FiT Sweep Sampler: %s", text)
-        host.show_on_node(cls, text)
 
     @classmethod
     def execute(
@@ -92,6 +86,11 @@ class FiTSweepSampler(io.ComfyNode):
     ) -> io.NodeOutput:
         host.require_flow(model)
         filled = sweep.filled(seed, steps, solver, guidance)
-        latents = draw(model, filled, tokens_per_pass, cls._say)
+        latents = draw(model, filled, tokens_per_pass, _say)
         labels = [legal_name(f"{c.row} · {c.column} · {c.resolution}") for c in filled.cells]
         return io.NodeOutput([{"samples": samples} for samples in latents], labels, filled)
+
+
+def _say(text: str) -> None:
+    logging.info("FiT Sweep Sampler: %s", text)
+    host.show(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, zip_longest
 
 from PIL import Image, ImageDraw
@@ -165,6 +166,12 @@ def _positions(sizes: Sequence[int], start: int = 0, gap: int = GAP) -> tuple[li
     return starts[:-1], starts[-1] - gap
 
 
+@lru_cache(maxsize=8)
+def _types(fonts: tuple[str, ...]) -> tuple[Type, Type, Type]:
+    """The type of names, of captions and of the title."""
+    return Type(TYPE, fonts), Type(SMALL, fonts), Type(LARGE, fonts)
+
+
 class _Placed:
     """A cell at its size on the sheet."""
 
@@ -204,7 +211,7 @@ class Layout:
         fonts: Sequence[str],
     ) -> None:
         self.side = side
-        self.font, self.small, self.large = (Type(size, fonts) for size in (TYPE, SMALL, LARGE))
+        self.font, self.small, self.large = _types(tuple(fonts))
         self.grid = self._placed(grid, scale, side)
         self.widths = [
             max((cell.width for cell in column if cell), default=0)

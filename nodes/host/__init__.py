@@ -39,7 +39,6 @@ from .loading import (
     load_copy,
     register_model_folders,
 )
-from .messages import show_on_node
 from .model import extrapolation_of, require_fit, require_flow, with_extrapolation
 from .model_key import model_key
 from .notices import show
@@ -100,7 +99,6 @@ __all__ = [
     "sampler",
     "save_temporary",
     "show",
-    "show_on_node",
     "temporary_prefix",
     "with_checkpoint",
     "with_extrapolation",

@@ -27,7 +27,7 @@ class CellCache:
         self.bytes_held = 0
 
     def get(self, key: Hashable) -> Tensor | None:
-        """A copy of the tensor of a key, on its device; None where there is none."""
+        """A copy of the tensor of a key, on the CPU; None where there is none."""
         with self._lock:
             found = self._cells.get(key)
             if found is None:
@@ -46,7 +46,7 @@ class CellCache:
                 self._of_makers[id(maker)].add(key)
             self._drop(key)
             # A copy of its own: a part of a larger tensor would keep all of that alive.
-            self._cells[key] = cell.detach().clone()
+            self._cells[key] = cell.detach().to("cpu", copy=True)
             self.bytes_held += _bytes(cell)
             while self.bytes_held > self._max_bytes:
                 self._drop(next(iter(self._cells)))

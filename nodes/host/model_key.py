@@ -24,7 +24,9 @@ from ...comfyui_fitv2.guidance import Guidance
 from .network import EXTRAPOLATION
 
 _BOOKKEEPING = {
-    "attachments_backup",
+    "_free_methods",
+    "_last_free_log_time",
+    "_last_prepare_log_key",
     "backup",
     "backup_buffers",
     "cached_hook_patches",
@@ -39,11 +41,9 @@ _BOOKKEEPING = {
     "object_patches_backup",
     "offload_device",
     "parent",
-    "patches",  # ``patches_uuid`` changes with them
     "pinned",
     "size",
     "skip_injection",
-    "weight_inplace_update",
 }
 """Attributes of a ModelPatcher that decide no image. Any other one counts, also a new one."""
 

@@ -26,5 +26,5 @@ def test_only_what_draws_the_same_has_the_same_key() -> None:
     )
     assert ran.returncode == 0, ran.stderr
     answers = json.loads(ran.stdout.splitlines()[-1])
-    assert len(answers) == 18
+    assert len(answers) == 20
     assert answers == {what: not what.startswith("not: ") for what in answers}
