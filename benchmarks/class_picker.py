@@ -24,6 +24,7 @@ from playwright.sync_api import CDPSession, sync_playwright
 
 from comfyui_fitv2 import FiT, FiTConfig, Metadata, save_checkpoint
 from devkit.chromium import chromium
+from devkit.client import Client
 from devkit.environment import DEV
 from devkit.host import find_host
 from devkit.server import Server
@@ -82,6 +83,8 @@ def main() -> None:
         for count in counts:
             _save_model(Path(folder) / "models" / "fit" / f"{count}.safetensors", count)
         with Server(find_host(arguments.comfyui, None), Path(folder)) as server:
+            # Else the templates open by themselves.
+            Client(server.url).post("/settings", {"Comfy.TutorialCompleted": True})
             print(f"{'classes':>8} {'open':>8} {'dropped':>8} {'work':>8}")
             for count in counts:
                 opened, dropped, work = _measure(server.url, count)
