@@ -1,4 +1,4 @@
-/** Shows of a node only the inputs that its choices leave an effect. Hidden ones keep their values. */
+/** Inputs without an effect are hidden, by the choices in the others. They keep their values. */
 
 import {
   addElement,

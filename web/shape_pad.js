@@ -17,6 +17,16 @@ import {
   valueOf,
   widgetOf,
 } from "./host/frontend.js";
+import {
+  button,
+  chip,
+  element,
+  isSame,
+  ratioOf,
+  reversed,
+  row,
+  showChip,
+} from "./pad_controls.js";
 import { createStage } from "./shape_stage.js";
 
 /** Choices of the input ``aspect_ratio`` that are no ratios. */
@@ -54,10 +64,12 @@ export function levelOf({ columns, rows }, trained) {
 export function addShapePad(node) {
   const longest = Math.floor((widgetOf(node, "width")?.options.max ?? 16384) / 16);
   const stage = createStage(drawn, longest);
-  const facts = element("div", { className: "fitv2-facts" });
+  const facts = element("div", "fitv2-facts");
   facts.setAttribute("role", "status");
   const chips = CHIPS.map((ratio) => chip(ratio, () => choose(chipRatio(ratio))));
-  const typed = element("input", { className: "fitv2-typed", type: "text", placeholder: "W : H" });
+  const typed = element("input", "fitv2-typed");
+  typed.type = "text";
+  typed.placeholder = "W : H";
   typed.title = "Any ratio such as 2.39:1, or a size such as 320x208. Enter takes it.";
   typed.setAttribute("aria-label", "Ratio or size");
   const swap = button("⇄", "Swap width and height", swapSides);
@@ -66,7 +78,7 @@ export function addShapePad(node) {
     button(`${factor}×`, `${factor} × the trained side`, () => scaleTo(factor)),
   );
   const asImage = button("as image", "The ratio of a Load Image", takeImage);
-  const root = element("div", { className: "fitv2-pad" });
+  const root = element("div", "fitv2-pad");
   root.setAttribute("role", "group");
   root.setAttribute("aria-label", "Shape");
   root.append(
@@ -126,13 +138,13 @@ export function addShapePad(node) {
     }
     const [answers, facts] = await Promise.all([
       ask("sizes", { tokens: tokens(), ratios: wanted() }).catch(failed),
-      isOther && asked ? ask("model", asked).catch(failed) : {},
+      isOther && asked ? ask("model", asked).catch(failed) : null,
     ]);
     if (mine !== turn || !node.graph) return;
     if (isOther && answers.unconnected) {
       model = JSON.stringify(asked);
-      trained = facts.train_tokens ? facts : answers.unconnected;
-      remark = asked ? (facts.error ?? "") : "No model is connected.";
+      trained = facts?.train_tokens ? facts : answers.unconnected;
+      remark = asked ? (facts?.error ?? "") : "No model is connected.";
     }
     take(answers.sizes?.[0] ?? answers);
   }
@@ -160,9 +172,10 @@ export function addShapePad(node) {
     const shown = grid ?? { columns: trained.train_length, rows: trained.train_length };
     const level = levelOf(shown, trained);
     const count = shown.columns * shown.rows;
-    const [width, height] = [shown.columns, shown.rows].map((n) => n * trained.token_pixels);
+    const side = trained.token_pixels;
     const text =
-      `${width} × ${height} px · ${shown.columns} × ${shown.rows} = ${count} tokens · ` +
+      `${shown.columns * side} × ${shown.rows * side} px · ` +
+      `${shown.columns} × ${shown.rows} = ${count} tokens · ` +
       `${(count / trained.train_tokens).toFixed(2)}×`;
     const about = `${WORDS[level]} (${trained.train_tokens} tokens). ${remark}`.trim();
     stage.draw({
@@ -171,9 +184,14 @@ export function addShapePad(node) {
       trainTokens: trained.train_tokens,
       budget: mode() === EXACT ? count : tokens(),
       level,
+      note:
+        model === "null"
+          ? `dashed: ${trained.train_tokens} tokens (no model)`
+          : `dashed: trained on ${trained.train_tokens} tokens`,
       facts: `${text}, ${about}`,
       enabled: !linked.length,
     });
+    stage.element.classList.toggle("fitv2-dim", error !== "");
     if (linked.length) say(`Set by a link: ${linked.join(", ")}`, "none", "");
     else if (error) say(error, "far", "");
     else say(text, level, about);
@@ -187,26 +205,35 @@ export function addShapePad(node) {
       factors[i].setAttribute("aria-pressed", String(isChosen));
     }
     const found = loadedImages(node);
-    asImage.disabled = !found.length;
     const title = found.length
       ? `The ratio of ${found[images % found.length].title}`
       : "The ratio of a Load Image node: there is none in this graph";
     asImage.title = title;
     asImage.setAttribute("aria-label", title);
-    for (const control of [...chips, typed, swap, ...factors])
+    asImage.disabled = !found.length || linked.length > 0;
+    for (const control of [...chips, typed, swap, ...factors]) {
       control.disabled = linked.length > 0;
-    if (linked.length) asImage.disabled = true;
+    }
   }
 
-  function say(/** @type {string} */ text, /** @type {string} */ level, /** @type {string} */ more) {
+  function say(
+    /** @type {string} */ text,
+    /** @type {string} */ level,
+    /** @type {string} */ more,
+  ) {
     if (facts.textContent !== text) facts.textContent = text;
     facts.dataset.level = level;
     facts.title = more;
     facts.setAttribute("aria-label", more ? `${text}, ${more}` : text);
   }
 
-  /** A size that was drawn. */
-  function drawn(/** @type {{columns: number, rows: number}} */ next, /** @type {boolean} */ isLast) {
+  /**
+   * Takes a size that was drawn.
+   *
+   * @param {import("./shape_stage.js").Grid} next
+   * @param {boolean} isLast whether the drag has ended
+   */
+  function drawn(next, isLast) {
     if (!trained) return;
     const side = trained.token_pixels;
     setValues(
@@ -239,8 +266,8 @@ export function addShapePad(node) {
     } else if (grid) {
       const ratios = `${grid.columns}:${grid.rows}`;
       const { sizes } = await ask("sizes", { tokens: budgetOf(factor), ratios }).catch(failed);
-      if (sizes && !sizes[0].error)
-        setValues(node, { width: sizes[0].width, height: sizes[0].height });
+      if (!sizes || sizes[0].error) return;
+      setValues(node, { width: sizes[0].width, height: sizes[0].height });
     }
   }
 
@@ -288,75 +315,3 @@ export function addShapePad(node) {
 }
 
 const failed = (/** @type {Error} */ error) => ({ error: error.message });
-const reversed = (/** @type {string} */ ratio) => ratio.split(":").reverse().join(":");
-
-/** Whether two ratios are one, such as 8:5 and 16:10. */
-function isSame(/** @type {string} */ one, /** @type {string} */ other) {
-  const [a, b] = one.split(":").map(Number);
-  const [c, d] = other.split(":").map(Number);
-  return a * d === b * c;
-}
-
-/** A ratio of whole numbers, as short as it can be. */
-function ratioOf(/** @type {number} */ width, /** @type {number} */ height) {
-  let [a, b] = [width, height];
-  while (b) [a, b] = [b, a % b];
-  return `${width / a}:${height / a}`;
-}
-
-/**
- * @template {keyof HTMLElementTagNameMap} T
- * @param {T} tag
- * @param {Partial<HTMLElementTagNameMap[T]>} properties
- */
-function element(tag, properties) {
-  return Object.assign(document.createElement(tag), properties);
-}
-
-function row(/** @type {string} */ name, /** @type {HTMLElement[]} */ controls) {
-  const group = element("div", { className: "fitv2-row" });
-  group.setAttribute("role", "group");
-  group.setAttribute("aria-label", name);
-  group.append(...controls);
-  return group;
-}
-
-function button(
-  /** @type {string} */ text,
-  /** @type {string} */ title,
-  /** @type {() => unknown} */ onClick,
-) {
-  const made = element("button", { type: "button", className: "fitv2-button", title });
-  made.textContent = text;
-  made.setAttribute("aria-label", title);
-  made.addEventListener("click", () => void onClick());
-  return made;
-}
-
-function chip(/** @type {string} */ ratio, /** @type {() => unknown} */ onClick) {
-  const made = button("", ratio, onClick);
-  made.classList.add("fitv2-chip");
-  const frame = element("span", { className: "fitv2-frame" });
-  frame.append(element("span", { className: "fitv2-icon" }));
-  made.append(frame, element("span", { className: "fitv2-ratio" }));
-  return made;
-}
-
-/** Shows a chip with a ratio, as a small rectangle of it. */
-function showChip(
-  /** @type {HTMLButtonElement} */ made,
-  /** @type {string} */ ratio,
-  /** @type {boolean} */ isChosen,
-) {
-  const [icon, label] = [".fitv2-icon", ".fitv2-ratio"].map(
-    (name) => /** @type {HTMLElement} */ (made.querySelector(name)),
-  );
-  const [width, height] = ratio.split(":").map(Number);
-  icon.style.aspectRatio = `${width} / ${height}`;
-  icon.style[width >= height ? "width" : "height"] = "18px";
-  icon.style[width >= height ? "height" : "width"] = "auto";
-  label.textContent = ratio;
-  made.setAttribute("aria-label", ratio);
-  made.title = ratio;
-  made.setAttribute("aria-pressed", String(isChosen));
-}

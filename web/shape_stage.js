@@ -22,6 +22,7 @@ const LEAP = 4;
  * @property {number} trainTokens tokens of the curve
  * @property {number} budget tokens to keep along the curve of Alt
  * @property {string} level "within", "beyond" or "far"
+ * @property {string} note on the dashed square
  * @property {string} facts for people who do not see the drawing
  * @property {boolean} enabled whether it can be changed
  */
@@ -53,8 +54,16 @@ export function createStage(onChange, longest) {
 
   /** @type {Drawn | undefined} */
   let drawn;
-  /** @type {{edge: string, x: number, y: number, from: Grid, to: Grid | null, scale: number} | null} */
+  /** @type {{edge: string, x: number, y: number, from: Grid, to: Grid | null, scale: number,
+   *   budget: number} | null} */
   let drag = null;
+
+  /** The tokens that Alt keeps from one change to the next, while nothing else changes the size. */
+  let kept = { budget: 0, columns: 0, rows: 0 };
+  const budget = () =>
+    kept.columns === drawn?.grid.columns && kept.rows === drawn.grid.rows
+      ? kept.budget
+      : (drawn?.budget ?? 1);
 
   const limited = (/** @type {number} */ side) => Math.min(Math.max(Math.round(side), 1), longest);
 
@@ -76,7 +85,7 @@ export function createStage(onChange, longest) {
     const box = (/** @type {Grid} */ { columns, rows }) =>
       `M${x(0)} ${x(0)}H${x(columns)}V${x(rows)}H${x(0)}Z`;
     element.dataset.level = next.level;
-    note.textContent = `dashed: trained on ${trainTokens} tokens`;
+    note.textContent = next.note;
     element.classList.toggle("fitv2-off", !next.enabled);
     shape.setAttribute("d", box(grid));
     square.setAttribute("d", box({ columns: trainLength, rows: trainLength }));
@@ -109,16 +118,18 @@ export function createStage(onChange, longest) {
     /** @type {{shiftKey: boolean, altKey: boolean}} */ keys,
   ) {
     let { columns, rows } = { columns: limited(to.columns), rows: limited(to.rows) };
-    if (keys.altKey && drawn) {
-      const along = Math.sqrt((drawn.budget * Math.max(to.columns, 1)) / Math.max(to.rows, 1));
+    if (keys.altKey) {
+      const most = drag?.budget ?? budget();
+      const along = Math.sqrt((most * Math.max(to.columns, 1)) / Math.max(to.rows, 1));
       // The longer side is chosen, and the other one takes what the tokens leave.
-      if (along * along >= drawn.budget) {
-        columns = Math.min(limited(along), drawn.budget);
-        rows = limited(Math.floor(drawn.budget / columns));
+      if (along * along >= most) {
+        columns = Math.min(limited(along), most);
+        rows = limited(Math.floor(most / columns));
       } else {
-        rows = Math.min(limited(drawn.budget / along), drawn.budget);
-        columns = limited(Math.floor(drawn.budget / rows));
+        rows = Math.min(limited(most / along), most);
+        columns = limited(Math.floor(most / rows));
       }
+      kept = { budget: most, columns, rows };
     } else if (keys.shiftKey) {
       const factor = (to.columns * from.columns + to.rows * from.rows) /
         (from.columns ** 2 + from.rows ** 2);
@@ -158,13 +169,14 @@ export function createStage(onChange, longest) {
       from: { ...drawn.grid },
       to: null,
       scale: scaleOf(drawn),
+      budget: budget(),
     };
     element.classList.add("fitv2-dragged");
   });
   element.addEventListener("pointermove", (event) => {
     if (!drag) {
       const edge = edgeAt(event);
-      element.style.cursor = edge && { e: "ew", s: "ns", se: "nwse" }[edge] + "-resize";
+      element.style.cursor = { e: "ew-resize", s: "ns-resize", se: "nwse-resize" }[edge] ?? "";
       return;
     }
     event.stopPropagation();
@@ -229,15 +241,16 @@ export function createStage(onChange, longest) {
     /** @type {number} */ y,
     /** @type {KeyboardEvent} */ keys,
   ) {
-    if (keys.altKey && drawn) {
+    if (keys.altKey) {
       // Right and up lead to wider images along the curve, left and down to taller ones.
+      const most = budget();
       const wider = x > 0 || y < 0;
-      if (columns >= rows) {
-        const next = Math.min(limited(columns + (wider ? 1 : -1)), drawn.budget);
-        return { columns: next, rows: limited(Math.floor(drawn.budget / next)) };
-      }
-      const next = Math.min(limited(rows + (wider ? -1 : 1)), drawn.budget);
-      return { columns: limited(Math.floor(drawn.budget / next)), rows: next };
+      const isWide = columns > rows || (columns === rows && wider);
+      const longer = Math.min(limited(Math.max(columns, rows) + (wider === isWide ? 1 : -1)), most);
+      const shorter = limited(Math.floor(most / longer));
+      const next = isWide ? { columns: longer, rows: shorter } : { columns: shorter, rows: longer };
+      kept = { budget: most, ...next };
+      return next;
     }
     if (keys.shiftKey) {
       const longer = Math.max(columns, rows);

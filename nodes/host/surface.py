@@ -83,8 +83,8 @@ KEYS = {
         "sampler_post_cfg_function",
         "transformer_options",
     ),
-    "PromptServer": ("instance", "routes"),
     "ModelPatcher": ("object_patches", "wrappers"),
+    "PromptServer": ("instance", "routes"),
     "transformer_options": (
         "optimized_attention_override",
         "patches_replace",

@@ -36,6 +36,25 @@ def test_the_message_of_a_failed_node_is_in_a_toast(page: Page) -> None:
     page.errors.clear()  # the frontend logs the error of the run
 
 
+def test_an_error_of_the_pack_in_another_node_is_in_a_toast_and_no_other(page: Page) -> None:
+    for folder, message in (("fitv2", "needs a class"), ("other", "needs nothing of ours")):
+        page.js(
+            """([folder, message]) => app.api.dispatchEvent(new CustomEvent("execution_error", {
+              detail: {
+                prompt_id: "1", node_id: "1", node_type: "KSampler", executed: [],
+                exception_type: "ValueError", exception_message: message, traceback: [
+                  '  File "/comfyui/execution.py", line 1, in run\\n',
+                  `  File "C:\\\\custom_nodes\\\\${folder}\\\\nodes\\\\a.py", line 2\\n`,
+                ],
+              },
+            }))""",
+            [folder, message],
+        )
+    page.dom.locator(".p-toast-message").get_by_text("needs a class", exact=True).wait_for()
+    assert not [text for text in page.toasts() if "needs nothing of ours" in text]
+    page.errors.clear()  # the frontend logs the errors
+
+
 def node(id, kind, values, outputs=(), **links):
     return {
         "id": id,

@@ -69,8 +69,8 @@ def test_a_model_is_found_into_and_out_of_subgraphs(page: Page) -> None:
 
 
 def test_a_training_run_is_a_model_too(page: Page) -> None:
-    run, last = chain(page, "FiTTrainingRun", "FiTResolution")
+    run, last = chain(page, "FiTTrainingRun", "FiTGuidance")
     page.js("id => { app.graph.getNodeById(id).widgets[0].value = 'runs/mine'; }", run)
     assert model_of(page, last) == {"run": "runs/mine", "average": ""}
-    (alone,) = chain(page, "FiTResolution")
+    (alone,) = chain(page, "FiTGuidance")
     assert model_of(page, alone) is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import urllib.error
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from support.graph import BUNDLED
 from support.live_client import LiveClient
 
@@ -176,6 +179,7 @@ def test_labels_are_understood_or_told_why_not_and_what_is_near(client: LiveClie
     one, blend, wrong = entries
     assert one["label"].endswith(" · France")
     assert (len(one["ids"]), len(blend["ids"]), wrong["ids"]) == (1, 2, [])
+    assert blend["weights"] == pytest.approx([0.7, 0.3])
     assert one["error"] is None
     assert wrong["label"] is None
     assert "Frnace" in wrong["error"]
@@ -211,7 +215,18 @@ def test_solvers_have_their_own_options(client: LiveClient) -> None:
     assert {option for options in answer.values() for option in options} == {*inputs} - {"solver"}
 
 
-def test_a_class_sheet_is_an_image_and_one_that_is_missing_is_not_found(
+def test_a_class_sheet_is_an_image_with_a_tile_for_each_class(client: LiveClient) -> None:
+    assert ask(client, "model", checkpoint=BUNDLED)["has_class_sheet"]
+    sheet = ask(client, "class_sheet", checkpoint=BUNDLED)
+    kind, _, content = sheet["image"].partition(",")
+    assert kind == "data:image/webp;base64"
+    with Image.open(io.BytesIO(base64.b64decode(content))) as image:
+        columns, rows = image.width // sheet["tile_width"], image.height // sheet["tile_height"]
+    assert columns == sheet["columns"]
+    assert (rows - 1) * columns < 256 <= rows * columns
+
+
+def test_a_class_sheet_that_is_missing_or_broken_is_refused(
     client: LiveClient, named: Path, golden_state, golden_config
 ) -> None:
     save_checkpoint(named, golden_state, Metadata(golden_config, ["x"] * 10))
@@ -219,6 +234,13 @@ def test_a_class_sheet_is_an_image_and_one_that_is_missing_is_not_found(
     status, error = refused(client, "class_sheet", checkpoint=named.name)
     assert status == 404
     assert "written_again.classes.webp" in error
+    sheet = named.with_name("written_again.classes.webp")
+    sheet.write_bytes(b"RIFF" * 99)
+    try:
+        status, error = refused(client, "class_sheet", checkpoint=named.name)
+    finally:
+        sheet.unlink()
+    assert (status, error) == (400, "written_again.classes.webp is not a class sheet.")
 
 
 @pytest.mark.parametrize("run", ["../..", "/etc", "/", "nowhere", "runs/../..", "~/runs"])

@@ -109,12 +109,15 @@ export function onOutput(node, callback) {
 /**
  * Calls back when the server reports that a node failed.
  *
- * @param {(error: {node_type: string, node_id: string, node_title: string | undefined,
- *   exception_type: string, exception_message: string}) => void} callback
+ * @param {(error: {node_type: string, node_id: string, node_title: string,
+ *   exception_type: string, exception_message: string, traceback: string[]}) => void} callback
  */
 export function onError(callback) {
   api.addEventListener("execution_error", (/** @type {any} */ { detail }) => {
-    callback({ ...detail, node_title: app.graph.getNodeById(detail.node_id)?.title });
+    const { LiteGraph } = /** @type {any} */ (globalThis);
+    const type = LiteGraph.registered_node_types[detail.node_type];
+    const node = app.graph.getNodeById(detail.node_id); // one in a subgraph is not found
+    callback({ ...detail, node_title: node?.title ?? type?.title ?? detail.node_type });
   });
 }
 
@@ -137,11 +140,12 @@ export function loadedImages(node) {
   const isSelected = (/** @type {any} */ n) => Number(app.canvas.selectedItems.has(n));
   return node.graph.nodes
     .filter((/** @type {any} */ n) => n.comfyClass === "LoadImage" && valueOf(n, "image"))
-    .sort((/** @type {any} */ a, /** @type {any} */ b) => isSelected(b) - isSelected(a))
+    .sort((/** @type {any[]} */ ...two) => isSelected(two[1]) - isSelected(two[0]))
     .map((/** @type {any} */ n) => {
       const path = String(valueOf(n, "image")).replace(/ \[\w+\]$/, "").split("/");
       const filename = path.pop() ?? "";
-      return { title: filename, url: urlOf({ filename, subfolder: path.join("/"), type: "input" }) };
+      const url = urlOf({ filename, subfolder: path.join("/"), type: "input" });
+      return { title: filename, url };
     });
 }
 
@@ -155,15 +159,17 @@ export function passToCanvas(element) {
   element.addEventListener("wheel", (event) => {
     if (isClassic()) app.canvas.processMouseWheel(event);
   });
-  for (const [name, method] of [
-    ["pointerdown", "processMouseDown"],
-    ["pointermove", "processMouseMove"],
-    ["pointerup", "processMouseUp"],
-  ])
+  const methods = {
+    pointerdown: "processMouseDown",
+    pointermove: "processMouseMove",
+    pointerup: "processMouseUp",
+  };
+  for (const [name, method] of Object.entries(methods)) {
     element.addEventListener(name, (/** @type {any} */ event) => {
       const isMiddle = name === "pointermove" ? event.buttons & 4 : event.button === 1;
       if (isMiddle && isClassic()) app.canvas[method](event);
     });
+  }
 }
 
 /**

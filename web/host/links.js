@@ -4,7 +4,11 @@ import { app } from "/scripts/app.js";
 
 import { isLinked, valueOf } from "./values.js";
 
-/** The inputs that say which model a node loads, by node type. */
+/**
+ * The inputs that say which model a node loads, by node type.
+ *
+ * @type {Record<string, string[]>}
+ */
 const LOADERS = { FiTLoader: ["checkpoint", "preset"], FiTTrainingRun: ["run", "average"] };
 /** Modes of a node: never executed, and passed by. */
 const MUTED = 2;
@@ -36,8 +40,17 @@ export function sourceOf(node, name) {
   return index < 0 ? null : (originOfInput(node, index, new Set())?.node ?? null);
 }
 
-/** The node and the output that an input is fed by. Where a subgraph is fed, that may be a value. */
-function originOfInput(/** @type {any} */ node, /** @type {number} */ index, /** @type {Set<any>} */ seen) {
+/** @typedef {{node: any, value?: any} | null} Origin a node, and a value it holds for others */
+
+/**
+ * Where an input is fed from.
+ *
+ * @param {any} node
+ * @param {number} index of the input
+ * @param {Set<any>} seen inputs, as a graph may be a circle
+ * @returns {Origin}
+ */
+function originOfInput(node, index, seen) {
   const input = node?.inputs?.[index];
   if (!input || !node.graph || seen.has(input)) return null;
   seen.add(input);
@@ -46,7 +59,13 @@ function originOfInput(/** @type {any} */ node, /** @type {number} */ index, /**
   return originOfLink(node.graph, base.getInputLink.call(node, index), seen);
 }
 
-function originOfLink(/** @type {any} */ graph, /** @type {any} */ link, /** @type {Set<any>} */ seen) {
+/**
+ * @param {any} graph
+ * @param {any} link
+ * @param {Set<any>} seen
+ * @returns {Origin}
+ */
+function originOfLink(graph, link, seen) {
   if (!link) return null;
   const node = graph.getNodeById(link.origin_id);
   if (node) return originOfOutput(node, link.origin_slot, link.type, seen);
@@ -57,12 +76,14 @@ function originOfLink(/** @type {any} */ graph, /** @type {any} */ link, /** @ty
   return outside ?? (widget ? { node: instance, value: valueOf(instance, widget.name) } : null);
 }
 
-function originOfOutput(
-  /** @type {any} */ node,
-  /** @type {number} */ slot,
-  /** @type {any} */ type,
-  /** @type {Set<any>} */ seen,
-) {
+/**
+ * @param {any} node
+ * @param {number} slot of the output
+ * @param {string} type of the link
+ * @param {Set<any>} seen
+ * @returns {Origin}
+ */
+function originOfOutput(node, slot, type, seen) {
   if (node.mode === MUTED) return null;
   if (node.mode === BYPASSED) {
     const fits = (/** @type {any} */ input) => [type, "*"].includes(input?.type);
@@ -91,7 +112,7 @@ function knownValue(/** @type {any} */ node, /** @type {string} */ name) {
 }
 
 /**
- * What to ask a route to ask about the model that feeds an input of type MODEL, by following MODEL
+ * What to ask a route with about the model that feeds an input of type MODEL, by following MODEL
  * links up to a FiT Loader or a FiT Training Run.
  *
  * @param {any} node
@@ -101,7 +122,7 @@ export function modelOf(node) {
   const seen = new Set();
   let at = node;
   while (at && !seen.has(at)) {
-    const inputs = LOADERS[/** @type {keyof LOADERS} */ (at.comfyClass)];
+    const inputs = LOADERS[at.comfyClass];
     if (inputs) {
       const values = inputs.map((name) => [name, knownValue(at, name) ?? ""]);
       return inputs[0] === "checkpoint" && !values[0][1] ? null : Object.fromEntries(values);

@@ -51,7 +51,7 @@ export function setValues(node, values, { isLast = true } = {}) {
 
 /** Ends a step of undo. */
 export function keepForUndo() {
-  const tracker = /** @type {any} */ (app).extensionManager?.workflow?.activeWorkflow?.changeTracker;
+  const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
   (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker);
 }
 
@@ -105,15 +105,20 @@ function propertyOf(/** @type {any} */ object, /** @type {string} */ name) {
 }
 
 let isPressed = false;
-/** What waits for the pointer to be released, by node. @type {Map<any, Record<string, boolean>>} */
+/**
+ * What is to be shown once the pointer is released, by node.
+ *
+ * @type {Map<any, Record<string, boolean>>}
+ */
 const waiting = new Map();
 addEventListener("pointerdown", () => (isPressed = true), true);
-for (const end of ["pointerup", "pointercancel"])
-  addEventListener(end, () => {
-    isPressed = false;
-    for (const [node, shown] of waiting) show(node, shown);
-    waiting.clear();
-  }, true);
+const released = () => {
+  isPressed = false;
+  for (const [node, shown] of waiting) show(node, shown);
+  waiting.clear();
+};
+addEventListener("pointerup", released, true);
+addEventListener("pointercancel", released, true);
 
 /**
  * Shows or hides the widgets of inputs, in both renderers. Values are kept, and an input that is
