@@ -3,9 +3,10 @@
     python -m benchmarks.class_picker
 
 A Chromium without a window opens ComfyUI with a model of 1,000 and one of 10,000 classes, each with
-a class sheet. "open" is from the click on "Classes…" to the second frame that shows the dialog.
-Then the list is scrolled from its top to its end, one step per frame: "dropped" are the frames that
-came later than 1.5 intervals after the one before, and "work" is the main thread's time per frame.
+a class sheet. "open" is from the click on "Classes…" to the second frame that shows the dialog, and
+"work" the processor time of the page's main thread in it. Then the list is scrolled from its top to
+its end, one step per frame: "dropped" are the frames that came later than 1.5 intervals after the
+one before, and "per frame" is the processor time of the main thread, of 16.7 ms that there are.
 
 Goals: open within 150 ms, no dropped frames.
 """
@@ -17,6 +18,7 @@ import os
 import tempfile
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from PIL import Image
@@ -24,6 +26,7 @@ from playwright.sync_api import CDPSession, sync_playwright
 
 from comfyui_fitv2 import FiT, FiTConfig, Metadata, save_checkpoint
 from devkit.chromium import chromium
+from devkit.client import Client
 from devkit.environment import DEV
 from devkit.host import find_host
 from devkit.server import Server
@@ -70,6 +73,15 @@ _SCROLL = """frames => new Promise(done => {
 })"""
 
 
+class Measured(NamedTuple):
+    opened_ms: float
+    opening_ms: float
+    """Processor time of the main thread while the dialog opened."""
+    dropped: int
+    frame_ms: float
+    """Processor time of the main thread per frame while the list was scrolled."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -82,10 +94,16 @@ def main() -> None:
         for count in counts:
             _save_model(Path(folder) / "models" / "fit" / f"{count}.safetensors", count)
         with Server(find_host(arguments.comfyui, None), Path(folder)) as server:
-            print(f"{'classes':>8} {'open':>8} {'dropped':>8} {'work':>8}")
+            # Else the templates open by themselves.
+            Client(server.url).post("/settings", {"Comfy.TutorialCompleted": True})
+            print(f"{'classes':>8} {'open':>8} {'work':>8} {'dropped':>8} {'per frame':>10}")
             for count in counts:
-                opened, dropped, work = _measure(server.url, count)
-                print(f"{count:8,} {opened:5.0f} ms {dropped:8} {work:5.1f} ms", flush=True)
+                m = _measure(server.url, count)
+                print(
+                    f"{count:8,} {m.opened_ms:5.0f} ms {m.opening_ms:5.0f} ms {m.dropped:8}"
+                    f" {m.frame_ms:7.1f} ms",
+                    flush=True,
+                )
 
 
 def _save_model(file: Path, count: int) -> None:
@@ -100,8 +118,7 @@ def _save_model(file: Path, count: int) -> None:
     sheet_path(file).write_bytes(sheet.encode())
 
 
-def _measure(url: str, count: int) -> tuple[float, int, float]:
-    """Milliseconds to open, dropped frames, and milliseconds of work per frame."""
+def _measure(url: str, count: int) -> Measured:
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
         browser = playwright.chromium.launch(executable_path=chromium(), args=arguments)
@@ -111,19 +128,20 @@ def _measure(url: str, count: int) -> tuple[float, int, float]:
         page.evaluate(_GRAPH, f"{count}.safetensors")
         page.locator(".fitv2-class-chip-face .fitv2-class-face").wait_for()
         page.wait_for_timeout(1000)
-        opened = page.evaluate(_OPEN)
         session = page.context.new_cdp_session(page)
-        session.send("Performance.enable")
-        before = _busy_ms(session)
+        session.send("Performance.enable", {"timeDomain": "threadTicks"})
+        start = _work_ms(session)
+        opened = page.evaluate(_OPEN)
+        shown = _work_ms(session)
         times = page.evaluate(_SCROLL, FRAMES)
-        work = (_busy_ms(session) - before) / FRAMES
+        scrolled = _work_ms(session)
         browser.close()
     dropped = sum(after - before > 1.5 * INTERVAL_MS for before, after in pairwise(times))
-    return opened, dropped, work
+    return Measured(opened, shown - start, dropped, (scrolled - shown) / FRAMES)
 
 
-def _busy_ms(session: CDPSession) -> float:
-    """How long the page's main thread has worked so far."""
+def _work_ms(session: CDPSession) -> float:
+    """The processor time of the page's main thread so far, in milliseconds."""
     metrics = session.send("Performance.getMetrics")["metrics"]
     return next(1000 * metric["value"] for metric in metrics if metric["name"] == "TaskDuration")
 

@@ -151,6 +151,8 @@ class ClassPicker {
     this.note.replaceChildren(
       ...(isWrong ? this.offers(wrong) : [this.trouble || this.hint()]),
     );
+    const red = this.chips.children[wrong];
+    if (red instanceof HTMLElement) this.chips.scrollTop = red.offsetTop - this.chips.offsetTop;
     // A chip that had the focus is gone: the button beside takes it.
     if (focused && !this.element.contains(document.activeElement)) this.open.focus();
   }
