@@ -227,7 +227,7 @@ class Page:
 
     def toasts(self) -> list[str]:
         """The texts of the messages in the corner."""
-        return self.dom.locator(".p-toast-message, [data-sonner-toast]").all_inner_texts()
+        return self.dom.locator(".p-toast-message, [data-testid=toast]").all_inner_texts()
 
     def settle(self) -> None:
         """Wait until two frames have been drawn."""
