@@ -26,6 +26,10 @@ class Node:
     def kind(self) -> str:
         return self._js("node => node.type")
 
+    def is_collapsed(self) -> bool:
+        """Whether only its title is shown."""
+        return self._js("node => Boolean(node.flags?.collapsed)")
+
     def values(self) -> dict[str, Any]:
         """The values of all widgets by name."""
         return dict(self._js("node => (node.widgets ?? []).map(w => [w.name, w.value])"))
