@@ -69,6 +69,11 @@ class LoadedModel:
         return None if names is None else list(names)
 
     @property
+    def class_synonyms(self) -> list[list[str]] | None:
+        synonyms = self.metadata.class_synonyms
+        return None if synonyms is None else [list(texts) for texts in synonyms]
+
+    @property
     def latent_format(self) -> LatentFormat | None:
         return self.metadata.latent_format
 
@@ -114,6 +119,7 @@ def _read(path: Path, preset: str | None) -> tuple[Checkpoint, FiT]:
     _require_size(path, tensors, metadata.config)
     _drop_learned_sigma(tensors, metadata.config)
     model = FiT(metadata.config, device="meta")
+    model.recommended_extrapolation = metadata.recommended_extrapolation
     _check_tensors(path, tensors, model)
     dtype = COMPUTED_IN if weights.is_fp8 else tensors["x_embedder.proj.weight"].dtype
     return Checkpoint(path, tensors, metadata, dtype), model

@@ -12,6 +12,7 @@ from .resolution import FiTResolution
 from .sampling import FiTSampler
 from .solvers import FiTScheduler, FiTSolver
 from .sweep import FiTResolutionSweep
+from .sweep_decoder import FiTSweepDecoder
 from .sweep_sampler import FiTSweepSampler
 from .training_run import FiTTrainingRun
 
@@ -32,6 +33,7 @@ class FiTExtension(ComfyExtension):
             FiTScheduler,
             FiTResolutionSweep,
             FiTSweepSampler,
+            FiTSweepDecoder,
             FiTCompareSheet,
             FiTTrainingRun,
         ]

@@ -5,7 +5,12 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..comfyui_fitv2.config import FiTConfig
-from ..comfyui_fitv2.extrapolation import ALL_METHODS, ATTENTION_SCALES, Extrapolation
+from ..comfyui_fitv2.extrapolation import (
+    ATTENTION_SCALES,
+    AUTO,
+    METHOD_CHOICES,
+    Extrapolation,
+)
 from ..comfyui_fitv2.resolution import TOKEN_PIXELS
 from . import host
 
@@ -38,11 +43,13 @@ class FiTExtrapolation(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "method",
-                    options=list(ALL_METHODS),
-                    default="ntk",
-                    tooltip="none: positions as they are. linear: compressed into the trained "
-                    "length. ntk, ntk-by-parts, yarn, frequency-aware: slow waves compressed, fast "
-                    "ones kept. time-aware: from linear at noise to ntk at the image.",
+                    options=list(METHOD_CHOICES),
+                    default=AUTO,
+                    tooltip="auto: what the checkpoint recommends for the size, or else ntk; "
+                    "nothing within the trained side. none: positions as they are. linear: "
+                    "compressed into the trained length. ntk, ntk-by-parts, yarn, frequency-aware: "
+                    "slow waves compressed, fast ones kept. time-aware: from linear at noise to "
+                    "ntk at the image.",
                 ),
                 io.Boolean.Input(
                     "decoupled",
@@ -91,25 +98,29 @@ class FiTExtrapolation(io.ComfyNode):
         train_length: int,
         latent: io.Latent.LatentDict | None = None,
     ) -> io.NodeOutput:
-        config = host.require_fit(model).metadata.config
+        metadata = host.require_fit(model).metadata
         extrapolation = Extrapolation(method, decoupled, attention_scale, train_length or None)
+        extrapolation = metadata.filled_in(extrapolation)
         grid = None if latent is None else host.grid_of(model, latent)
-        text = report(extrapolation, grid, config)
+        text = report(extrapolation, grid, metadata.config)
         return io.NodeOutput(host.with_extrapolation(model, extrapolation), text)
 
 
 def report(extrapolation: Extrapolation, grid: tuple[int, int] | None, config: FiTConfig) -> str:
     """One line on what ``extrapolation`` does to a (rows, columns) ``grid`` of this model's tokens.
 
-    Without a grid it says from which size the method acts.
+    Without a grid it says from which size the method acts. For "auto" it must be filled in by
+    ``Metadata.filled_in``, so that it knows what is recommended.
     """
     extrapolation = extrapolation.for_model(config)
     label, length = extrapolation.label, extrapolation.train_length or config.train_length
     pixels = length * TOKEN_PIXELS
     if grid is None:
-        return f"{label}: acts on sides of more than {length} tokens ({pixels} px)."
+        chosen = f": {_choices(extrapolation)}" if extrapolation.method == AUTO else ""
+        return f"{label}: acts on sides of more than {length} tokens ({pixels} px){chosen}."
     rows, columns = grid
     size = f"{columns} × {rows} tokens"
+    chosen = extrapolation.at(rows, columns)
     if not extrapolation.changes(rows, columns):
         if extrapolation.method != "none":
             because = f"no side is longer than the trained {length} tokens ({pixels} px)"
@@ -121,7 +132,9 @@ def report(extrapolation: Extrapolation, grid: tuple[int, int] | None, config: F
             f"{label}: INACTIVE on {size}, {because}. The image is the same as without this node."
         )
     parts = []
-    if extrapolation.method != "none":
+    if extrapolation.method == AUTO:
+        label = f"{label} chooses {chosen.label}"
+    if chosen.method != "none":
         height, width = extrapolation.factors(rows, columns)
         factors = f"height ×{height:.3g}, width ×{width:.3g}"
         parts.append(f"{factors} of the trained {length} tokens")
@@ -129,3 +142,16 @@ def report(extrapolation: Extrapolation, grid: tuple[int, int] | None, config: F
     if magnitude != 1:
         parts.append(f"attention logits ×{magnitude**2:.3g}")
     return f"{label} on {size}: {'; '.join(parts)}."
+
+
+def _choices(extrapolation: Extrapolation) -> str:
+    """What "auto" chooses, from small images to large ones."""
+    parts = []
+    for recommendation in extrapolation.recommended:
+        factor = recommendation.up_to
+        chosen = Extrapolation(
+            recommendation.method, recommendation.decoupled, recommendation.attention_scale
+        )
+        limit = "" if factor is None else f" up to {factor:g} times the trained side"
+        parts.append(f"{chosen.label}{limit}")
+    return ", then ".join(parts)

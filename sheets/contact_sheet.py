@@ -34,10 +34,22 @@ class SheetTooLargeError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Blank:
+    """The size of an image that does not exist yet, to plan its sheet; it cannot be drawn."""
+
+    width: int
+    height: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.width, self.height
+
+
+@dataclass(frozen=True, slots=True)
 class SheetCell:
     """An image and the caption under it, which breaks at " · " first."""
 
-    image: Image.Image
+    image: Image.Image | Blank
     caption: str = ""
 
 
@@ -168,6 +180,8 @@ class _Placed:
         self.caption = wrap(cell.caption, font, self.width, " · ")
 
     def resized(self) -> Image.Image:
+        if isinstance(self.image, Blank):
+            raise ValueError("A sheet is drawn of images; a blank one only plans it.")
         image = self.image.convert("RGB")
         if image.size == self.size:
             return image

@@ -90,8 +90,10 @@ def compare(
     drawn = canvas.add(
         "FiTSweepSampler", **{**SOLVER, **draw}, model=model[0], sweep=sweep["sweep"]
     )
-    decode = canvas.add("VAEDecode", samples=drawn[0], vae=vae[0])
-    sheets = canvas.add("FiTCompareSheet", **sheet, images=decode[0], sweep=sweep["sweep"])
+    decode = canvas.add(
+        "FiTSweepDecoder", latents=drawn["latents"], vae=vae[0], sweep=drawn["sweep"]
+    )
+    sheets = canvas.add("FiTCompareSheet", **sheet, images=decode[0], sweep=drawn["sweep"])
     save = canvas.add("SaveImage", images=sheets[0], filename_prefix=name)
     save.collapsed = True
     canvas.column(0, 0, note)

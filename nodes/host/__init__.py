@@ -12,7 +12,24 @@ pass without padding.
 
 from comfy.model_patcher import ModelPatcher
 
+from .cell_cache import CellCache
+from .checkpoints import (
+    checkpoint_of,
+    file_key,
+    find_checkpoint,
+    read_metadata,
+    with_checkpoint,
+)
 from .conditioning import Conditioning, conditioning
+from .decoding import Vae, decode, decoding_key, parts_of
+from .files import (
+    SavedFile,
+    new_output_folder,
+    path_of,
+    relative_to_output,
+    save_temporary,
+    temporary_prefix,
+)
 from .guidance import with_guidance
 from .loading import (
     WEIGHT_DTYPES,
@@ -22,9 +39,11 @@ from .loading import (
     load_copy,
     register_model_folders,
 )
+from .messages import show_on_node
 from .model import extrapolation_of, require_fit, require_flow, with_extrapolation
+from .model_key import model_key
 from .packing import forbids_packing
-from .previews import PreviewOfAll
+from .previews import ImageProgress, PreviewOfAll, StepCallback, preview_size
 from .sampling import (
     SamplingSettings,
     empty_latent,
@@ -36,25 +55,46 @@ from .sampling import (
 
 __all__ = [
     "WEIGHT_DTYPES",
+    "CellCache",
     "Conditioning",
+    "ImageProgress",
     "ModelPatcher",
     "PreviewOfAll",
     "SamplingSettings",
+    "SavedFile",
+    "StepCallback",
+    "Vae",
     "checkpoint_names",
+    "checkpoint_of",
     "checkpoint_path",
     "conditioning",
+    "decode",
+    "decoding_key",
     "empty_latent",
     "extrapolation_of",
+    "file_key",
+    "find_checkpoint",
     "forbids_packing",
     "grid_of",
     "load",
     "load_copy",
+    "model_key",
+    "new_output_folder",
+    "parts_of",
+    "path_of",
+    "preview_size",
+    "read_metadata",
     "register_model_folders",
+    "relative_to_output",
     "require_fit",
     "require_flow",
     "sample",
     "sample_packed",
     "sampler",
+    "save_temporary",
+    "show_on_node",
+    "temporary_prefix",
+    "with_checkpoint",
     "with_extrapolation",
     "with_guidance",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import comfy.utils
 import torch
@@ -85,6 +85,8 @@ class FiTModel(model_base.BaseModel):
         kind = types.EPS if flow_of(self.metadata.config).predicts_noise else types.FLOW
         network: Any = HostFiT  # the host's annotation names its own class
         super().__init__(model_config, kind, device=device, unet_model=network)
+        fit = cast(HostFiT, self.diffusion_model)
+        fit.recommended_extrapolation = self.metadata.recommended_extrapolation
 
     def process_timestep(self, timestep: Tensor, **_: Any) -> Tensor:
         # ModelSamplingSD3 and others set a multiplier, which the host applies to sigma before this.

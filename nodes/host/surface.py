@@ -44,15 +44,19 @@ NAMES = (
     "folder_paths.get_filename_list",
     "folder_paths.get_folder_paths",
     "folder_paths.get_full_path",
+    "folder_paths.get_output_directory",
+    "folder_paths.get_temp_directory",
     "folder_paths.models_dir",
     "folder_paths.supported_pt_extensions",
     "latent_preview.MAX_PREVIEW_RESOLUTION",
     "latent_preview.get_previewer",
     "latent_preview.prepare_callback",
+    "server.PromptServer",
 )
 """Imported and used."""
 
 METHODS = (
+    "comfy.latent_formats.LatentFormat.process_in",
     "comfy.model_base.BaseModel.extra_conds",
     "comfy.model_base.BaseModel.load_model_weights",
     "comfy.model_base.BaseModel.memory_required",
@@ -61,14 +65,18 @@ METHODS = (
     "comfy.model_base.ModelType.EPS",
     "comfy.model_base.ModelType.FLOW",
     "comfy.model_patcher.ModelPatcher.clone",
+    "comfy.model_patcher.ModelPatcher.get_clone_model_override",
     "comfy.model_patcher.ModelPatcher.is_dynamic",
+    "comfy.model_patcher.ModelPatcher.model_size",
     "comfy.model_patcher.ModelPatcher.set_model_sampler_post_cfg_function",
     "comfy.nested_tensor.NestedTensor.unbind",
     "comfy.patcher_extension.WrapperExecutor.execute",
+    "comfy.sd.VAE.decode",
     "comfy.supported_models_base.BASE.get_model",
     "comfy.supported_models_base.BASE.set_inference_dtype",
     "comfy.utils.ProgressBar.update_absolute",
     "latent_preview.LatentPreviewer.decode_latent_to_preview",
+    "server.PromptServer.send_progress_text",
 )
 """Called on objects of ComfyUI, or overridden for it to call."""
 
@@ -81,7 +89,16 @@ KEYS = {
         "sampler_post_cfg_function",
         "transformer_options",
     ),
-    "ModelPatcher": ("object_patches", "wrappers"),
+    "ModelPatcher": (
+        "cached_patcher_init",
+        "model_options",
+        "object_patches",
+        "patches",
+        "patches_uuid",
+        "size",
+        "wrappers",
+    ),
+    "VAE": ("patcher",),
     "transformer_options": (
         "optimized_attention_override",
         "patches_replace",

@@ -27,6 +27,7 @@ ROOMS = {
     "training": "training",
     "training/data": "training sd-vae datasets",
     "training/evaluate": "training evaluation",
+    "training/recipes": "training recipes",
     "benchmarks": "dev",
     "tests": "dev",
     "devkit": "",
