@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..canvas import BETWEEN_GROUPS, Canvas, Node
-from .parts import BELOW_NOTE, SOLVER, loaders, named_label, sampler
+from .parts import BELOW_NOTE, PICKER, SOLVER, loaders, named_label, sampler
 
 
 def seven_ratios(canvas: Canvas) -> None:
@@ -105,7 +105,9 @@ def compare(
     canvas.group("What to draw", [*models, sweep, report])
     canvas.group("Drawn together", [drawn, decode])
     canvas.group("One sheet", [sheets, save])
-    canvas.as_app([(sweep, "classes"), (sweep, "sizes"), (drawn, "seed")], [sheets])
+    canvas.as_app(
+        [(sweep, "classes"), (sweep, PICKER), (sweep, "sizes"), (drawn, "seed")], [sheets]
+    )
 
 
 def guidance(canvas: Canvas) -> None:
