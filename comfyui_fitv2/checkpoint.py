@@ -35,6 +35,7 @@ __all__ = [
     "load_checkpoint",
     "metadata_tensor",
     "read_checkpoint",
+    "read_metadata",
     "save_checkpoint",
 ]
 
@@ -108,6 +109,18 @@ def read_checkpoint(path: str | os.PathLike[str], *, preset: str | None = None) 
     with finite weights, and ``FileNotFoundError`` where there is no file.
     """
     return _read(Path(path), preset)[0]
+
+
+def read_metadata(path: str | os.PathLike[str], *, preset: str | None = None) -> Metadata:
+    """What a safetensors checkpoint says of its model, without reading its weights.
+
+    It is as quick for a large file as for a small one, and does not check the weights.
+    ``path`` and ``preset`` are those of ``read_checkpoint``. Raises ``CheckpointError`` for other
+    files, pickles among them, and ``FileNotFoundError`` where there is no file.
+    """
+    weights = read_weights(Path(path), header_only=True)
+    _require_fit(weights.path, weights.tensors)
+    return _metadata(weights, preset)
 
 
 def _read(path: Path, preset: str | None) -> tuple[Checkpoint, FiT]:

@@ -33,7 +33,7 @@ _WITHOUT_RECOMMENDATION = "ntk"
 """What the authors use with their own checkpoints (arXiv 2410.13925, section 3.3)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: torch.compile refers to it weakly in older versions
 class Extrapolation:
     """How rotary frequencies are stretched beyond the trained length.
 

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from .config import FiTConfig
@@ -151,6 +152,27 @@ class Metadata:
     def filled_in(self, extrapolation: Extrapolation) -> Extrapolation:
         """``extrapolation`` with this model's trained length and what is recommended for it."""
         return extrapolation.for_model(self.config, self.recommended_extrapolation)
+
+    @property
+    def vae_name(self) -> str | None:
+        """The name of the VAE for the model's latents, without ".safetensors"; None where the
+        checkpoint does not tell."""
+        named: Any = self.training
+        for key in ("config", "samples", "vae"):
+            named = named.get(key) if isinstance(named, Mapping) else None
+        if not named or not isinstance(named, str):
+            return None
+        name = PurePath(named).name.removesuffix(".safetensors")
+        return "fit_tiny_vae" if name == "tiny" else name
+
+    @property
+    def vae(self) -> str:
+        """The VAE for the model's latents, in words."""
+        if self.vae_name is not None:
+            return f"the VAE {self.vae_name}"
+        if self.latent_format is None:
+            return "the VAE of Stable Diffusion 1.x"
+        return "the VAE that it was trained with"
 
     def to_json(self) -> str:
         parts: dict[str, Any] = {"config": asdict(self.config)}

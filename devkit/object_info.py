@@ -9,7 +9,8 @@ import json
 from typing import Any
 
 from .client import Client
-from .environment import DEV, PACK_NAME, ROOT, own_host, say
+from .environment import DEV, ROOT, say
+from .host import PACK_NAME, own_host
 from .server import Server
 
 SNAPSHOT = ROOT / "tests" / "host" / "object_info.json"

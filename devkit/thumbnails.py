@@ -14,7 +14,8 @@ from pathlib import Path
 from PIL import Image
 
 from .client import Client
-from .environment import DEV, ROOT, own_host, say
+from .environment import DEV, ROOT, say
+from .host import own_host
 from .server import Server
 from .workflow import to_prompt
 

@@ -4,11 +4,13 @@ from comfy_api.latest import ComfyExtension, io
 
 from .compare import FiTCompareSheet
 from .conditioning import FiTClassLabel
+from .error_names import show_plain_names
 from .extrapolation import FiTExtrapolation
 from .guidance import FiTGuidance
-from .host import register_model_folders
+from .host import check_queued_prompts, register_model_folders
 from .loader import FiTLoader
 from .resolution import FiTResolution
+from .routes import register as register_routes
 from .sampling import FiTSampler
 from .solvers import FiTScheduler, FiTSolver
 from .sweep import FiTResolutionSweep
@@ -20,6 +22,9 @@ from .training_run import FiTTrainingRun
 class FiTExtension(ComfyExtension):
     async def on_load(self) -> None:
         register_model_folders()
+        check_queued_prompts()
+        show_plain_names(__name__.rpartition(".")[0])
+        register_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [

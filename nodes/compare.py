@@ -42,6 +42,10 @@ class FiTCompareSheet(io.ComfyNode):
             "and size and token count under each image. Each image is kept with its settings.",
             search_aliases=[
                 "fitv2",
+                "xy",
+                "plot",
+                "sheet",
+                "compare",
                 "contact sheet",
                 "side by side",
                 "xy plot",

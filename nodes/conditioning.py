@@ -18,6 +18,11 @@ class FiTClassLabel(io.ComfyNode):
             description="Turns class names or ids into the conditioning of a FiT, with the null "
             "class as the negative.",
             search_aliases=[
+                "fitv2",
+                "flag",
+                "country",
+                "class",
+                "prompt",
                 "fit prompt",
                 "class name",
                 "imagenet class",

@@ -1,8 +1,8 @@
-"""FiT Extrapolation: how rotary positions stretch beyond the trained length."""
+"""FiT Extrapolation: how rotary positions stretch beyond the trained side."""
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..comfyui_fitv2.config import FiTConfig
 from ..comfyui_fitv2.extrapolation import (
@@ -25,6 +25,8 @@ class FiTExtrapolation(io.ComfyNode):
             description="Lets a FiT generate larger images than it was trained on, without "
             "training, with a RoPE extrapolation method.",
             search_aliases=[
+                "fitv2",
+                "rope",
                 "rope scaling",
                 "ntk",
                 "yarn",
@@ -32,6 +34,9 @@ class FiTExtrapolation(io.ComfyNode):
                 "visionntk",
                 "visionyarn",
                 "high resolution",
+                "hires",
+                "upscale",
+                "larger",
                 "attention scale",
                 "lumina",
             ],
@@ -47,7 +52,7 @@ class FiTExtrapolation(io.ComfyNode):
                     default=AUTO,
                     tooltip="auto: what the checkpoint recommends for the size, or else ntk; "
                     "nothing within the trained side. none: positions as they are. linear: "
-                    "compressed into the trained length. ntk, ntk-by-parts, yarn, frequency-aware: "
+                    "compressed into the trained side. ntk, ntk-by-parts, yarn, frequency-aware: "
                     "slow waves compressed, fast ones kept. time-aware: from linear at noise to "
                     "ntk at the image.",
                 ),
@@ -61,15 +66,15 @@ class FiTExtrapolation(io.ComfyNode):
                     "attention_scale",
                     options=list(ATTENTION_SCALES),
                     default="none",
-                    tooltip="Sharpens attention over more tokens than trained. pro1, pro2: as in "
-                    "the published code, by side and by area. paper: as printed in the paper.",
+                    tooltip="Sharpens attention over more than the trained tokens. pro1, pro2: as "
+                    "in the published code, by side and by area. paper: as in the paper.",
                 ),
                 io.Int.Input(
                     "train_length",
                     default=0,
                     min=0,
                     max=4096,
-                    tooltip="Tokens per side, 16 pixels each, beyond which positions are "
+                    tooltip="Trained side, in tokens of 16 pixels: positions on longer sides are "
                     "stretched. 0: the model's own.",
                 ),
                 io.Latent.Input(
@@ -103,7 +108,9 @@ class FiTExtrapolation(io.ComfyNode):
         extrapolation = metadata.filled_in(extrapolation)
         grid = None if latent is None else host.grid_of(model, latent)
         text = report(extrapolation, grid, metadata.config)
-        return io.NodeOutput(host.with_extrapolation(model, extrapolation), text)
+        host.show(text)
+        changed = host.with_extrapolation(model, extrapolation)
+        return io.NodeOutput(changed, text, ui=ui.PreviewText(text))
 
 
 def report(extrapolation: Extrapolation, grid: tuple[int, int] | None, config: FiTConfig) -> str:
@@ -114,16 +121,16 @@ def report(extrapolation: Extrapolation, grid: tuple[int, int] | None, config: F
     """
     extrapolation = extrapolation.for_model(config)
     label, length = extrapolation.label, extrapolation.train_length or config.train_length
-    pixels = length * TOKEN_PIXELS
+    side = f"{length} tokens ({length * TOKEN_PIXELS} px)"
     if grid is None:
         chosen = f": {_choices(extrapolation)}" if extrapolation.method == AUTO else ""
-        return f"{label}: acts on sides of more than {length} tokens ({pixels} px){chosen}."
+        return f"{label}: acts on sides longer than the trained side of {side}{chosen}."
     rows, columns = grid
     size = f"{columns} × {rows} tokens"
     chosen = extrapolation.at(rows, columns)
     if not extrapolation.changes(rows, columns):
         if extrapolation.method != "none":
-            because = f"no side is longer than the trained {length} tokens ({pixels} px)"
+            because = f"no side is longer than the trained side of {side}"
         elif extrapolation.attention_scale != "none":
             because = "the image is too small for the attention scale"
         else:
@@ -137,7 +144,7 @@ def report(extrapolation: Extrapolation, grid: tuple[int, int] | None, config: F
     if chosen.method != "none":
         height, width = extrapolation.factors(rows, columns)
         factors = f"height ×{height:.3g}, width ×{width:.3g}"
-        parts.append(f"{factors} of the trained {length} tokens")
+        parts.append(f"{factors} of the trained side ({length} tokens)")
     magnitude = extrapolation.magnitude(rows, columns)
     if magnitude != 1:
         parts.append(f"attention logits ×{magnitude**2:.3g}")

@@ -41,6 +41,11 @@ class FiTResolutionSweep(io.ComfyNode):
             "combination becomes an image, for FiT Sweep Sampler and FiT Compare Sheet.",
             search_aliases=[
                 "fitv2",
+                "xy",
+                "plot",
+                "sweep",
+                "sizes",
+                "ratio",
                 "grid",
                 "xy plot",
                 "compare sizes",

@@ -25,6 +25,10 @@ class FiTSweepSampler(io.ComfyNode):
             "drawn before is not drawn again.",
             search_aliases=[
                 "fitv2",
+                "xy",
+                "plot",
+                "sweep",
+                "sampler",
                 "packed sampling",
                 "many sizes",
                 "batch sampler",

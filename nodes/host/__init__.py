@@ -42,6 +42,7 @@ from .loading import (
 from .messages import show_on_node
 from .model import extrapolation_of, require_fit, require_flow, with_extrapolation
 from .model_key import model_key
+from .notices import show
 from .packing import forbids_packing
 from .previews import ImageProgress, PreviewOfAll, StepCallback, preview_size
 from .sampling import (
@@ -52,6 +53,8 @@ from .sampling import (
     sample_packed,
     sampler,
 )
+from .vaes import check_queued_prompts
+from .web import Query, RouteError, add_json_routes
 
 __all__ = [
     "WEIGHT_DTYPES",
@@ -60,10 +63,14 @@ __all__ = [
     "ImageProgress",
     "ModelPatcher",
     "PreviewOfAll",
+    "Query",
+    "RouteError",
     "SamplingSettings",
     "SavedFile",
     "StepCallback",
     "Vae",
+    "add_json_routes",
+    "check_queued_prompts",
     "checkpoint_names",
     "checkpoint_of",
     "checkpoint_path",
@@ -92,6 +99,7 @@ __all__ = [
     "sample_packed",
     "sampler",
     "save_temporary",
+    "show",
     "show_on_node",
     "temporary_prefix",
     "with_checkpoint",

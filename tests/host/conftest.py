@@ -16,7 +16,7 @@ from support.live_client import LiveClient
 from torch import Tensor
 
 from comfyui_fitv2 import FiT, Metadata, load_checkpoint, save_checkpoint
-from devkit.environment import Host
+from devkit.host import Host
 from devkit.server import Server
 
 SUPPORT = Path(__file__).parent.parent / "support"

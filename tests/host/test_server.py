@@ -16,7 +16,7 @@ from support.live_client import LiveClient
 
 from comfyui_fitv2 import DEFAULT_SOLVER, SOLVERS
 from devkit.client import PromptError
-from devkit.environment import PACK_NAME
+from devkit.host import PACK_NAME
 from devkit.locales import TRANSLATIONS
 
 NODES = [
@@ -189,28 +189,32 @@ def test_the_label_node_tells_how_it_understood_the_text(graph: Graph, client: L
         (
             {"aspect_ratio": "3:1", "tokens": 256},
             (432, 144),
-            "432 × 144 px · 27 × 9 = 243 tokens · 0.95× training length (256)",
+            "432 × 144 px · 27 × 9 = 243 tokens · 0.95× trained tokens (256)"
+            " · 1.69× trained side (16)",
         ),
         (
             {"aspect_ratio": "9:16", "tokens": 1024},
             (384, 672),
-            "384 × 672 px · 24 × 42 = 1008 tokens · 3.94× training length (256), beyond it",
+            "384 × 672 px · 24 × 42 = 1008 tokens · 3.94× trained tokens (256), beyond"
+            " · 2.62× trained side (16)",
         ),
         (
             {"aspect_ratio": "exact size", "width": 500, "height": 250},
             (496, 256),
-            "496 × 256 px · 31 × 16 = 496 tokens · 1.94× training length (256), beyond it"
-            " · from 500 × 250",
+            "500 × 250 → 496 × 256 px · 31 × 16 = 496 tokens · 1.94× trained tokens (256), beyond"
+            " · 1.94× trained side (16)",
         ),
         (
             {"aspect_ratio": "custom ratio", "custom_ratio": "2．39：1"},
             (384, 160),
-            "384 × 160 px · 24 × 10 = 240 tokens · 0.94× training length (256)",
+            "384 × 160 px · 24 × 10 = 240 tokens · 0.94× trained tokens (256)"
+            " · 1.50× trained side (16)",
         ),
         (  # as scripts and widgets may set it
             {"aspect_ratio": "1:3.5"},
             (128, 464),
-            "128 × 464 px · 8 × 29 = 232 tokens · 0.91× training length (256)",
+            "128 × 464 px · 8 × 29 = 232 tokens · 0.91× trained tokens (256)"
+            " · 1.81× trained side (16)",
         ),
     ],
 )
@@ -274,7 +278,7 @@ def test_an_unknown_class_is_refused_before_sampling(graph: Graph, client: LiveC
         graph,
         client,
         "FiTClassLabel",
-        'No class is called "Filland". The nearest are "75 · Finland"',
+        'No class is called "Filland". The nearest is "75 · Finland"',
     )
 
 

@@ -121,8 +121,10 @@ def test_a_sweep_reports_every_size_and_what_each_method_does_to_it(graph: Graph
         "Model evaluations, one per image and step or more: 480, with 20 steps, the solver ab2, "
         "guidance 1.5. Images that were drawn before are not drawn again.",
         "FiT Compare Sheet puts them on one sheet.",
-        "3:2 @ 24: 96 × 64 px · 6 × 4 = 24 tokens · 0.09× training length (256)",
-        "384x192: 384 × 192 px · 24 × 12 = 288 tokens · 1.12× training length (256), beyond it",
+        "3:2 @ 24: 96 × 64 px · 6 × 4 = 24 tokens · 0.09× trained tokens (256)"
+        " · 0.38× trained side (16)",
+        "384x192: 384 × 192 px · 24 × 12 = 288 tokens · 1.12× trained tokens (256), beyond"
+        " · 1.50× trained side (16)",
         "3:2 @ 24: ntk coupled: INACTIVE on 6 × 4 tokens, no side is longer than the trained 16 "
         "tokens (256 px). The image is the same as without this node.",
         "384x192: ntk coupled on 24 × 12 tokens: height ×1.5, width ×1.5 of the trained 16 tokens.",

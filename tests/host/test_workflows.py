@@ -13,7 +13,7 @@ from PIL import Image
 from support.live_client import LiveClient
 from support.workflows import BLUEPRINTS, OLD_WORKFLOWS, WORKFLOWS, inside, read
 
-from devkit.environment import PACK_NAME
+from devkit.host import PACK_NAME
 from devkit.templates import written
 from devkit.workflow import to_prompt
 

@@ -104,3 +104,23 @@ def test_what_is_not_such_metadata_is_explained(text: str | dict, message: str) 
         text = json.dumps({"config": asdict(CONFIG), **text})
     with pytest.raises(ValueError, match=message):
         Metadata.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("latent_format", "vae", "name", "words"),
+    [
+        (None, None, None, "the VAE of Stable Diffusion 1.x"),
+        (LatentFormat(0.5), None, None, "the VAE that it was trained with"),
+        (LatentFormat(0.5), "", None, "the VAE that it was trained with"),
+        (LatentFormat(0.5), ["tiny"], None, "the VAE that it was trained with"),
+        (LatentFormat(0.5), "tiny", "fit_tiny_vae", "the VAE fit_tiny_vae"),
+        (LatentFormat(0.5), "my_vae.safetensors", "my_vae", "the VAE my_vae"),
+        (None, "stabilityai/sd-vae-ft-ema", "sd-vae-ft-ema", "the VAE sd-vae-ft-ema"),
+    ],
+)
+def test_the_vae_for_a_models_latents_is_told(
+    latent_format: LatentFormat | None, vae: object, name: str | None, words: str
+) -> None:
+    training = {"config": {"samples": {"vae": vae}}}
+    metadata = Metadata(FiTConfig.preset("fitv2-b"), None, latent_format, training)
+    assert (metadata.vae_name, metadata.vae) == (name, words)

@@ -1,6 +1,7 @@
 """Rotary tables and outputs of every extrapolation method are the published code's."""
 
 import math
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -249,6 +250,12 @@ def test_a_table_is_made_once_for_all_that_decides_it() -> None:
 def test_unknown_methods_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"'ntkk' is unknown.*none, linear, ntk"):
         Extrapolation("ntkk")
+
+
+def test_an_extrapolation_can_be_referred_to_weakly() -> None:
+    """torch.compile of PyTorch 2.5 fails on arguments that cannot."""
+    extrapolation = Extrapolation()
+    assert weakref.ref(extrapolation)() is extrapolation
 
 
 RECOMMENDED = (

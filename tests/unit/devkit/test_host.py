@@ -1,4 +1,4 @@
-"""Which ComfyUI a command runs on, and which tests."""
+"""Which ComfyUI a command runs on."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from devkit import environment
-from devkit.environment import SetupError, find_host
+from devkit import host as host_module
+from devkit.environment import SetupError
+from devkit.host import find_host
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_a_named_comfyui_is_used_with_its_own_python(comfyui: Path) -> None:
 def test_the_comfyui_that_the_pack_lies_in_is_used(
     comfyui: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environment, "ROOT", comfyui / "custom_nodes" / "fitv2")
+    monkeypatch.setattr(host_module, "ROOT", comfyui / "custom_nodes" / "fitv2")
     assert find_host(None, None).folder == comfyui
 
 

@@ -1,0 +1,113 @@
+"""Every shared workflow as a person meets it: opened, looked at and run."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser.pages import Page
+from PIL import Image, ImageStat
+from playwright.sync_api import FloatRect
+
+from devkit.environment import ROOT
+from devkit.workflow import to_prompt
+
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+SHOW_PICTURES = ("SaveImage", "PreviewImage", "FiTCompareSheet")
+READABLE_SCALE = 0.5
+"""Text of 14 px is 7 px high then, about the smallest that can be read."""
+TOLERANCE = 2.0
+"""CSS pixels by which boxes may overlap; a border is one or two."""
+
+workflows = pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+
+
+@workflows
+def test_it_opens_whole_and_large_enough_to_read(page: Page, file: Path) -> None:
+    page.load(file)
+    known = page.js("() => Object.keys(LiteGraph.registered_node_types)")
+    assert [node.kind for node in page.nodes() if node.kind not in known] == []
+    assert page.toasts() == []
+    assert page.scale() >= READABLE_SCALE
+
+
+@workflows
+def test_no_node_covers_another_or_leaves_its_group(page: Page, file: Path) -> None:
+    page.load(file)
+    assert untidy(page) == []
+
+
+@workflows
+def test_run_sends_what_the_devkit_sends(page: Page, file: Path) -> None:
+    page.load(file)
+    workflow = json.loads(file.read_text(encoding="utf-8"))
+    ours = to_prompt(workflow, page.client.get("/object_info"))
+    assert inputs_of(page.prompt()) == inputs_of(ours)
+
+
+@workflows
+def test_it_draws_pictures(page: Page, file: Path) -> None:
+    page.load(file)
+    seed = 1 if page.renderer == "classic" else 2  # else ComfyUI would answer from its cache
+    for node in page.nodes():
+        for name in node.values().keys() & {"seed", "noise_seed"}:
+            node.set(name, seed)
+        if "steps" in node.values():
+            node.set("steps", 2)
+    run = page.run()
+    showing = [node for node in page.nodes() if node.kind in SHOW_PICTURES]
+    assert showing
+    for node in showing:
+        files = run.outputs[str(node.id)]["images"]
+        sizes = []
+        for picture in (Image.open(io.BytesIO(page.client.fetch(file))) for file in files):
+            assert max(ImageStat.Stat(picture.convert("RGB")).stddev) > 5, "one flat colour"
+            sizes.append(list(picture.size))
+        assert node.picture_sizes() == sizes
+    assert untidy(page) == []  # pictures and texts make nodes grow
+
+
+def inputs_of(prompt: dict[str, Any]) -> dict[str, Any]:
+    return {id: (node["class_type"], node["inputs"]) for id, node in prompt.items()}
+
+
+def untidy(page: Page) -> list[str]:
+    """Nodes that cover each other, or that lie partly outside of their group."""
+    boxes = [(f"{node.title} ({node.id})", node.box()) for node in page.nodes()]
+    groups = page.groups()
+    problems = []
+    for number, (name, box) in enumerate(boxes):
+        for other, other_box in boxes[number + 1 :]:
+            if _overlap(box, other_box):
+                problems.append(f"{name} and {other} overlap")
+        for title, group in groups.items():
+            if _overlap(box, group) and not _inside(box, group):
+                problems.append(f"{name} sticks out of the group {title}")
+    return problems
+
+
+def _overlap(one: FloatRect, other: FloatRect) -> bool:
+    return (
+        min(_right(one), _right(other)) - max(one["x"], other["x"]) > TOLERANCE
+        and min(_bottom(one), _bottom(other)) - max(one["y"], other["y"]) > TOLERANCE
+    )
+
+
+def _inside(box: FloatRect, group: FloatRect) -> bool:
+    return (
+        box["x"] >= group["x"] - TOLERANCE
+        and box["y"] >= group["y"] - TOLERANCE
+        and _right(box) <= _right(group) + TOLERANCE
+        and _bottom(box) <= _bottom(group) + TOLERANCE
+    )
+
+
+def _right(box: FloatRect) -> float:
+    return box["x"] + box["width"]
+
+
+def _bottom(box: FloatRect) -> float:
+    return box["y"] + box["height"]
