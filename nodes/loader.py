@@ -88,7 +88,7 @@ class FiTLoader(io.ComfyNode):
         path = str(host.checkpoint_path(checkpoint))
         model = host.load(path, weight_dtype, None if preset == AUTO else preset)
         text = report(host.require_fit(model).metadata)
-        host.show(text)
+        host.show(text.replace(" · ", "\n", 1))  # the VAE stays in view where there is little room
         return io.NodeOutput(model, text, ui=ui.PreviewText(text))
 
 

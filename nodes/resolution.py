@@ -140,7 +140,7 @@ class FiTResolution(io.ComfyNode):
         changed = exact and (resolution.width, resolution.height) != (width, height)
         asked = f"{width} × {height} → " if changed else ""
         report = asked + resolution.report(train_tokens)
-        host.show(f"{asked}{resolution} · {resolution.tokens} tokens")
+        host.show(f"{asked}{resolution}\n{resolution.tokens} tokens")
         latent = host.empty_latent(resolution, channels, batch_size)
         return io.NodeOutput(
             latent, resolution.width, resolution.height, report, ui=ui.PreviewText(report)

@@ -1,6 +1,6 @@
 /** The compare viewer in FiT Compare Sheet. */
 
-import { addElement, onOutput, urlOf } from "./host/frontend.js";
+import { addElement, onOutput, passToCanvas, urlOf } from "./host/frontend.js";
 import { hidePreview, lastOutput } from "./host/outputs.js";
 import { copySettings, openAsGraph, saveCell, useCell } from "./viewer_actions.js";
 import { comparisonOf } from "./viewer_cells.js";
@@ -41,6 +41,7 @@ export function setUpCompareViewer(node) {
     removed?.call(widget);
     viewer.dispose();
   };
+  passToCanvas(viewer.element);
   // The viewer shows the same images, one by one.
   hidePreview(node);
   onOutput(node, show);

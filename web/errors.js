@@ -3,7 +3,7 @@
 import { onError, toast } from "./host/frontend.js";
 
 /** The folder of the pack, as the server calls it in addresses and in paths. */
-const PACK = new URL(".", import.meta.url).pathname.split("/").at(-2);
+const PACK = decodeURIComponent(new URL(".", import.meta.url).pathname.split("/").at(-2) ?? "");
 
 /** Tells each error once, in the message's own words. */
 export function showErrors() {

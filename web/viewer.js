@@ -1,10 +1,10 @@
 /** The viewer of a comparison: a grid, one image or two, in its node or full screen. */
 
 import { element } from "./elements.js";
-import { Bar, VIEWS } from "./viewer_bar.js";
+import { Bar } from "./viewer_bar.js";
 import { Details } from "./viewer_details.js";
 import { Grid } from "./viewer_grid.js";
-import { keyName } from "./viewer_keys.js";
+import { commandOf } from "./viewer_keys.js";
 import { FITTED, TRUE_SCALE } from "./viewer_layout.js";
 import { PAIR_VIEWS, Pair } from "./viewer_pair.js";
 import { Zoom } from "./viewer_zoom.js";
@@ -67,11 +67,11 @@ export class Viewer {
     this.dialog.setAttribute("aria-label", "Comparison");
     this.dialog.addEventListener("close", () => this._leaveFullScreen());
     this.dialog.addEventListener("cancel", (event) => {
-      // Escape goes back to the grid first.
-      if (this.view !== "grid") event.preventDefault();
+      event.preventDefault();
+      this.back();
     });
     this.zoom = new Zoom(this.root);
-    this.zoom.listen(this.body, ".fitv2-viewer-frame", (event) => this._wheelZooms(event));
+    this.zoom.listen(this.body, ".fitv2-viewer-frame", (event) => this._wheel(event));
     this._resized = new ResizeObserver(() => this._layOut());
     this._resized.observe(this.body);
     this._update();
@@ -118,6 +118,7 @@ export class Viewer {
     this.first ??= this.grid.current ?? null;
     this.choosingSecond = true;
     this.setView("grid");
+    this.say("Click the image that is to be B.");
   }
 
   /** @param {string} view one of grid, one, slider, blink, difference */
@@ -214,66 +215,45 @@ export class Viewer {
     this._update();
   }
 
-  /** Whether the wheel zooms: not where it scrolls the grid or, unfocused, moves the canvas. */
-  _wheelZooms(/** @type {WheelEvent} */ event) {
-    return event.ctrlKey || this.view !== "grid" || !this.zoom.isFit || !this.grid.scrolls;
+  /**
+   * What the wheel does: before a click into the viewer it moves the canvas.
+   *
+   * @param {WheelEvent} event
+   * @returns {"zoom" | "scroll" | "canvas"}
+   */
+  _wheel(event) {
+    if (!this.dialog.open && !this.root.contains(document.activeElement)) return "canvas";
+    const scrolls = this.view === "grid" && this.zoom.isFit && this.grid.scrolls;
+    return scrolls && !event.ctrlKey ? "scroll" : "zoom";
   }
 
   /** @param {KeyboardEvent} event */
   _key(event) {
-    const handled = this.comparison && !event.ctrlKey && !event.metaKey && this._handle(event);
-    if (!handled) return;
+    const command = this.comparison && commandOf(this, event);
+    if (!command) return;
     // The host has shortcuts of one letter of its own.
     event.preventDefault();
     event.stopPropagation();
+    command();
   }
 
-  /**
-   * @param {KeyboardEvent} event
-   * @returns {boolean} whether the key means something here
-   */
-  _handle(event) {
-    const inGrid = this.grid.element.contains(document.activeElement);
-    const inPair = this.pair.element.contains(document.activeElement);
-    const name = keyName(event, { inGrid, inPair });
-    if (!name) return false;
-    const { grid, zoom } = this;
-    /** @type {Record<string, () => void>} */
-    const keys = {
-      up: () => this._walk(-1, 0, event.shiftKey),
-      down: () => this._walk(1, 0, event.shiftKey),
-      left: () => this._walk(0, -1, event.shiftKey),
-      right: () => this._walk(0, 1, event.shiftKey),
-      pick: () => this._pickCurrent(event.shiftKey),
-      "page up": () => this.turn(-1),
-      "page down": () => this.turn(1),
-      pause: () => this.pair.pause(),
-      "1:1": () => zoom.actualPixels(),
-      fit: () => zoom.fit(),
-      larger: () => zoom.step(1),
-      smaller: () => zoom.step(-1),
-      scale: () => this.toggleScale(),
-      "hide column": () => grid.hide({ row: -1, column: grid.at.column }),
-      "hide row": () => grid.hide({ row: grid.at.row, column: -1 }),
-      "show all": () => grid.showAll(),
-      swap: () => this._swap(),
-      copy: () => void this.details.act("copy"),
-      "full screen": () => this.toggleFullScreen(),
-      back: () => (this.view === "grid" ? this.toggleFullScreen(false) : this.setView("grid")),
-    };
-    if (name === "back" && this.view === "grid" && !this.dialog.open) return false;
-    if (VIEWS.includes(name)) this.setView(name);
-    else keys[name]();
-    return true;
+  /** Back to where Escape leads: all images, then out of the full screen. */
+  back() {
+    if (this.choosingSecond) {
+      this.choosingSecond = false;
+      this._update();
+    } else if (this.view !== "grid") this.setView("grid");
+    else this.toggleFullScreen(false);
   }
 
-  _pickCurrent(/** @type {boolean} */ second) {
+  /** @param {boolean} second whether the place of the keyboard becomes B; a name is hidden */
+  pickCurrent(second) {
     const cell = this.grid.current;
     if (cell) this.pick(cell, second || this.choosingSecond);
     else this.grid.hide(this.grid.at);
   }
 
-  _swap() {
+  swap() {
     if (!this.second) return;
     [this.first, this.second] = [this.second, this.first];
     this._update();
@@ -286,7 +266,7 @@ export class Viewer {
    * @param {number} right
    * @param {boolean} second
    */
-  _walk(down, right, second) {
+  walk(down, right, second) {
     if (this.view === "grid") {
       return this.grid.moveTo(this.grid.next(this.grid.at, down, right, true), true);
     }

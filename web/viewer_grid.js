@@ -97,6 +97,7 @@ export class Grid {
 
   /** Makes the elements anew: after another comparison, page, or choice of rows and columns. */
   draw() {
+    const hadFocus = this.element.contains(document.activeElement);
     this.page = Math.min(this.page, this.pages - 1);
     this._places.clear();
     const columns = this.columns;
@@ -118,11 +119,11 @@ export class Grid {
     this.element.replaceChildren(...drawn);
     this.element.setAttribute("aria-rowcount", String(this.rows.length));
     this.element.setAttribute("aria-colcount", String(columns.length));
-    if (!this._places.has(key(this.at))) {
-      this.at = { row: rows[0] ?? -1, column: columns[0] ?? -1 };
-    }
-    this._places.get(key(this.at))?.setAttribute("tabindex", "0");
+    this.at = { row: nearest(rows, this.at.row), column: nearest(columns, this.at.column) };
+    const place = this._places.get(key(this.at));
+    place?.setAttribute("tabindex", "0");
     this.layOut();
+    if (hadFocus) place?.focus({ preventScroll: true });
   }
 
   /** @param {Node[]} children */
@@ -346,6 +347,16 @@ export class Grid {
 /** @param {{row: number, column: number}} place */
 function key({ row, column }) {
   return `${row},${column}`;
+}
+
+/**
+ * @param {number[]} places in order
+ * @param {number} place -1 stands for names, which are always there
+ * @returns {number} the place itself, or the next one that there is
+ */
+function nearest(places, place) {
+  if (place < 0) return place;
+  return places.find((each) => each >= place) ?? places[places.length - 1] ?? 0;
 }
 
 /**

@@ -1,47 +1,56 @@
-/** The keys of the viewer, by what they do. */
+/** The keys of the viewer. */
 
-/** @type {Record<string, string>} */
-const KEYS = {
-  ArrowUp: "up",
-  ArrowDown: "down",
-  ArrowLeft: "left",
-  ArrowRight: "right",
-  Enter: "pick",
-  " ": "pause",
-  PageUp: "page up",
-  PageDown: "page down",
-  1: "1:1",
-  0: "fit",
-  "+": "larger",
-  "=": "larger",
-  "-": "smaller",
-  t: "scale",
-  h: "hide column",
-  u: "show all",
-  x: "swap",
-  c: "copy",
-  f: "full screen",
-  g: "grid",
-  o: "one",
-  s: "slider",
-  b: "blink",
-  d: "difference",
-  Escape: "back",
-};
+import { VIEWS } from "./viewer_bar.js";
+
+/** @typedef {import("./viewer.js").Viewer} Viewer */
+
+const WALKS = /** @type {Record<string, [number, number]>} */ ({
+  ArrowUp: [-1, 0],
+  ArrowDown: [1, 0],
+  ArrowLeft: [0, -1],
+  ArrowRight: [0, 1],
+});
+const PAGES = /** @type {Record<string, number>} */ ({ PageUp: -1, PageDown: 1 });
+
+/** What a key does wherever the keyboard is in the viewer. */
+const COMMANDS = /** @type {Record<string, (viewer: Viewer) => void>} */ ({
+  1: ({ zoom }) => zoom.actualPixels(),
+  0: ({ zoom }) => zoom.fit(),
+  "+": ({ zoom }) => zoom.step(1),
+  "=": ({ zoom }) => zoom.step(1),
+  "-": ({ zoom }) => zoom.step(-1),
+  t: (viewer) => viewer.toggleScale(),
+  h: ({ grid }) => grid.hide({ row: -1, column: grid.at.column }),
+  H: ({ grid }) => grid.hide({ row: grid.at.row, column: -1 }),
+  u: ({ grid }) => grid.showAll(),
+  x: (viewer) => viewer.swap(),
+  c: ({ details }) => void details.act("copy"),
+  f: (viewer) => viewer.toggleFullScreen(),
+});
 
 /**
+ * @param {Viewer} viewer
  * @param {KeyboardEvent} event
- * @param {{inGrid: boolean, inPair: boolean}} where the keyboard is
- * @returns {string | undefined} what the key does there; undefined where it belongs to the page
+ * @returns {(() => void) | undefined} what the key does; undefined where it is not for the viewer
  */
-export function keyName(event, { inGrid, inPair }) {
+export function commandOf(viewer, event) {
   const { key, shiftKey } = event;
-  if (key === "H") return "hide row";
-  const name = KEYS[key.length === 1 ? key.toLowerCase() : key];
-  const moves = ["up", "down", "left", "right", "pause", "page up", "page down"].includes(name);
-  // Buttons and sliders keep the keys that they need.
-  if (moves && !inGrid && !inPair) return undefined;
-  if (name === "pick" && !inGrid) return undefined;
-  if (name === "pause" && inGrid) return "pick";
-  return shiftKey && key.length === 1 && /[a-z]/i.test(key) ? undefined : name;
+  if (event.ctrlKey || event.metaKey || event.altKey) return undefined;
+  const { activeElement } = document;
+  const inGrid = viewer.grid.element.contains(activeElement);
+  const inPair = viewer.pair.element.contains(activeElement);
+  // Buttons and sliders beside the images keep the keys that they need.
+  if (inGrid || inPair) {
+    if (key in WALKS) return () => viewer.walk(...WALKS[key], shiftKey);
+    if (key in PAGES) return () => viewer.turn(PAGES[key]);
+  }
+  if (inGrid && (key === "Enter" || key === " ")) return () => viewer.pickCurrent(shiftKey);
+  if (inPair && key === " ") return () => viewer.pair.pause();
+  if (key === "Escape") {
+    const leads = viewer.choosingSecond || viewer.view !== "grid" || viewer.dialog.open;
+    return leads ? () => viewer.back() : undefined;
+  }
+  const view = VIEWS.find((name) => name[0] === key);
+  if (view) return () => viewer.setView(view);
+  return key in COMMANDS ? () => COMMANDS[key](viewer) : undefined;
 }

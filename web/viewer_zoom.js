@@ -61,16 +61,18 @@ export class Zoom {
    *
    * @param {HTMLElement} element
    * @param {string} frames selector of the boxes that images are shown in
-   * @param {(event: WheelEvent) => boolean} wheelZooms whether the wheel zooms now
+   * @param {(event: WheelEvent) => "zoom" | "scroll" | "canvas"} wheel what the wheel does now
    */
-  listen(element, frames, wheelZooms) {
+  listen(element, frames, wheel) {
     const frameAt = (/** @type {Event} */ event) =>
       /** @type {HTMLElement} */ (event.target).closest?.(frames);
     element.addEventListener("wheel", (event) => {
-      const frame = /** @type {HTMLElement | null} */ (frameAt(event));
-      if (!frame || !wheelZooms(event)) return;
-      event.preventDefault();
+      const does = wheel(event);
+      if (does === "canvas") return;
       event.stopPropagation();
+      const frame = /** @type {HTMLElement | null} */ (frameAt(event));
+      if (!frame || does === "scroll") return;
+      event.preventDefault();
       const { x, y } = within(frame, event);
       this._zoom(2 ** (-event.deltaY / (event.ctrlKey ? 100 : 300)), x, y, this._of(frame));
     });

@@ -43,7 +43,7 @@ _FORGET = """async () => {
   const { workflow, toast } = app.extensionManager;
   for (const open of [...workflow.openWorkflows])
     if (!workflow.isActive(open)) await workflow.closeWorkflow(open);
-  toast.removeAll?.();
+  (toast.removeAll ?? toast.dismissAll)();
   localStorage.clear();
   sessionStorage.clear();
 }"""
@@ -227,7 +227,7 @@ class Page:
 
     def toasts(self) -> list[str]:
         """The texts of the messages in the corner."""
-        return self.dom.locator(".p-toast-message").all_inner_texts()
+        return self.dom.locator(".p-toast-message, [data-testid=toast]").all_inner_texts()
 
     def settle(self) -> None:
         """Wait until two frames have been drawn."""

@@ -16,6 +16,37 @@ from devkit.server import Server
 
 SIZES = {"1:1": (256, 256), "2:1": (352, 176), "1:3": (144, 432)}
 METHODS = ["none", "linear"]
+FOUR_IMAGES = {
+    "id": "5f0c8f0e-7a6e-4f0e-9a53-0d8f5a1f2c11",
+    "last_node_id": 2,
+    "last_link_id": 1,
+    "nodes": [
+        {
+            "id": 1,
+            "type": "EmptyImage",
+            "pos": [0, 0],
+            "size": [300, 150],
+            "inputs": [],
+            "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}],
+            "widgets_values": [64, 32, 4, 255],
+        },
+        {
+            "id": 2,
+            "type": "FiTCompareSheet",
+            "pos": [400, 0],
+            "size": [700, 600],
+            "inputs": [{"name": "images", "type": "IMAGE", "link": 1}],
+            "outputs": [],
+            "widgets_values": ["fitted", "", 64, "", "left; right"],
+        },
+    ],
+    "links": [[1, 1, 0, 2, 0, "IMAGE"]],
+    "groups": [],
+    "config": {},
+    "extra": {},
+    "version": 0.4,
+}
+"""A workflow that makes four images without a model, and compares them."""
 
 
 def comparison(server: Server, rows: list[str], sizes: dict[str, tuple[int, int]]) -> Any:
@@ -63,6 +94,12 @@ def sheet(page: Page, comfyui: Server) -> Node:
     """A FiT Compare Sheet that shows two methods and three sizes, in a workflow that sweeps."""
     page.load("seven_aspect_ratios")
     node = page.node("FiTCompareSheet")
+    bring_into_view(page, node)
+    send(page, node, comparison(comfyui, METHODS, SIZES))
+    return node
+
+
+def bring_into_view(page: Page, node: Node) -> None:
     page.js(
         """id => {
           const node = app.graph.getNodeById(id);
@@ -72,8 +109,6 @@ def sheet(page: Page, comfyui: Server) -> Node:
         }""",
         node.id,
     )
-    send(page, node, comparison(comfyui, METHODS, SIZES))
-    return node
 
 
 # What does not depend on where the viewer is, is tried on one renderer.
@@ -165,6 +200,15 @@ def test_all_images_zoom_about_one_place_and_move_together(sheet: Node, page: Pa
     assert shown_size(cell(sheet, 1, 0).locator("img")) == pytest.approx(whole, rel=0.01)
 
 
+def test_the_wheel_moves_the_canvas_before_a_click_into_the_viewer(sheet: Node, page: Page):
+    before = page.js("() => app.canvas.ds.scale")
+    cell(sheet, 0, 1).hover()
+    page.dom.mouse.wheel(0, -200)
+    page.wait_for("before => app.canvas.ds.scale > before", before)
+    frame = shown_size(cell(sheet, 0, 1).locator(".fitv2-viewer-frame"))
+    assert shown_size(cell(sheet, 0, 1).locator("img")) == pytest.approx(frame, rel=0.01)
+
+
 @in_one_renderer
 def test_rows_and_columns_are_walked_and_hidden(sheet: Node, page: Page):
     cell(sheet, 0, 0).click()
@@ -173,6 +217,7 @@ def test_rows_and_columns_are_walked_and_hidden(sheet: Node, page: Page):
     press(page, "ArrowUp", "ArrowUp")
     expect(sheet.find('[role="columnheader"]').nth(1)).to_be_focused()
     press(page, "Enter")
+    expect(sheet.find('[role="columnheader"]').nth(1)).to_be_focused()
     expect(cell(sheet, 0, 1)).to_have_count(0)
     expect(cell(sheet, 0, 2)).to_have_count(1)
     button(page, "Show all rows and columns").click()
@@ -250,12 +295,18 @@ def test_a_cell_is_saved_and_its_settings_copied(sheet: Node, page: Page, tmp_pa
 
 def test_the_host_shows_no_second_preview(sheet: Node, page: Page):
     output = {"images": [{"filename": "cell_0_0_256x256.png", "subfolder": "", "type": "temp"}]}
+    saver = page.node("SaveImage")
     page.js(
-        """([id, output]) => app.api.dispatchCustomEvent("executed",
-          {node: id, display_node: id, output, prompt_id: "made"})""",
-        [str(sheet.id), output],
+        """([ids, output]) => {
+          for (const node of ids) app.api.dispatchCustomEvent("executed",
+            {node, display_node: node, output, prompt_id: "made"});
+          app.canvas.ds.scale = 0.5;  // both are in the window, so both are drawn
+          app.canvas.setDirty(true, true);
+        }""",
+        [[str(sheet.id), str(saver.id)], output],
     )
-    page.dom.wait_for_timeout(500)
+    page.wait_for("id => app.graph.getNodeById(id).imgs?.length", saver.id)
+    page.settle()
     assert not page.js("id => app.graph.getNodeById(id).imgs?.length", sheet.id)
     expect(page.dom.locator(f'[data-node-id="{sheet.id}"] .image-preview')).to_have_count(0)
 
@@ -288,6 +339,19 @@ def test_a_cell_is_opened_as_a_graph_that_runs(sheet: Node, page: Page):
     assert page.node("FiTSampler").value("seed") == 7
     (image,) = page.run().files()
     assert image["type"] == "temp"
+
+
+@pytest.mark.newest_frontend
+def test_a_run_is_shown_again_after_a_refresh(page: Page):
+    page.load(FOUR_IMAGES)
+    page.run()
+    expect(page.node("FiTCompareSheet").find("[role=gridcell]")).to_have_count(4)
+    page.refresh()
+    again = page.node("FiTCompareSheet")
+    bring_into_view(page, again)
+    expect(again.find("[role=gridcell]")).to_have_count(4)
+    expect(again.find('[role="columnheader"]')).to_have_text(["left", "right"])
+    page.js("() => new Promise(done => setTimeout(done, 500))")  # a missing file would be reported
 
 
 @in_one_renderer
@@ -331,6 +395,7 @@ def test_touch_chooses_two_images_on_a_phone(page: Page, sheet: Node):
     assert page.js("() => document.querySelector('dialog .fitv2-viewer').scrollWidth") <= 412
     dialog.locator('[data-place="0,0"]').click()
     dialog.locator("button", has_text="Choose B").click()
+    expect(dialog.get_by_role("status")).to_contain_text("Click the image")
     dialog.locator('[data-place="1,0"]').click()
     expect(dialog.locator(".fitv2-viewer-pair")).to_have_attribute("data-view", "slider")
 

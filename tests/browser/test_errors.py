@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from browser.pages import Page
 
@@ -30,8 +32,7 @@ def test_the_message_of_a_failed_node_is_in_a_toast(page: Page) -> None:
         page.run()
     message = error.value.details["exception_message"].strip()
     assert "Atlantis" in message
-    page.dom.locator(".p-toast-message").get_by_text(message, exact=True).wait_for()
-    (toast,) = (text for text in page.toasts() if "Atlantis" in text)
+    toast = wait_for_toast(page, message)
     assert "FiT Class Label" in toast
     page.errors.clear()  # the frontend logs the error of the run
 
@@ -50,9 +51,18 @@ def test_an_error_of_the_pack_in_another_node_is_in_a_toast_and_no_other(page: P
             }))""",
             [folder, message],
         )
-    page.dom.locator(".p-toast-message").get_by_text("needs a class", exact=True).wait_for()
+    wait_for_toast(page, "needs a class")
     assert not [text for text in page.toasts() if "needs nothing of ours" in text]
     page.errors.clear()  # the frontend logs the errors
+
+
+def wait_for_toast(page: Page, text: str) -> str:
+    """The whole text of the toast that holds this text, as soon as there is one."""
+    deadline = time.monotonic() + 10
+    while not (found := [toast for toast in page.toasts() if text in toast]):
+        assert time.monotonic() < deadline, f"{text!r} is in no toast: {page.toasts()}"
+        page.settle()
+    return found[0]
 
 
 def node(id, kind, values, outputs=(), **links):

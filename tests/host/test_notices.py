@@ -17,7 +17,7 @@ def test_a_size_is_shown_on_its_node_with_what_was_asked_for(
     node = graph.add("FiTResolution", aspect_ratio="exact size", **size)
     report = graph.add("PreviewAny", source=node[3])
     run = client.run(graph.prompt)
-    assert run.texts == {node.id: "300 × 250 → 304 × 256 px · 304 tokens"}
+    assert run.texts == {node.id: "300 × 250 → 304 × 256 px\n304 tokens"}
     assert run.warnings == []
     full = (
         "300 × 250 → 304 × 256 px · 19 × 16 = 304 tokens · 1.19× trained tokens (256), beyond"
@@ -29,7 +29,7 @@ def test_a_size_is_shown_on_its_node_with_what_was_asked_for(
 def test_what_needs_no_rounding_is_shown_as_it_is(graph: Graph, client: LiveClient) -> None:
     node = graph.size(304, 256)
     graph.add("PreviewAny", source=node[3])
-    assert client.run(graph.prompt).texts == {node.id: "304 × 256 px · 304 tokens"}
+    assert client.run(graph.prompt).texts == {node.id: "304 × 256 px\n304 tokens"}
 
 
 def test_extrapolation_and_scheduler_show_their_reports(graph: Graph, client: LiveClient) -> None:

@@ -125,9 +125,10 @@ def test_a_sweep_reports_every_size_and_what_each_method_does_to_it(graph: Graph
         " · 0.38× trained side (16)",
         "384x192: 384 × 192 px · 24 × 12 = 288 tokens · 1.12× trained tokens (256), beyond"
         " · 1.50× trained side (16)",
-        "3:2 @ 24: ntk coupled: INACTIVE on 6 × 4 tokens, no side is longer than the trained 16 "
-        "tokens (256 px). The image is the same as without this node.",
-        "384x192: ntk coupled on 24 × 12 tokens: height ×1.5, width ×1.5 of the trained 16 tokens.",
+        "3:2 @ 24: ntk coupled: INACTIVE on 6 × 4 tokens, no side is longer than the trained side "
+        "of 16 tokens (256 px). The image is the same as without this node.",
+        "384x192: ntk coupled on 24 × 12 tokens: height ×1.5, width ×1.5 of the trained side "
+        "(16 tokens).",
         "3:2 @ 24: none + paper: INACTIVE on 6 × 4 tokens, the image is too small for the "
         "attention scale. The image is the same as without this node.",
         "384x192: none + paper on 24 × 12 tokens: attention logits ×1.02.",

@@ -252,12 +252,6 @@ def test_unknown_methods_are_refused_by_name() -> None:
         Extrapolation("ntkk")
 
 
-def test_an_extrapolation_can_be_referred_to_weakly() -> None:
-    """torch.compile of PyTorch 2.5 fails on arguments that cannot."""
-    extrapolation = Extrapolation()
-    assert weakref.ref(extrapolation)() is extrapolation
-
-
 RECOMMENDED = (
     Recommendation(1.5, "linear"),
     Recommendation(2, "yarn", "pro2", decoupled=False),
@@ -321,3 +315,9 @@ def test_auto_beyond_all_that_was_measured_is_the_last_that_was(golden_config: F
 def test_no_model_is_trained_with_auto(golden_config: FiTConfig) -> None:
     with pytest.raises(ValueError, match="method of the training, one of none"):
         replace(golden_config, extrapolation="auto")
+
+
+def test_an_extrapolation_can_be_referred_to_weakly() -> None:
+    """torch.compile of PyTorch 2.5 fails on arguments that cannot."""
+    extrapolation = Extrapolation()
+    assert weakref.ref(extrapolation)() is extrapolation
