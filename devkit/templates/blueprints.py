@@ -108,8 +108,10 @@ def comparison(canvas: Canvas, name: str) -> dict[str, Any]:
         sizes="1:1\n3:2\n2:1",
     )
     drawn = canvas.add("FiTSweepSampler", **SOLVER, model=loader[0], sweep=sweep["sweep"], seed=2)
-    decode = canvas.add("VAEDecode", samples=drawn["latents"], vae=vae[0])
-    sheet = canvas.add("FiTCompareSheet", images=decode[0], sweep=sweep["sweep"])
+    decode = canvas.add(
+        "FiTSweepDecoder", latents=drawn["latents"], vae=vae[0], sweep=drawn["sweep"]
+    )
+    sheet = canvas.add("FiTCompareSheet", images=decode[0], sweep=drawn["sweep"])
     canvas.column(0, 0, loader, vae)
     canvas.column(380, 0, sweep)
     canvas.column(800, 0, drawn, decode)

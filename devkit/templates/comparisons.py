@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..canvas import BETWEEN_GROUPS, Canvas, Node
-from .parts import BELOW_NOTE, SOLVER, loaders, named_label, sampler
+from .parts import BELOW_NOTE, PICKER, SOLVER, loaders, named_label, sampler
 
 
 def seven_ratios(canvas: Canvas) -> None:
@@ -90,8 +90,10 @@ def compare(
     drawn = canvas.add(
         "FiTSweepSampler", **{**SOLVER, **draw}, model=model[0], sweep=sweep["sweep"]
     )
-    decode = canvas.add("VAEDecode", samples=drawn[0], vae=vae[0])
-    sheets = canvas.add("FiTCompareSheet", **sheet, images=decode[0], sweep=sweep["sweep"])
+    decode = canvas.add(
+        "FiTSweepDecoder", latents=drawn["latents"], vae=vae[0], sweep=drawn["sweep"]
+    )
+    sheets = canvas.add("FiTCompareSheet", **sheet, images=decode[0], sweep=drawn["sweep"])
     save = canvas.add("SaveImage", images=sheets[0], filename_prefix=name)
     save.collapsed = True
     canvas.column(0, 0, note)
@@ -103,7 +105,9 @@ def compare(
     canvas.group("What to draw", [*models, sweep, report])
     canvas.group("Drawn together", [drawn, decode])
     canvas.group("One sheet", [sheets, save])
-    canvas.as_app([(sweep, "classes"), (sweep, "sizes"), (drawn, "seed")], [sheets])
+    canvas.as_app(
+        [(sweep, "classes"), (sweep, PICKER), (sweep, "sizes"), (drawn, "seed")], [sheets]
+    )
 
 
 def guidance(canvas: Canvas) -> None:

@@ -13,7 +13,7 @@ SOLVER = {"steps": 20, "solver": "ab2", "guidance": 2.0}
 SIZES = {
     "FiTLoader": (320, 150),
     "VAELoader": (320, 90),
-    "FiTClassLabel": (320, 250),
+    "FiTClassLabel": (320, 280),
     "FiTResolution": (320, 480),
     "FiTSampler": (320, 280),
     "KSampler": (320, 280),
@@ -22,8 +22,9 @@ SIZES = {
     "SaveImage": (440, 410),
     "FiTExtrapolation": (320, 220),
     "FiTGuidance": (320, 190),
-    "FiTResolutionSweep": (360, 560),
+    "FiTResolutionSweep": (360, 700),
     "FiTSweepSampler": (340, 480),
+    "FiTSweepDecoder": (340, 400),
     "FiTCompareSheet": (900, 900),
     "PreviewAny": (360, 240),
     "PrimitiveInt": (320, 110),
@@ -36,6 +37,8 @@ SIZES = {
     "SetLatentNoiseMask": (240, 70),
 }
 """Width and height that hold a node's contents on the classic canvas and in Nodes 2.0."""
+PICKER, PAD = "class_picker", "shape"
+"""Widgets of our JavaScript, which App mode shows too."""
 BELOW_NOTE = 120
 """Between a note at the top and the first nodes below it, for their titles and a group's."""
 
@@ -75,4 +78,7 @@ def one_image(
     canvas.column(380, top, label, size)
     canvas.column(760, top, drawn)
     canvas.column(1140, top, decode, save)
-    canvas.as_app([(label, "text"), (size, "aspect_ratio"), (drawn, "seed")], [save])
+    canvas.as_app(
+        [(label, "text"), (label, PICKER), (size, "aspect_ratio"), (size, PAD), (drawn, "seed")],
+        [save],
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..canvas import BETWEEN_GROUPS, Canvas
-from .parts import BELOW_NOTE, loaders, named_label, one_image, sampler
+from .parts import BELOW_NOTE, PICKER, loaders, named_label, one_image, sampler
 
 
 def one_flag(canvas: Canvas) -> None:
@@ -11,7 +11,7 @@ def one_flag(canvas: Canvas) -> None:
         "Type a country into **FiT Class Label**, choose a shape in **FiT Resolution**, and press "
         "**Run**. Each run draws from another seed.\n\nThe checkpoint that comes with the pack "
         "draws 256 flags. For a name that it does not know, you are told the closest ones.",
-        (1600, 120),
+        (1600, 100),
     )
     loader, vae = loaders(canvas)
     label = canvas.add("FiTClassLabel", model=loader[0], text="Finland")
@@ -53,7 +53,7 @@ def three_ratios(canvas: Canvas) -> None:
         canvas.group(ratio, row)
         saves.append(save)
         top = max(node.bottom for node in row) + BETWEEN_GROUPS
-    canvas.as_app([(label, "text")], saves)
+    canvas.as_app([(label, "text"), (label, PICKER)], saves)
 
 
 def image_to_image(canvas: Canvas) -> None:
@@ -147,7 +147,7 @@ def ksampler(canvas: Canvas) -> None:
         "FiT is a MODEL like any other, so ComfyUI's own **KSampler** draws with it too, and so "
         "do custom samplers, LoRA loaders and model merging.\n\nWith **euler** and **simple** it "
         "takes the steps of the paper. Its **cfg** is what FiT Sampler calls guidance.",
-        (1600, 120),
+        (1600, 100),
     )
     loader, vae = loaders(canvas)
     label = canvas.add("FiTClassLabel", model=loader[0], text="Sweden")

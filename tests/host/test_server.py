@@ -30,6 +30,7 @@ NODES = [
     "FiTScheduler",
     "FiTResolutionSweep",
     "FiTSweepSampler",
+    "FiTSweepDecoder",
     "FiTCompareSheet",
     "FiTTrainingRun",
 ]

@@ -89,8 +89,10 @@ def test_a_blueprint_runs_with_the_values_that_it_comes_with(
     ]
     prompt = to_prompt(inside(file), client.get("/object_info"))
     shorten(prompt)
-    given = {"IMAGE": ("EmptyImage", {"width": 192, "height": 128, "batch_size": 1, "color": 255})}
-    given["MASK"] = ("SolidMask", {"value": 1.0, "width": 192, "height": 128})
+    given: dict[str, tuple[str, dict[str, Any]]] = {
+        "IMAGE": ("EmptyImage", {"width": 192, "height": 128, "batch_size": 1, "color": 255}),
+        "MASK": ("SolidMask", {"value": 1.0, "width": 192, "height": 128}),
+    }
     for slot in subgraph["inputs"]:
         if slot["type"] not in given:
             continue
