@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.live_client import LiveClient
 
-from devkit.environment import PACK_NAME
+from devkit.host import PACK_NAME
 
 WORDS = {
     "flag": ["FiTClassLabel", "FiTLoader"],
