@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from functools import lru_cache
-from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from . import host
 from .host import Query, RouteError
 from .inputs import MAX_TOKENS
 from .loader import AUTO
-from .resolution import DEFAULT_TRAIN_TOKENS
+from .resolution import DEFAULT_TRAIN_LENGTH
 from .run_folder import RUNS, RunError, find_run, newest, runs_in
 from .solvers import FiTSolver
 
@@ -109,7 +108,7 @@ def sizes(query: Query) -> dict[str, Any]:
     return {
         "sizes": [_size(ratio, tokens) for ratio in ratios],
         # Of a FiT Resolution without a model.
-        "unconnected": _trained_size(DEFAULT_TRAIN_TOKENS, isqrt(DEFAULT_TRAIN_TOKENS)),
+        "unconnected": _trained_size(DEFAULT_TRAIN_LENGTH**2, DEFAULT_TRAIN_LENGTH),
     }
 
 
