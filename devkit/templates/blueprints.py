@@ -72,7 +72,7 @@ def beyond(canvas: Canvas, name: str) -> dict[str, Any]:
     loader, vae = loaders(canvas)
     label = canvas.add("FiTClassLabel", model=loader[0], text="Brazil")
     size = canvas.add("FiTResolution", model=loader[0], aspect_ratio="3:2", tokens=576)
-    extrapolation = canvas.add("FiTExtrapolation", model=loader[0], method="linear", latent=size[0])
+    extrapolation = canvas.add("FiTExtrapolation", model=loader[0], method="auto", latent=size[0])
     drawn = sampler(canvas, extrapolation[0], label, size[0], seed=9)
     decode = canvas.add("VAEDecode", samples=drawn[0], vae=vae[0])
     canvas.column(0, 0, loader, vae)

@@ -19,7 +19,7 @@ def seven_ratios(canvas: Canvas) -> None:
         (1080, 190),
     )
     loader, vae = loaders(canvas)
-    extrapolation = canvas.add("FiTExtrapolation", model=loader[0], method="linear")
+    extrapolation = canvas.add("FiTExtrapolation", model=loader[0], method="auto")
     sweep = canvas.add(
         "FiTResolutionSweep",
         model=extrapolation[0],
