@@ -13,35 +13,30 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 # An isolated Python, such as that of ComfyUI's portable build, does not search a script's folder.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from devkit import chromium, javascript
+from devkit.checks import Check, run_in_a_row, run_side_by_side, threads_for_two
 from devkit.client import Client, PromptError
-from devkit.environment import (
-    DEV,
-    ROOT,
-    SetupError,
-    find_host,
-    install,
-    link_pack,
-    own_host,
-    say,
-    show_live,
-)
-from devkit.server import Server
+from devkit.environment import DEV, ROOT, SetupError, install, say, show_live
+from devkit.host import find_host, link_pack, newest_frontend, own_host
+from devkit.server import Server, next_free_port
 from devkit.workflow import WorkflowError, to_prompt
 
-DEMO_WORKFLOW = ROOT / "workflows" / "three_aspect_ratios.json"
+DEMO_WORKFLOW = ROOT / "workflows" / "2 Three aspect ratios.json"
 DEMO_LABELS = "Finland; France; Sweden; Brazil; Botswana; Italy"
 OUTPUT = ROOT / "output"
-FAST = "not (slow or processes or network or host)"
+PORT = 8188
+"""The one that ComfyUI takes by itself, so that a bookmark of it stays right."""
+FAST = "not (slow or processes or network or host or browser)"
 """The tests of ``--fast``, by the markers in tests/pytest.ini."""
+UNIT_TESTS = ("unit tests", "unit")
+SERVER_TESTS = ("host and browser tests", "host", "browser")
+"""A name and the folders of tests that run side by side."""
 
 
 def demo(arguments: argparse.Namespace) -> int:
@@ -73,10 +68,14 @@ def serve(arguments: argparse.Namespace) -> int:
     host = find_host(arguments.comfyui, arguments.python)
     # Your own models are offered too; your other packs and your settings are left out.
     models = [] if host.ours else ["--models-directory", str(host.folder / "models")]
-    with Server(host, DEV / "base", "--output-directory", str(OUTPUT), *models) as server:
+    port = next_free_port(arguments.port)
+    if port != arguments.port:
+        say(f"port {arguments.port} is taken, so this is {port}")
+    folders = ["--output-directory", str(OUTPUT), *models]
+    with Server(host, DEV / "base", *folders, port=port) as server:
         say(f"ComfyUI runs at {server.url} - open it, then Templates > fitv2. Ctrl+C stops it.")
-        server.wait()
-    return 0
+        say(server.wait())
+    return 1  # Ctrl+C is another way out
 
 
 def test(arguments: argparse.Namespace) -> int:
@@ -88,26 +87,36 @@ def test(arguments: argparse.Namespace) -> int:
         host = find_host(arguments.comfyui, arguments.python) if arguments.comfyui else ours
         environment["FITV2_HOST"] = str(host.folder)
         environment["FITV2_HOST_PYTHON"] = str(host.python)
+        environment["FITV2_NEWEST_FRONTEND"] = str(newest_frontend())
+        if browser := chromium.chromium():
+            environment[chromium.VARIABLE] = str(browser)
+        javascript.install_tools(python)
     # import-linter sees the pack as ComfyUI does: as one package.
     walls = {**environment, "PYTHONPATH": str(link_pack(DEV / "walls").parent)}
     lint_imports = python.with_name("lint-imports")
-    failed: list[str] = []
-
-    def check(name: str, command: Sequence[str | Path], variables: Mapping[str, str]) -> None:
-        started = time.monotonic()
-        say(name)
-        passed = subprocess.run(command, cwd=ROOT, env=variables).returncode == 0
-        seconds = time.monotonic() - started
-        say(f"{name}: {'passed' if passed else 'failed'} after {seconds:.0f} s")
-        if not passed:
-            failed.append(name)
-
-    check("style", [python, "-m", "ruff", "check", "."], environment)
-    check("format", [python, "-m", "ruff", "format", "--check", "."], environment)
-    if ours is not None:
-        check("types", [python, "-m", "pyright"], environment)
-    check("walls", [lint_imports, "--no-cache", "--no-logo"], walls)
-    check("tests", [python, "-m", "pytest", *pytest_arguments(arguments)], environment)
+    ruff = [python, "-m", "ruff"]
+    quick = [
+        Check("style", [*ruff, "check", "."], environment),
+        Check("format", [*ruff, "format", "--check", "."], environment),
+        Check("walls", [lint_imports, "--no-cache", "--no-logo"], walls),
+    ]
+    if not arguments.fast:
+        quick += [
+            Check("JavaScript types", javascript.type_check(python), environment),
+            Check("JavaScript style", javascript.style_check(python), environment),
+            Check("types", [python, "-m", "pyright"], environment),
+        ]
+    pytest = [python, "-m", "pytest"]
+    if arguments.fast or arguments.pytest:
+        tests = Check("tests", [*pytest, *pytest_arguments(arguments)], environment)
+        failed = run_in_a_row([*quick, tests])
+    else:
+        half = {**environment, **threads_for_two()}
+        units, servers = (
+            Check(name, [*pytest, *(f"tests/{folder}" for folder in folders)], half)
+            for name, *folders in (UNIT_TESTS, SERVER_TESTS)
+        )
+        failed = run_side_by_side([*quick, units], [servers])
     if failed:
         say(f"failed: {', '.join(failed)}")
     return 1 if failed else 0
@@ -161,11 +170,14 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(function.__name__, help=summary, parents=[host])
         command.set_defaults(function=function)
-    demo_options, test_options = commands.choices["demo"], commands.choices["test"]
+    demo_options, serve_options, test_options = commands.choices.values()
     demo_options.add_argument(
         "--workflow", type=Path, default=DEMO_WORKFLOW, help="a shared workflow JSON"
     )
     demo_options.add_argument("--label", help='classes to generate, such as "Finland; France"')
+    serve_options.add_argument(
+        "--port", type=int, default=PORT, help="the next free one is taken; ComfyUI's own is 8188"
+    )
     test_options.add_argument(
         "--fast", action="store_true", help="only what needs neither ComfyUI nor network"
     )

@@ -33,7 +33,8 @@ from tqdm import tqdm
 from comfyui_fitv2 import FiTConfig, LoadedModel, load_checkpoint, sample
 from comfyui_fitv2.metadata import SD_LATENT_FORMAT
 from comfyui_fitv2.resolution import VAE_FACTOR
-from devkit.environment import DEV, find_host
+from devkit.environment import DEV
+from devkit.host import find_host
 from devkit.server import Server
 from training.data.bundled import BUNDLED_CHECKPOINT
 

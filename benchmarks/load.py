@@ -29,7 +29,8 @@ from support.live_client import LiveClient
 from tqdm import tqdm
 
 from comfyui_fitv2 import FiTConfig, load_checkpoint
-from devkit.environment import DEV, Host, find_host
+from devkit.environment import DEV
+from devkit.host import Host, find_host
 from devkit.server import Server
 
 from .node_times import run_timed

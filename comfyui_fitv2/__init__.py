@@ -11,7 +11,7 @@ from .checkpoint import (
 from .config import PRESETS, FiTConfig
 from .extrapolation import Extrapolation
 from .guidance import Guidance
-from .labels import Label, LabelError, resolve_labels
+from .labels import Blend, Entry, Label, LabelError, class_tensor, read_entries, resolve_labels
 from .metadata import LatentFormat, Metadata
 from .model import FiT, patchify, unpatchify
 from .resolution import ASPECT_RATIOS, Resolution, flexible_resize, for_ratio, snap
@@ -23,8 +23,10 @@ __all__ = [
     "DEFAULT_SOLVER",
     "PRESETS",
     "SOLVERS",
+    "Blend",
     "Checkpoint",
     "CheckpointError",
+    "Entry",
     "Extrapolation",
     "FiT",
     "FiTConfig",
@@ -37,11 +39,13 @@ __all__ = [
     "Resolution",
     "Solver",
     "SolverError",
+    "class_tensor",
     "flexible_resize",
     "for_ratio",
     "load_checkpoint",
     "patchify",
     "read_checkpoint",
+    "read_entries",
     "resolve_labels",
     "sample",
     "save_checkpoint",

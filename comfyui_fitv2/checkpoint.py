@@ -35,6 +35,7 @@ __all__ = [
     "load_checkpoint",
     "metadata_tensor",
     "read_checkpoint",
+    "read_metadata",
     "save_checkpoint",
 ]
 
@@ -67,6 +68,11 @@ class LoadedModel:
     def class_names(self) -> list[str] | None:
         names = self.metadata.class_names
         return None if names is None else list(names)
+
+    @property
+    def class_synonyms(self) -> list[list[str]] | None:
+        synonyms = self.metadata.class_synonyms
+        return None if synonyms is None else [list(texts) for texts in synonyms]
 
     @property
     def latent_format(self) -> LatentFormat | None:
@@ -105,6 +111,18 @@ def read_checkpoint(path: str | os.PathLike[str], *, preset: str | None = None) 
     return _read(Path(path), preset)[0]
 
 
+def read_metadata(path: str | os.PathLike[str], *, preset: str | None = None) -> Metadata:
+    """What a safetensors checkpoint says of its model, without reading its weights.
+
+    It is as quick for a large file as for a small one, and does not check the weights.
+    ``path`` and ``preset`` are those of ``read_checkpoint``. Raises ``CheckpointError`` for other
+    files, pickles among them, and ``FileNotFoundError`` where there is no file.
+    """
+    weights = read_weights(Path(path), header_only=True)
+    _require_fit(weights.path, weights.tensors)
+    return _metadata(weights, preset)
+
+
 def _read(path: Path, preset: str | None) -> tuple[Checkpoint, FiT]:
     """The checkpoint, and its model on the meta device."""
     weights = read_weights(path)
@@ -114,6 +132,7 @@ def _read(path: Path, preset: str | None) -> tuple[Checkpoint, FiT]:
     _require_size(path, tensors, metadata.config)
     _drop_learned_sigma(tensors, metadata.config)
     model = FiT(metadata.config, device="meta")
+    model.recommended_extrapolation = metadata.recommended_extrapolation
     _check_tensors(path, tensors, model)
     dtype = COMPUTED_IN if weights.is_fp8 else tensors["x_embedder.proj.weight"].dtype
     return Checkpoint(path, tensors, metadata, dtype), model

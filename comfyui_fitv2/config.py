@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .extrapolation import Extrapolation
+from .extrapolation import ALL_METHODS, AUTO, Extrapolation
 from .flow import FLOWS
 from .untrusted_json import is_finite_number
 
@@ -90,6 +90,11 @@ class FiTConfig:
                 f"{self.head_dim}; 2-D RoPE needs a multiple of 4."
             )
         _ = self.default_extrapolation  # raises for an unknown method
+        if self.extrapolation == AUTO:
+            raise ValueError(
+                "FiTConfig.extrapolation is the method of the training, one of "
+                f"{', '.join(ALL_METHODS)}, not {AUTO!r}."
+            )
 
     def _require_types(self) -> None:
         """Raise ``ValueError`` for a field whose type or range is wrong by itself."""

@@ -14,20 +14,26 @@ PI-scaled beyond it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from .recommendation import Recommendation
 from .typed_text import plain_signs
 
 if TYPE_CHECKING:
     from .config import FiTConfig
 
+AUTO = "auto"
+"""The method that is chosen for each size, as the model's checkpoint recommends."""
+_WITHOUT_RECOMMENDATION = "ntk"
+"""What the authors use with their own checkpoints (arXiv 2410.13925, section 3.3)."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)  # no slots: torch.compile refers to it weakly in older versions
 class Extrapolation:
     """How rotary frequencies are stretched beyond the trained length.
 
@@ -35,17 +41,19 @@ class Extrapolation:
     """
 
     method: str = "none"
-    """One of ``ALL_METHODS``."""
+    """One of ``METHOD_CHOICES``: those of ``ALL_METHODS``, or ``AUTO``."""
     decoupled: bool = True
     """Whether height and width are stretched independently."""
     attention_scale: str = "none"
     """One of ``ATTENTION_SCALES``: sharpens attention over more tokens than trained."""
     train_length: int | None = None
     """Trained tokens per side. None is the model's own, which ``for_model`` fills in."""
+    recommended: tuple[Recommendation, ...] = ()
+    """What ``AUTO`` chooses from, from small images to large ones; ``for_model`` fills it in."""
 
     def __post_init__(self) -> None:
         for what, value, known in (
-            ("method", self.method, ALL_METHODS),
+            ("method", self.method, METHOD_CHOICES),
             ("attention_scale", self.attention_scale, ATTENTION_SCALES),
         ):
             if value not in known:
@@ -57,11 +65,40 @@ class Extrapolation:
                 f"Extrapolation train_length must be 2 tokens or more, not {self.train_length}."
             )
 
-    def for_model(self, config: FiTConfig) -> Extrapolation:
-        """The same with the model's ``train_length``, unless it has one of its own."""
-        if self.train_length is not None:
+    def for_model(
+        self, config: FiTConfig, recommended: Sequence[Recommendation] | None = None
+    ) -> Extrapolation:
+        """The same with the model's ``train_length``, unless it has one of its own.
+
+        ``AUTO`` also gets what is ``recommended`` for the model, or else the method that the model
+        was trained with, or else ntk.
+        """
+        filled = self
+        if self.train_length is None:
+            filled = replace(self, train_length=config.train_length)
+        if self.method != AUTO or self.recommended:
+            return filled
+        trained_with = config.extrapolation
+        method = _WITHOUT_RECOMMENDATION if trained_with == "none" else trained_with
+        otherwise = Recommendation(None, method, decoupled=config.decoupled)
+        return replace(filled, recommended=tuple(recommended or ()) or (otherwise,))
+
+    def at(self, height: int, width: int) -> Extrapolation:
+        """What it is on a ``height`` × ``width`` token grid: itself, or what ``AUTO`` chooses.
+
+        Within the trained length that is nothing. An attention scale of its own stays, and so does
+        a coupling of both axes. Raises ``ValueError`` where ``for_model`` is still to be called.
+        """
+        if self.method != AUTO:
             return self
-        return replace(self, train_length=config.train_length)
+        factor = max(height, width) / self._length
+        chosen = Recommendation(None, "none")
+        if factor > 1:
+            fitting = [r for r in self.recommended if r.up_to is None or factor <= r.up_to]
+            chosen = (fitting or self.recommended[-1:])[0]
+        scale = chosen.attention_scale if self.attention_scale == "none" else self.attention_scale
+        decoupled = self.decoupled and chosen.decoupled
+        return Extrapolation(chosen.method, decoupled, scale, self.train_length)
 
     @property
     def label(self) -> str:
@@ -87,7 +124,7 @@ class Extrapolation:
 
     @property
     def follows_time(self) -> bool:
-        """Whether the frequencies depend on the flow's time."""
+        """Whether the frequencies depend on the flow's time. For ``AUTO`` ask that of ``at``."""
         return self.method in TIME_AWARE
 
     def factors(self, height: int, width: int) -> tuple[float, float]:
@@ -95,12 +132,14 @@ class Extrapolation:
 
         One factor for its rows and one for its columns.
         """
-        lengths = (height, width) if self.decoupled else (max(height, width),) * 2
+        decoupled = self.at(height, width).decoupled
+        lengths = (height, width) if decoupled else (max(height, width),) * 2
         return max(lengths[0] / self._length, 1.0), max(lengths[1] / self._length, 1.0)
 
     def changes(self, height: int, width: int) -> bool:
         """Whether anything differs from plain RoPE on this token grid."""
-        stretches = self.method != "none" and max(self.factors(height, width)) > 1.0
+        method = self.at(height, width).method
+        stretches = method != "none" and max(self.factors(height, width)) > 1.0
         return stretches or self.magnitude(height, width) != 1.0
 
     def frequencies(
@@ -111,6 +150,8 @@ class Extrapolation:
         Methods that follow time need ``t`` (batch,) in [0, 1], 1 = data, and give
         (batch, axis_dim / 2) on its device; without it they raise ``ValueError``.
         """
+        if self.method == AUTO:
+            return self.at(height, width).frequencies(height, width, axis_dim, base, t)
         if self.follows_time and t is None:
             raise ValueError(f"The extrapolation method {self.method!r} follows time and needs t.")
 
@@ -124,6 +165,8 @@ class Extrapolation:
 
     def magnitude(self, height: int, width: int) -> float:
         """Factor on both cos and sin; attention logits get its square."""
+        if self.method == AUTO:
+            return self.at(height, width).magnitude(height, width)
         factor = ATTENTION_SCALES[self.attention_scale](height, width, self._length)
         if self.method == "yarn":
             factor *= 0.1 * math.log(max(height, width, self._length) / self._length) + 1.0
@@ -131,7 +174,7 @@ class Extrapolation:
 
     @property
     def _length(self) -> int:
-        if self.train_length is None:
+        if self.train_length is None or (self.method == AUTO and not self.recommended):
             raise ValueError(f"{self} has no train_length: take its for_model(config).")
         return self.train_length
 
@@ -219,6 +262,7 @@ METHODS: dict[str, Method] = {
 }
 TIME_AWARE: dict[str, Callable[[float, int, float, Tensor], Tensor]] = {"time-aware": time_aware}
 ALL_METHODS = (*METHODS, *TIME_AWARE)
+METHOD_CHOICES = (AUTO, *ALL_METHODS)
 
 
 def _no_scale(height: int, width: int, train_length: int) -> float:

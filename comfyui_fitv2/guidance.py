@@ -74,11 +74,13 @@ class Guidance:
 def guided_velocity(
     model: FiT, y: Tensor, guidance: Guidance, extrapolation: Extrapolation | None = None
 ) -> Velocity:
-    """The velocity for class ids ``y`` (batch,) as a function of x (batch, C, H, W) and a scalar t.
+    """The velocity for labels ``y`` (batch, …) as a function of x (batch, C, H, W) and a scalar t.
+
+    ``y`` is as in ``FiT.forward``.
 
     The null class is not evaluated where it has no part.
     """
-    null = torch.full_like(y, model.config.null_class)
+    null = _null_like(y, model)
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         time = t.item()
@@ -105,7 +107,7 @@ def packed_guided_velocity(
     image.
     """
     count = len(shapes)
-    null = torch.full_like(y, model.config.null_class)
+    null = _null_like(y, model)
     if extrapolation is None or isinstance(extrapolation, Extrapolation):
         extrapolation = [extrapolation] * count
 
@@ -121,6 +123,15 @@ def packed_guided_velocity(
         return pack([guidance.combine(c[None], u[None], time) for c, u in pairs])
 
     return velocity
+
+
+def _null_like(y: Tensor, model: FiT) -> Tensor:
+    """The null class as class ids or as weights, whichever ``y`` holds."""
+    if not y.is_floating_point():
+        return torch.full_like(y, model.config.null_class)
+    null = torch.zeros_like(y)
+    null[..., model.config.null_class] = 1
+    return null
 
 
 def pack(images: Sequence[Tensor]) -> Tensor:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from .config import FiTConfig
+from .extrapolation import AUTO, Extrapolation
+from .recommendation import Recommendation
 from .untrusted_json import is_finite_number, is_list, is_text, parse_json
 
 METADATA_KEY = "fitv2"
@@ -72,6 +76,19 @@ def _is_colour(value: object) -> bool:
     return is_list(value) and len(value) == 3 and all(map(is_finite_number, value))
 
 
+def _recommendations(parts: Mapping[str, Any]) -> list[Recommendation] | None:
+    values = parts.get("recommended_extrapolation")
+    if values is None:
+        return None
+    if not is_list(values):
+        raise TypeError(f"recommended_extrapolation must be a list, not {type(values).__name__}")
+    return list(map(Recommendation.from_dict, values))
+
+
+def _is_texts(value: object) -> bool:
+    return is_list(value) and all(map(is_text, value))
+
+
 SD_LATENT_FORMAT = LatentFormat(0.18215)
 """Stable Diffusion 1.x latents: what a checkpoint without a latent format was trained on."""
 
@@ -80,7 +97,8 @@ SD_LATENT_FORMAT = LatentFormat(0.18215)
 class Metadata:
     """All that a checkpoint says besides its weights.
 
-    Raises ``ValueError`` where the class names are not one text per class.
+    Raises ``ValueError`` where the class names are not one text per class, or the synonyms not one
+    list of texts per class, and for recommendations that name no method or are not in order.
     """
 
     config: FiTConfig
@@ -90,6 +108,11 @@ class Metadata:
     """None means ``SD_LATENT_FORMAT``."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Free-form provenance: data, steps, recipe."""
+    class_synonyms: Sequence[Sequence[str]] | None = None
+    """What else each class is called: one list of texts per class, in order of class id."""
+    recommended_extrapolation: Sequence[Recommendation] | None = None
+    """What was measured to be best beyond the trained size, from small images to large ones; None
+    where nothing was measured. The extrapolation "auto" follows it."""
 
     def __post_init__(self) -> None:
         if self.class_names is not None and not (
@@ -100,11 +123,67 @@ class Metadata:
             raise ValueError(
                 f"{len(self.class_names)} class names for {self.config.num_classes} classes"
             )
+        if self.class_synonyms is not None and not (
+            is_list(self.class_synonyms) and all(map(_is_texts, self.class_synonyms))
+        ):
+            raise ValueError("class_synonyms must be a list of lists of texts, one per class")
+        if self.class_synonyms is not None and len(self.class_synonyms) != self.config.num_classes:
+            raise ValueError(
+                f"{len(self.class_synonyms)} lists of class synonyms for "
+                f"{self.config.num_classes} classes"
+            )
+        self._check_recommendations()
+
+    def _check_recommendations(self) -> None:
+        """Raise ``ValueError`` for unknown methods, and where none or not the last is for all."""
+        limits = []
+        for recommendation in self.recommended_extrapolation or ():
+            # Raises for names that this version does not know.
+            Extrapolation(recommendation.method, attention_scale=recommendation.attention_scale)
+            if recommendation.method == AUTO:
+                raise ValueError("recommended_extrapolation must name a method, not 'auto'")
+            up_to = recommendation.up_to
+            limits.append(math.inf if up_to is None else up_to)
+        if limits != sorted(set(limits)):
+            raise ValueError(
+                "the up_to of recommended_extrapolation must grow from one to the next"
+            )
+
+    def filled_in(self, extrapolation: Extrapolation) -> Extrapolation:
+        """``extrapolation`` with this model's trained length and what is recommended for it."""
+        return extrapolation.for_model(self.config, self.recommended_extrapolation)
+
+    @property
+    def vae_name(self) -> str | None:
+        """The name of the VAE for the model's latents, without ".safetensors"; None where the
+        checkpoint does not tell."""
+        named: Any = self.training
+        for key in ("config", "samples", "vae"):
+            named = named.get(key) if isinstance(named, Mapping) else None
+        if not named or not isinstance(named, str):
+            return None
+        name = PurePath(named).name.removesuffix(".safetensors")
+        return "fit_tiny_vae" if name == "tiny" else name
+
+    @property
+    def vae(self) -> str:
+        """The VAE for the model's latents, in words."""
+        if self.vae_name is not None:
+            return f"the VAE {self.vae_name}"
+        if self.latent_format is None:
+            return "the VAE of Stable Diffusion 1.x"
+        return "the VAE that it was trained with"
 
     def to_json(self) -> str:
         parts: dict[str, Any] = {"config": asdict(self.config)}
         if self.class_names is not None:
             parts["class_names"] = list(self.class_names)
+        if self.class_synonyms is not None:
+            parts["class_synonyms"] = list(map(list, self.class_synonyms))
+        if self.recommended_extrapolation is not None:
+            parts["recommended_extrapolation"] = [
+                recommendation.to_dict() for recommendation in self.recommended_extrapolation
+            ]
         if self.latent_format is not None:
             parts["latent_format"] = self.latent_format.to_dict()
         if self.training:
@@ -124,6 +203,8 @@ class Metadata:
             return cls(
                 config=config,
                 class_names=parts.get("class_names"),
+                class_synonyms=parts.get("class_synonyms"),
+                recommended_extrapolation=_recommendations(parts),
                 latent_format=None
                 if latent_format is None
                 else LatentFormat.from_dict(latent_format, config.in_channels),

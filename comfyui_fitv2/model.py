@@ -26,6 +26,7 @@ from .layers import (
     PatchEmbed,
     TimestepEmbed,
 )
+from .recommendation import Recommendation
 from .rope import Pair, RopeKey, Rotation, rope_table, untraced
 
 RunBlock = Callable[[int, nn.Module, Tensor, Tensor, "Tensor | float", TokenBatch], Tensor]
@@ -66,6 +67,8 @@ class FiT(nn.Module):
         super().__init__()
         self.config = config
         self.attention = attention
+        self.recommended_extrapolation: Sequence[Recommendation] | None = None
+        """What the extrapolation "auto" chooses from; whoever loads a checkpoint sets it."""
         make, d = LayerFactory(operations, device, dtype), config.hidden_size
         self.x_embedder = PatchEmbed(config, make)
         self.t_embedder = TimestepEmbed(config, make)
@@ -192,12 +195,13 @@ class FiT(nn.Module):
         time.
         """
         config = self.config
-        extrapolation = (extrapolation or config.default_extrapolation).for_model(config)
+        extrapolation = extrapolation or config.default_extrapolation
+        extrapolation = extrapolation.for_model(config, self.recommended_extrapolation)
         key = RopeKey(
             grid,
             config.head_dim,
             config.rope_base,
-            extrapolation,
+            extrapolation.at(*grid),
             device,
             position_scale,
             position_shift,

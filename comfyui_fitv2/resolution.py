@@ -17,6 +17,8 @@ VAE_FACTOR = 8
 TOKEN_PIXELS = 16
 MAX_PIXELS = 16384
 """The longest side that a typed size may have."""
+FAR_BEYOND = 64
+"""Times the trained tokens, from which on people are warned of the memory and time it takes."""
 
 _LANDSCAPE = {
     "5:4": (5, 4),
@@ -71,19 +73,32 @@ class Resolution:
         return self.height // VAE_FACTOR, self.width // VAE_FACTOR
 
     def length_ratio(self, train_tokens: int) -> float:
-        """Tokens as a multiple of the training length; above 1 is beyond it."""
+        """Tokens as a multiple of the trained ones; above 1 is beyond them."""
         return self.tokens / train_tokens
 
     def report(self, train_tokens: int) -> str:
-        """One line, such as "432 × 144 px · 27 × 9 = 243 tokens · 0.95× training length (256)"."""
+        """One line, such as
+        "432 × 144 px · 27 × 9 = 243 tokens · 0.95× trained tokens (256) · 1.69× trained side (16)".
+        """
         rows, columns = self.grid
         ratio = self.length_ratio(train_tokens)
-        beyond = ", beyond it" if ratio > 1 else ""
-        tokens = f"{columns} × {rows} = {self.tokens} tokens"
-        return f"{self} · {tokens} · {ratio:.2f}× training length ({train_tokens}){beyond}"
+        beyond = ", far beyond" if ratio > FAR_BEYOND else ", beyond" if ratio > 1 else ""
+        train_length = isqrt(train_tokens)
+        return (
+            f"{self} · {columns} × {rows} = {self.tokens} tokens"
+            f" · {ratio:.2f}× trained tokens ({train_tokens}){beyond}"
+            f" · {max(rows, columns) / train_length:.2f}× trained side ({train_length})"
+        )
 
     def __str__(self) -> str:
         return f"{self.width} × {self.height} px"
+
+
+def trained_size(train_length: int) -> str:
+    """What a model was trained on, from its trained side in tokens:
+    "256 tokens (256 × 256 px, 16 tokens a side)" for 16."""
+    pixels = train_length * TOKEN_PIXELS
+    return f"{train_length**2} tokens ({pixels} × {pixels} px, {train_length} tokens a side)"
 
 
 def snap(width: int, height: int) -> Resolution:

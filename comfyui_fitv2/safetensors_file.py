@@ -50,6 +50,31 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return _read_unmapped(path)
 
 
+def read_safetensors_header(
+    path: Path, with_values_of: str
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """As ``read_safetensors``, from the header alone: tensors are on the meta device.
+
+    Only tensors whose name ends in ``with_values_of`` have values. Raises ``CheckpointError`` for a
+    file that is truncated, damaged, or on a drive whose files cannot be mapped.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {}
+            for key in file.keys():  # noqa: SIM118
+                if key.endswith(with_values_of):
+                    tensors[key] = file.get_tensor(key)
+                else:
+                    header = file.get_slice(key)
+                    dtype = _DTYPES.get(header.get_dtype(), torch.float32)
+                    tensors[key] = torch.empty(header.get_shape(), dtype=dtype, device="meta")
+            return tensors, file.metadata() or {}
+    except SafetensorError as error:
+        raise CheckpointError(path, _what_is_wrong(path, str(error))) from None
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(path, f"a file whose header cannot be read ({error}).") from None
+
+
 def _read_unmapped(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """``read_safetensors`` with one copy of the file in memory, which the tensors share."""
     with path.open("rb") as file:

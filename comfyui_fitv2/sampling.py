@@ -76,6 +76,9 @@ def sample(
 ) -> Tensor | list[Tensor]:
     """Latents, in the model's scale, from ``noise`` and class ids ``y`` (images,).
 
+    Floats ``y`` (images, classes + 1) blend classes by weights, as in ``FiT.forward``; see
+    ``labels.class_tensor``.
+
     ``noise`` (batch, C, H, W) gives latents of that shape. A list of (C, H_i, W_i), of any sizes,
     goes through the model in one packed pass per evaluation and gives a list; then
     ``extrapolation`` may be a list too, and ``latents`` must be one.
@@ -90,8 +93,9 @@ def sample(
     are like the result. An adaptive solver chooses its steps for all images of a call together.
 
     Raises ``ValueError`` for an unknown solver or option, values out of range, class ids that the
-    model does not have and models that predict noise, and ``SolverError`` where an adaptive solver
-    fails. Class ids that are on a device already are not checked: reading them would wait for it.
+    model does not have, weights that are not finite or of other classes, and models that predict
+    noise, and ``SolverError`` where an adaptive solver fails. Values of ``y`` that are on a device
+    already are not checked: reading them would wait for it.
     """
     require_rectified_flow(model.config)
     integrate = solver_named(solver, **solver_options)
@@ -103,7 +107,7 @@ def sample(
         raise ValueError(f"denoise {denoise} starts from an image; pass it as latents.")
     if not len(noise):
         return noise if isinstance(noise, Tensor) else []
-    y = _class_ids(y, len(noise), model.config.null_class, noise[0].device)
+    y = _labels(y, len(noise), model.config.null_class, noise[0].device)
 
     if isinstance(noise, Tensor):
         if not (extrapolation is None or isinstance(extrapolation, Extrapolation)):
@@ -130,9 +134,16 @@ def _per_image(callback: PackedCallback | None, shapes: Sequence[Sequence[int]])
     )
 
 
-def _class_ids(y: Tensor, count: int, null_class: int, device: torch.device) -> Tensor:
+def _labels(y: Tensor, count: int, null_class: int, device: torch.device) -> Tensor:
     """``y`` on the ``device``, checked where that needs no wait: on the CPU."""
     y = torch.as_tensor(y)
+    if y.is_floating_point():
+        if y.shape != (count, null_class + 1) or (y.is_cpu and not y.isfinite().all()):
+            raise ValueError(
+                f"y must hold finite weights of {null_class + 1} classes (the last is null) for "
+                f"each of {count} images, not {tuple(y.shape)}."
+            )
+        return y.to(device)
     in_range = not y.is_cpu or (int(y.min()) >= 0 and int(y.max()) <= null_class)
     if len(y) != count or not in_range:
         raise ValueError(

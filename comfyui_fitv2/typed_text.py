@@ -12,6 +12,7 @@ _COLONS = ":：﹕︓∶꞉׃ː"
 _TIMES = "×*＊✕✖⨯xXｘＸхХ"  # the last two are Cyrillic
 _DOTS = "·・･‧∙⋅•"  # labels are printed with the first
 _DASHES = "-−‐‑‒–—"
+_STARS = "*＊×✕✖⨯∗"  # not the letter x, which names hold
 _INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"  # comes along with pasted text
 
 _PLAIN: dict[int, str | None] = {
@@ -35,6 +36,10 @@ COMMA = re.compile(f"[{_COMMAS}]")
 """What separates entries unless a name holds it."""
 DOT = re.compile(f"[{_DOTS}]")
 """What stands between an id and a name."""
+PLUS = re.compile("[+＋﹢]")
+"""What joins the parts of a blend."""
+TIMES = re.compile(f"[{_STARS}]")
+"""What stands between a weight and a name."""
 
 
 def plain_signs(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from .checkpoint_error import DOWNLOAD_AGAIN, CheckpointError
 from .metadata import METADATA_KEY, METADATA_TENSOR
 from .quantized import is_fp8, without_scales
 from .sharded import Source, find_source
-from .weights_file import read_file
+from .weights_file import read_file, read_header
 from .wrappers import unwrap
 
 _log = logging.getLogger(__name__)
@@ -39,15 +39,17 @@ class Weights:
     """What a config.json beside the files says, by anybody's names."""
 
 
-def read_weights(path: Path) -> Weights:
+def read_weights(path: Path, *, header_only: bool = False) -> Weights:
     """Read a file, the index or a part of several files, or a folder of them.
 
-    Tensors stay mapped from the files where that is possible. Where a file holds a moving average
-    besides the weights, the average is taken, and the log says so. Raises ``CheckpointError`` for
-    anything that holds no weights, or not all, or weights that cannot be computed with.
+    Tensors stay mapped from the files where that is possible. With ``header_only`` they have shapes
+    and no values: no weights are read, and only safetensors files can be. Where a file holds a
+    moving average besides the weights, the average is taken, and the log says so. Raises
+    ``CheckpointError`` for anything that holds no weights, or not all, or weights that cannot be
+    computed with.
     """
     source = find_source(path)
-    content, metadata_json = _read_source(source)
+    content, metadata_json = _read_source(source, read_header if header_only else read_file)
     unwrapped = unwrap(source.path, content)
     for note in filter(None, (source.note, unwrapped.note)):
         _log.warning("%s: %s.", source.path, note)
@@ -58,18 +60,20 @@ def read_weights(path: Path) -> Weights:
     if metadata_json is None and METADATA_KEY in source.metadata:
         stored = source.metadata[METADATA_KEY]
         metadata_json = stored if isinstance(stored, str) else json.dumps(stored)
-    plain = without_scales(source.path, tensors)
+    plain = tensors if header_only else without_scales(source.path, tensors)
     return Weights(source.path, plain, metadata_json, is_fp8(tensors), source.config)
 
 
-def _read_source(source: Source) -> tuple[object, str | None]:
+def _read_source(
+    source: Source, read: Callable[[Path], tuple[object, str | None]]
+) -> tuple[object, str | None]:
     """The content of the one file, or of all parts together, and the metadata of the first."""
     if not source.weight_map and len(source.files) == 1:
-        return read_file(source.files[0])
+        return read(source.files[0])
     merged: dict[str, Tensor] = {}
     metadata_json = None
     for file in source.files:
-        content, metadata = read_file(file)
+        content, metadata = read(file)
         metadata_json = metadata_json or metadata
         tensors = content if isinstance(content, Mapping) else {}
         expected = [key for key, place in source.weight_map.items() if place == file]

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from .checkpoint_error import DOWNLOAD_AGAIN, CheckpointError
-from .metadata import METADATA_KEY
+from .metadata import METADATA_KEY, METADATA_TENSOR
 from .page_cache import read_ahead
-from .safetensors_file import read_safetensors
+from .safetensors_file import read_safetensors, read_safetensors_header
 
 _SETTINGS = ("argparse.Namespace", "omegaconf.", "easydict.", "ml_collections.", "yacs.", "pathlib")
 _TRAINED_CODE = ("torch.nn.", "torch.optim.")
@@ -63,6 +63,22 @@ def read_file(path: Path) -> tuple[object, str | None]:
         f"neither safetensors nor a torch pickle: {size} bytes that begin with {head[:16]!r}. "
         f"Expected a FiTv2 checkpoint. {DOWNLOAD_AGAIN}",
     )
+
+
+def read_header(path: Path) -> tuple[object, str | None]:
+    """As ``read_file`` for a safetensors file, with tensors on the meta device: only its header is
+    read, and the tensor of our metadata. Raises ``CheckpointError`` for any other file.
+    """
+    if not path.is_file() and path.exists():
+        raise CheckpointError(path, "neither a file nor a folder, but a device or a pipe.")
+    with path.open("rb") as file:
+        head = file.read(9)
+    if head[8:] != b"{":
+        raise CheckpointError(
+            path, "not a safetensors file, so it cannot be told what it is without loading it."
+        )
+    tensors, metadata = read_safetensors_header(path, with_values_of=METADATA_TENSOR)
+    return tensors, metadata.get(METADATA_KEY)
 
 
 def distributed_checkpoint(folder: Path) -> str:

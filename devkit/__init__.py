@@ -1,1 +1,1 @@
-"""Set-up, server and client for development. Standard library only."""
+"""Set-up, server and client for development. Standard library only, except for thumbnails."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -12,7 +13,8 @@ import urllib.request
 from pathlib import Path
 from types import TracebackType
 
-from .environment import Host, SetupError, link_pack
+from .environment import SetupError
+from .host import Host, link_pack
 
 BOOT_SECONDS = 300
 STOP_SECONDS = 20
@@ -20,17 +22,16 @@ FOLDERS = ("models", "input", "output", "temp", "user")
 
 
 class Server:
-    """ComfyUI on a free port with ``base`` as its data folder, for a ``with`` block.
+    """ComfyUI with ``base`` as its data folder, for a ``with`` block.
 
-    ``arguments`` are passed to ComfyUI. Raises ``SetupError`` if it does not start.
+    ``arguments`` are passed to ComfyUI; ``port`` 0 is any free one. Raises ``SetupError`` if it
+    does not start.
     """
 
-    def __init__(self, host: Host, base: Path, *arguments: str) -> None:
+    def __init__(self, host: Host, base: Path, *arguments: str, port: int = 0) -> None:
         self.base = base
         self.log_path = base / "comfyui.log"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = port or _any_free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         database = (base / "user" / "comfyui.db").as_posix()
         self._command = [
@@ -91,10 +92,11 @@ class Server:
         """The end of the log: while an image is sampled, its progress bar."""
         return self.log().replace("\r", "\n").rstrip().rpartition("\n")[2]
 
-    def wait(self) -> None:
-        """Wait until the process ends by itself."""
-        if self._process is not None:
-            self._process.wait()
+    def wait(self) -> str:
+        """Wait until the process ends by itself; returns how it did, with the end of its log."""
+        assert self._process is not None
+        code = self._process.wait()
+        return f"ComfyUI ended by itself, {_meaning(code)}. {self._end_of_log()}"
 
     def stop(self) -> None:
         if self._process is None:
@@ -118,7 +120,48 @@ class Server:
         raise self._failure(f"ComfyUI did not answer within {BOOT_SECONDS} s.")
 
     def _failure(self, what: str) -> SetupError:
-        return SetupError(f"{what} The end of {self.log_path}:\n{self.log()[-3000:]}")
+        return SetupError(f"{what} {self._end_of_log()}")
+
+    def _end_of_log(self) -> str:
+        return f"The end of {self.log_path}:\n{self.log()[-3000:]}"
+
+
+def next_free_port(first: int) -> int:
+    """The first port from ``first`` on that no program listens on.
+
+    Raises ``SetupError`` if there is none among the next hundred.
+    """
+    last = min(first + 99, 65535)
+    for port in range(first, last + 1):
+        if _is_free(port):
+            return port
+    raise SetupError(f"No port from {first} to {last} is free. Name another with --port.")
+
+
+def _is_free(port: int) -> bool:
+    # On macOS a port can be bound here although a program listens on it at all addresses.
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return False
+    with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        return True
+    return False
+
+
+def _any_free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def _meaning(code: int) -> str:
+    """An exit code in words."""
+    if code >= 0:
+        return f"with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    # What the system does to the largest process when memory runs out.
+    return f"killed by {name}" + (", perhaps because memory ran out" if name == "SIGKILL" else "")
 
 
 def _has_accelerator(host: Host) -> bool:

@@ -85,6 +85,8 @@ def _widget_values(node: dict[str, Any], info: dict[str, Any]) -> Iterator[tuple
             if not (isinstance(kind, list) or kind in WIDGET_TYPES) or options.get("forceInput"):
                 continue
             if position >= len(values):
+                if group == "optional":  # newer than the file: the node's default holds
+                    continue
                 raise WorkflowError(f"{what} and none for {name}.")
             yield name, values[position]
             is_seed = name in ("seed", "noise_seed") and kind == "INT"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +17,10 @@ from ..comfyui_fitv2.pixels import from_bytes, to_bytes
 from ..comfyui_fitv2.resolution import describe_size
 from ..sheets.contact_sheet import FITTED, SCALES, TRUE_SCALE, SheetCell
 from ..sheets.pages import contact_sheets
-from .sweep import FIT_SWEEP, Sweep
+from . import host
+from .compare_cells import Comparison, compared, write_page
+from .sweep import FIT_SWEEP
+from .sweep_cells import Sweep
 
 
 class FiTCompareSheet(io.ComfyNode):
@@ -26,9 +30,8 @@ class FiTCompareSheet(io.ComfyNode):
             return io.String.Input(
                 name,
                 default="",
-                multiline=True,
-                tooltip="Names, one per line or separated by semicolons. Empty: those of the "
-                "sweep, or none.",
+                advanced=True,
+                tooltip="Names with semicolons between them. Empty: those of the sweep, or none.",
             )
 
         return io.Schema(
@@ -36,8 +39,13 @@ class FiTCompareSheet(io.ComfyNode):
             display_name="FiT Compare Sheet",
             category="FiT",
             description="Images of different sizes on one sheet, with names for rows and columns, "
-            "and size and token count under each image.",
+            "and size and token count under each image. Each image is kept with its settings.",
             search_aliases=[
+                "fitv2",
+                "xy",
+                "plot",
+                "sheet",
+                "compare",
                 "contact sheet",
                 "side by side",
                 "xy plot",
@@ -45,6 +53,7 @@ class FiTCompareSheet(io.ComfyNode):
                 "comparison",
                 "image grid",
                 "labels",
+                "html",
             ],
             is_input_list=True,
             inputs=[
@@ -74,7 +83,17 @@ class FiTCompareSheet(io.ComfyNode):
                 FIT_SWEEP.Input(
                     "sweep",
                     optional=True,
-                    tooltip="From FiT Resolution Sweep: names the rows and columns.",
+                    tooltip="From FiT Sweep Sampler, with the settings of every image, or from FiT "
+                    "Resolution Sweep: names the rows and columns.",
+                ),
+                io.Boolean.Input(
+                    "html",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Also writes a web page with all images and their settings into a new "
+                    "folder of output/FiT comparisons. It opens without ComfyUI and without "
+                    "internet.",
                 ),
             ],
             outputs=[
@@ -83,6 +102,7 @@ class FiTCompareSheet(io.ComfyNode):
                     tooltip="The sheet; several where so many images would be too small on one.",
                 )
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             is_output_node=True,
         )
 
@@ -96,11 +116,14 @@ class FiTCompareSheet(io.ComfyNode):
         rows: list[str],
         columns: list[str],
         sweep: list[Sweep] | None = None,
+        html: list[bool] | None = None,
     ) -> io.NodeOutput:
-        cells = [_cell(image) for batch in images for image in batch]
+        pictures = [image for batch in images for image in batch]
+        of_sweep = sweep[0] if sweep else None
         row_names, column_names, per_row = _layout(
-            len(cells), split_list(rows[0]), split_list(columns[0]), sweep[0] if sweep else None
+            len(pictures), split_list(rows[0]), split_list(columns[0]), of_sweep
         )
+        cells = [_cell(image) for image in pictures]
         sheets = contact_sheets(
             [cells[i : i + per_row] for i in range(0, len(cells), per_row)],
             row_names,
@@ -109,9 +132,22 @@ class FiTCompareSheet(io.ComfyNode):
             scale=scale[0],
             cell_side=picture_size[0],
         )
-        images = [from_bytes(np.asarray(sheet)).movedim(-3, -1)[None] for sheet in sheets]
-        shown: Any = [image[0] for image in images]  # of different sizes, so no batch
-        return io.NodeOutput(images, ui=ui.PreviewImage(shown, cls=cls))
+        comparison = compared(cls, pictures, row_names, column_names, per_row, of_sweep)
+        outputs = [from_bytes(np.asarray(sheet)).movedim(-3, -1)[None] for sheet in sheets]
+        shown: Any = [output[0] for output in outputs]  # of different sizes, so no batch
+        previews = ui.PreviewImage(shown, cls=cls).as_dict()
+        page = _page(comparison, title[0]) if html and html[0] else {}
+        return io.NodeOutput(
+            outputs, ui={**previews, "fitv2_cells": [comparison.to_json()], **page}
+        )
+
+
+def _page(comparison: Comparison, title: str) -> dict[str, list[str]]:
+    """Write the web page, and say where."""
+    written = write_page(comparison, title)
+    logging.info("FiT Compare Sheet wrote %s into the output folder.", written)
+    host.show(f"Page: output/{written}")
+    return {"fitv2_html": [written]}
 
 
 def _cell(image: Tensor) -> SheetCell:

@@ -18,6 +18,11 @@ class FiTClassLabel(io.ComfyNode):
             description="Turns class names or ids into the conditioning of a FiT, with the null "
             "class as the negative.",
             search_aliases=[
+                "fitv2",
+                "flag",
+                "country",
+                "class",
+                "prompt",
                 "fit prompt",
                 "class name",
                 "imagenet class",
@@ -34,9 +39,10 @@ class FiTClassLabel(io.ComfyNode):
                 io.String.Input(
                     "text",
                     default="Finland",
-                    tooltip='A class name or id: "golden retriever", "207", "207 · golden '
-                    'retriever". Separate several with semicolons, one per image of the '
-                    'batch: "Finland; France". Where all names are numbers, a number is a name.',
+                    tooltip='A class name, synonym or id: "golden retriever", "207". Separate '
+                    'several with semicolons, one per image of the batch: "Finland; France". '
+                    'Blend with plus signs: "France + Italy", "0.7*France + 0.3*Italy". Where all '
+                    "names are numbers, a number is a name.",
                 ),
             ],
             outputs=[
@@ -62,9 +68,11 @@ class FiTClassLabel(io.ComfyNode):
     def execute(cls, model: host.ModelPatcher, text: str) -> io.NodeOutput:
         metadata = host.require_fit(model).metadata
         config = metadata.config
-        labels = resolve_labels(text, metadata.class_names, config.num_classes)
+        labels = resolve_labels(
+            text, metadata.class_names, config.num_classes, metadata.class_synonyms
+        )
         return io.NodeOutput(
-            host.conditioning([label.id for label in labels], config.num_classes),
+            host.conditioning(labels, config.num_classes),
             host.conditioning([config.null_class], config.num_classes),
             "; ".join(map(str, labels)),
             len(labels),

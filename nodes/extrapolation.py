@@ -1,11 +1,16 @@
-"""FiT Extrapolation: how rotary positions stretch beyond the trained length."""
+"""FiT Extrapolation: how rotary positions stretch beyond the trained side."""
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..comfyui_fitv2.config import FiTConfig
-from ..comfyui_fitv2.extrapolation import ALL_METHODS, ATTENTION_SCALES, Extrapolation
+from ..comfyui_fitv2.extrapolation import (
+    ATTENTION_SCALES,
+    AUTO,
+    METHOD_CHOICES,
+    Extrapolation,
+)
 from ..comfyui_fitv2.resolution import TOKEN_PIXELS
 from . import host
 
@@ -20,6 +25,8 @@ class FiTExtrapolation(io.ComfyNode):
             description="Lets a FiT generate larger images than it was trained on, without "
             "training, with a RoPE extrapolation method.",
             search_aliases=[
+                "fitv2",
+                "rope",
                 "rope scaling",
                 "ntk",
                 "yarn",
@@ -27,6 +34,9 @@ class FiTExtrapolation(io.ComfyNode):
                 "visionntk",
                 "visionyarn",
                 "high resolution",
+                "hires",
+                "upscale",
+                "larger",
                 "attention scale",
                 "lumina",
             ],
@@ -38,11 +48,13 @@ class FiTExtrapolation(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "method",
-                    options=list(ALL_METHODS),
-                    default="ntk",
-                    tooltip="none: positions as they are. linear: compressed into the trained "
-                    "length. ntk, ntk-by-parts, yarn, frequency-aware: slow waves compressed, fast "
-                    "ones kept. time-aware: from linear at noise to ntk at the image.",
+                    options=list(METHOD_CHOICES),
+                    default=AUTO,
+                    tooltip="auto: what the checkpoint recommends for the size, or else ntk; "
+                    "nothing within the trained side. none: positions as they are. linear: "
+                    "compressed into the trained side. ntk, ntk-by-parts, yarn, frequency-aware: "
+                    "slow waves compressed, fast ones kept. time-aware: from linear at noise to "
+                    "ntk at the image.",
                 ),
                 io.Boolean.Input(
                     "decoupled",
@@ -54,15 +66,15 @@ class FiTExtrapolation(io.ComfyNode):
                     "attention_scale",
                     options=list(ATTENTION_SCALES),
                     default="none",
-                    tooltip="Sharpens attention over more tokens than trained. pro1, pro2: as in "
-                    "the published code, by side and by area. paper: as printed in the paper.",
+                    tooltip="Sharpens attention over more than the trained tokens. pro1, pro2: as "
+                    "in the published code, by side and by area. paper: as in the paper.",
                 ),
                 io.Int.Input(
                     "train_length",
                     default=0,
                     min=0,
                     max=4096,
-                    tooltip="Tokens per side, 16 pixels each, beyond which positions are "
+                    tooltip="Trained side, in tokens of 16 pixels: positions on longer sides are "
                     "stretched. 0: the model's own.",
                 ),
                 io.Latent.Input(
@@ -91,28 +103,34 @@ class FiTExtrapolation(io.ComfyNode):
         train_length: int,
         latent: io.Latent.LatentDict | None = None,
     ) -> io.NodeOutput:
-        config = host.require_fit(model).metadata.config
+        metadata = host.require_fit(model).metadata
         extrapolation = Extrapolation(method, decoupled, attention_scale, train_length or None)
+        extrapolation = metadata.filled_in(extrapolation)
         grid = None if latent is None else host.grid_of(model, latent)
-        text = report(extrapolation, grid, config)
-        return io.NodeOutput(host.with_extrapolation(model, extrapolation), text)
+        text = report(extrapolation, grid, metadata.config)
+        host.show(text)
+        changed = host.with_extrapolation(model, extrapolation)
+        return io.NodeOutput(changed, text, ui=ui.PreviewText(text))
 
 
 def report(extrapolation: Extrapolation, grid: tuple[int, int] | None, config: FiTConfig) -> str:
     """One line on what ``extrapolation`` does to a (rows, columns) ``grid`` of this model's tokens.
 
-    Without a grid it says from which size the method acts.
+    Without a grid it says from which size the method acts. For "auto" it must be filled in by
+    ``Metadata.filled_in``, so that it knows what is recommended.
     """
     extrapolation = extrapolation.for_model(config)
     label, length = extrapolation.label, extrapolation.train_length or config.train_length
-    pixels = length * TOKEN_PIXELS
+    side = f"{length} tokens ({length * TOKEN_PIXELS} px)"
     if grid is None:
-        return f"{label}: acts on sides of more than {length} tokens ({pixels} px)."
+        chosen = f": {_choices(extrapolation)}" if extrapolation.method == AUTO else ""
+        return f"{label}: acts on sides longer than the trained side of {side}{chosen}."
     rows, columns = grid
     size = f"{columns} × {rows} tokens"
+    chosen = extrapolation.at(rows, columns)
     if not extrapolation.changes(rows, columns):
         if extrapolation.method != "none":
-            because = f"no side is longer than the trained {length} tokens ({pixels} px)"
+            because = f"no side is longer than the trained side of {side}"
         elif extrapolation.attention_scale != "none":
             because = "the image is too small for the attention scale"
         else:
@@ -121,11 +139,26 @@ def report(extrapolation: Extrapolation, grid: tuple[int, int] | None, config: F
             f"{label}: INACTIVE on {size}, {because}. The image is the same as without this node."
         )
     parts = []
-    if extrapolation.method != "none":
+    if extrapolation.method == AUTO:
+        label = f"{label} chooses {chosen.label}"
+    if chosen.method != "none":
         height, width = extrapolation.factors(rows, columns)
         factors = f"height ×{height:.3g}, width ×{width:.3g}"
-        parts.append(f"{factors} of the trained {length} tokens")
+        parts.append(f"{factors} of the trained side ({length} tokens)")
     magnitude = extrapolation.magnitude(rows, columns)
     if magnitude != 1:
         parts.append(f"attention logits ×{magnitude**2:.3g}")
     return f"{label} on {size}: {'; '.join(parts)}."
+
+
+def _choices(extrapolation: Extrapolation) -> str:
+    """What "auto" chooses, from small images to large ones."""
+    parts = []
+    for recommendation in extrapolation.recommended:
+        factor = recommendation.up_to
+        chosen = Extrapolation(
+            recommendation.method, recommendation.decoupled, recommendation.attention_scale
+        )
+        limit = "" if factor is None else f" up to {factor:g} times the trained side"
+        parts.append(f"{chosen.label}{limit}")
+    return ", then ".join(parts)

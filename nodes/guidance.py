@@ -26,12 +26,14 @@ class FiTGuidance(io.ComfyNode):
             description="Sets how samplers guide this FiT towards its classes: on which latent "
             "channels, how strongly over time, and between which times.",
             search_aliases=[
+                "fitv2",
                 "cfg",
-                "classifier-free guidance",
-                "guidance interval",
-                "power cosine",
                 "cfg schedule",
+                "classifier-free guidance",
                 "guidance scale",
+                "guidance interval",
+                "interval",
+                "power cosine",
             ],
             inputs=[
                 io.Model.Input("model", tooltip="The FiT. The sampler still sets the scale."),

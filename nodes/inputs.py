@@ -10,6 +10,8 @@ from ..comfyui_fitv2.resolution import TOKEN_PIXELS
 from ..comfyui_fitv2.solvers import DEFAULT_SOLVER, SOLVERS
 
 TOKEN = f"{TOKEN_PIXELS} × {TOKEN_PIXELS} pixels"
+MAX_TOKENS = 65536
+"""The largest budget of tokens that a node takes."""
 
 
 def seed(tooltip: str) -> io.Int.Input:
@@ -45,6 +47,7 @@ def solver(names: Sequence[str] = tuple(SOLVERS)) -> io.Combo.Input:
 def guidance() -> io.Float.Input:
     return io.Float.Input(
         "guidance",
+        display_name="guidance_scale",
         default=1.5,
         min=0.0,
         max=20.0,
@@ -62,9 +65,9 @@ def denoise() -> io.Float.Input:
         max=1.0,
         step=0.01,
         tooltip="How much of the image to generate anew: 1 starts from noise and ignores the image "
-        "in the latent, 0.6 keeps its layout.",
+        "in the latent, 0.6 keeps its layout. Below 1 the latent must hold an image.",
     )
 
 
 def tokens(tooltip: str) -> io.Int.Input:
-    return io.Int.Input("tokens", default=256, min=1, max=65536, tooltip=tooltip)
+    return io.Int.Input("tokens", default=256, min=1, max=MAX_TOKENS, tooltip=tooltip)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..comfyui_fitv2.config import PRESETS
+from ..comfyui_fitv2.metadata import Metadata
+from ..comfyui_fitv2.resolution import trained_size
 from . import host
 
 DEFAULT_CHECKPOINT = "fitv2_flags256.safetensors"
@@ -14,27 +16,37 @@ AUTO = "auto"
 class FiTLoader(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        names = host.checkpoint_names()
         return io.Schema(
             node_id="FiTLoader",
             display_name="FiT Loader",
             category="FiT",
-            description="Loads a FiTv2 checkpoint as a MODEL for stock samplers, LoRAs and merges.",
+            description="Loads a FiTv2 checkpoint as a MODEL for stock samplers, LoRAs and merges. "
+            "Its VAE is loaded with Load VAE: this node shows which one after it has run.",
             search_aliases=[
                 "fitv2",
-                "flexible vision transformer",
-                "load fit",
-                "class-conditional",
-                "SiT",
-                "DiT",
+                "loader",
                 "checkpoint",
+                "checkpoint loader",
+                "load checkpoint",
+                "load model",
+                "flag",
+                "country",
+                "imagenet",
+                "class-conditional",
+                "flexible vision transformer",
+                "sit",
+                "dit",
             ],
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
-                    options=host.checkpoint_names(),
-                    default=DEFAULT_CHECKPOINT,
+                    options=names,
+                    default=DEFAULT_CHECKPOINT
+                    if DEFAULT_CHECKPOINT in names
+                    else "".join(names[:1]),
                     tooltip="A safetensors or torch file in models/fit or models/diffusion_models. "
-                    "The bundled one generates 256 flags.",
+                    "The one that comes with the pack generates 256 flags.",
                 ),
                 io.Combo.Input(
                     "weight_dtype",
@@ -56,7 +68,10 @@ class FiTLoader(io.ComfyNode):
             outputs=[
                 io.Model.Output(
                     tooltip="The FiT, for FiT nodes and for any stock node that takes a MODEL."
-                )
+                ),
+                io.String.Output(
+                    "report", tooltip="Which VAE fits, the classes, and the trained size."
+                ),
             ],
         )
 
@@ -71,4 +86,17 @@ class FiTLoader(io.ComfyNode):
     @classmethod
     def execute(cls, checkpoint: str, weight_dtype: str, preset: str = AUTO) -> io.NodeOutput:
         path = str(host.checkpoint_path(checkpoint))
-        return io.NodeOutput(host.load(path, weight_dtype, None if preset == AUTO else preset))
+        model = host.load(path, weight_dtype, None if preset == AUTO else preset)
+        text = report(host.require_fit(model).metadata)
+        host.show(text.replace(" · ", "\n", 1))  # the VAE stays in view where there is little room
+        return io.NodeOutput(model, text, ui=ui.PreviewText(text))
+
+
+def report(metadata: Metadata) -> str:
+    """One line on a model; what is needed first in a workflow, its VAE, comes first."""
+    config = metadata.config
+    named = "" if metadata.class_names else " without names: use their numbers"
+    return (
+        f"Use {metadata.vae} · {config.num_classes} classes{named}"
+        f" · trained on up to {trained_size(config.train_length)}"
+    )

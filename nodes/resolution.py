@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..comfyui_fitv2.resolution import (
     ASPECT_RATIOS,
@@ -11,12 +11,13 @@ from ..comfyui_fitv2.resolution import (
     for_ratio,
     parse_ratio,
     snap,
+    trained_size,
 )
 from . import host, inputs
 
 EXACT, CUSTOM = "exact size", "custom ratio"
 # Those of the published models, for when no MODEL is connected.
-DEFAULT_TRAIN_TOKENS = 256
+DEFAULT_TRAIN_LENGTH = 16
 DEFAULT_CHANNELS = 4
 
 
@@ -30,7 +31,7 @@ class FiTResolution(io.ComfyNode):
                 min=TOKEN_PIXELS,
                 max=MAX_PIXELS,
                 step=TOKEN_PIXELS,
-                tooltip=f'Pixels, for the aspect ratio "{EXACT}"; rounded to a multiple of '
+                tooltip=f'Pixels, for the aspect ratio "{EXACT}" alone; rounded to a multiple of '
                 f"{TOKEN_PIXELS}.",
             )
 
@@ -38,17 +39,23 @@ class FiTResolution(io.ComfyNode):
             node_id="FiTResolution",
             display_name="FiT Resolution",
             category="FiT",
-            description="An empty latent with an aspect ratio and a token budget, or with an exact "
+            description="An empty latent: an aspect ratio within a number of tokens, or an exact "
             f"size. A token covers {inputs.TOKEN}.",
             search_aliases=[
-                "fit size",
+                "fitv2",
+                "size",
+                "ratio",
+                "aspect",
                 "aspect ratio",
-                "width height",
-                "empty latent",
-                "token budget",
-                "resolution picker",
+                "resolution",
+                "width",
+                "height",
                 "portrait",
                 "landscape",
+                "square",
+                "tokens",
+                "empty latent",
+                "latent size",
             ],
             inputs=[
                 io.Combo.Input(
@@ -59,8 +66,9 @@ class FiTResolution(io.ComfyNode):
                     "width and height instead.",
                 ),
                 inputs.tokens(
-                    f"Maximum number of tokens ({inputs.TOKEN} each). The models were trained on "
-                    "256; more is beyond their training."
+                    f"Maximum number of tokens ({inputs.TOKEN} each), for any aspect ratio but "
+                    f'"{EXACT}". Most models were trained on up to '
+                    f"{trained_size(DEFAULT_TRAIN_LENGTH)}; images of more are less good."
                 ),
                 side("width"),
                 side("height"),
@@ -74,7 +82,7 @@ class FiTResolution(io.ComfyNode):
                 io.Model.Input(
                     "model",
                     optional=True,
-                    tooltip="Optional: take the training length and latent channels from this FiT.",
+                    tooltip="Optional: the FiT, for its trained size and latent channels.",
                 ),
                 # After all others: saved workflows hold values by position.
                 io.String.Input(
@@ -91,7 +99,7 @@ class FiTResolution(io.ComfyNode):
                 io.Int.Output("height", tooltip="Pixels, a multiple of 16."),
                 io.String.Output(
                     "report",
-                    tooltip="Size, tokens, and how far beyond the training length, in one line.",
+                    tooltip="Size, tokens, and how they compare with the trained size.",
                 ),
             ],
         )
@@ -125,12 +133,15 @@ class FiTResolution(io.ComfyNode):
         exact = aspect_ratio == EXACT
         ratio = custom_ratio if aspect_ratio == CUSTOM else aspect_ratio
         resolution = snap(width, height) if exact else for_ratio(ratio, tokens)
-        train_tokens, channels = DEFAULT_TRAIN_TOKENS, DEFAULT_CHANNELS
+        train_tokens, channels = DEFAULT_TRAIN_LENGTH**2, DEFAULT_CHANNELS
         if model is not None:
             config = host.require_fit(model).metadata.config
             train_tokens, channels = config.train_tokens, config.in_channels
-        report = resolution.report(train_tokens)
-        if exact and (resolution.width, resolution.height) != (width, height):
-            report += f" · from {width} × {height}"
+        changed = exact and (resolution.width, resolution.height) != (width, height)
+        asked = f"{width} × {height} → " if changed else ""
+        report = asked + resolution.report(train_tokens)
+        host.show(f"{asked}{resolution}\n{resolution.tokens} tokens")
         latent = host.empty_latent(resolution, channels, batch_size)
-        return io.NodeOutput(latent, resolution.width, resolution.height, report)
+        return io.NodeOutput(
+            latent, resolution.width, resolution.height, report, ui=ui.PreviewText(report)
+        )

@@ -17,7 +17,10 @@ class FiTSampler(io.ComfyNode):
             description="Generates latents with a FiT in evenly spaced rectified-flow steps, as in "
             "the paper.",
             search_aliases=[
-                "fitv2 sampler",
+                "fitv2",
+                "sampler",
+                "ksampler",
+                "generate",
                 "rectified flow",
                 "flow matching",
                 "euler",
@@ -25,9 +28,9 @@ class FiTSampler(io.ComfyNode):
                 "rk4",
                 "dopri5",
                 "adams bashforth",
-                "ksampler",
                 "ode",
                 "sde",
+                "denoise",
             ],
             inputs=[
                 io.Model.Input("model", tooltip="The FiT, with any LoRA, merge or patch on it."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..comfyui_fitv2.sampling import resolution_shift
 from ..comfyui_fitv2.solvers import DIFFUSIONS, LAST_STEPS, SOLVERS, sampling_sigmas
@@ -21,13 +21,21 @@ class FiTSolver(io.ComfyNode):
             description="A rectified-flow solver with all its options, as a SAMPLER for "
             "SamplerCustom and SamplerCustomAdvanced.",
             search_aliases=[
+                "fitv2",
+                "solver",
+                "sampler",
+                "sampler select",
+                "ode",
                 "ode solver",
+                "sde",
                 "sde solver",
+                "euler",
+                "heun",
+                "rk4",
                 "dopri5",
                 "runge kutta",
                 "adams bashforth",
                 "euler maruyama",
-                "sampler select",
             ],
             inputs=[
                 inputs.solver(),
@@ -104,25 +112,30 @@ class FiTScheduler(io.ComfyNode):
             description="Time steps of a rectified flow as SIGMAS: evenly spaced as in the paper, "
             "or with more of the steps near the noise for larger images.",
             search_aliases=[
+                "fitv2",
+                "scheduler",
                 "sigmas",
                 "schedule",
+                "steps",
                 "timesteps",
                 "time shift",
+                "shift",
                 "resolution shift",
                 "uniform",
                 "sd3 shift",
             ],
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="The FiT: it knows how many tokens it was trained on."
+                    "model",
+                    tooltip="The FiT: it knows its trained tokens, from which the shift follows.",
                 ),
                 inputs.steps(),
                 io.Combo.Input(
                     "schedule",
                     options=[UNIFORM, SHIFTED],
                     default=UNIFORM,
-                    tooltip=f"{UNIFORM}: evenly spaced. {SHIFTED}: noise levels a·s / (1 + "
-                    "(a−1)·s) with a = √(tokens / trained tokens); needs the latent.",
+                    tooltip=f"{UNIFORM}: evenly spaced. {SHIFTED}: more of the steps near the "
+                    "noise, for images of more than the trained tokens; needs the latent.",
                 ),
                 inputs.denoise(),
                 io.Float.Input(
@@ -166,6 +179,10 @@ class FiTScheduler(io.ComfyNode):
                 )
             rows, columns = host.grid_of(model, latent)
             shift = resolution_shift(rows * columns, config.train_tokens)
-            why = f"shift {shift:.3g}: {rows * columns} tokens, trained on {config.train_tokens}"
+            ratio = rows * columns / config.train_tokens
+            compared = f"{ratio:.2f}× trained tokens ({config.train_tokens})"
+            why = f"shift {shift:.3g}: {rows * columns} tokens, {compared}"
         sigmas = sampling_sigmas(steps, denoise, shift, last_step_size)
-        return io.NodeOutput(sigmas, f"{steps} steps, {why}")
+        report = f"{steps} steps, {why}"
+        host.show(report)
+        return io.NodeOutput(sigmas, report, ui=ui.PreviewText(report))

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 
 from comfy_api.latest import io
-from PIL import Image
-from torch import Tensor
 
-from ..comfyui_fitv2.solvers import SOLVERS
-from ..sheets.contact_sheet import mosaic
+from ..sheets.file_names import legal_name
 from . import host, inputs
-from .sweep import FIT_SWEEP, Sweep, SweepCell
-
-# An adaptive solver picks step sizes from the whole batch, so a packed image would differ from one
-# sampled alone.
-PACKED_SOLVERS = [name for name, solver in SOLVERS.items() if not solver.adaptive]
+from .sweep import FIT_SWEEP
+from .sweep_cells import PACKED_SOLVERS, Sweep
+from .sweep_drawing import draw
 
 
 class FiTSweepSampler(io.ComfyNode):
@@ -28,8 +21,14 @@ class FiTSweepSampler(io.ComfyNode):
             display_name="FiT Sweep Sampler",
             category="FiT",
             description="Generates every image of a sweep, different sizes together in one pass "
-            "without padding. Each image is the same as if it were sampled alone.",
+            "without padding. Each image is the same as if it were sampled alone, and one that was "
+            "drawn before is not drawn again.",
             search_aliases=[
+                "fitv2",
+                "xy",
+                "plot",
+                "sweep",
+                "sampler",
                 "packed sampling",
                 "many sizes",
                 "batch sampler",
@@ -62,7 +61,14 @@ class FiTSweepSampler(io.ComfyNode):
                     tooltip="One latent per image, in the order of the sweep, for VAE Decode.",
                 ),
                 io.String.Output(
-                    "labels", is_output_list=True, tooltip="Row, column and size of each image."
+                    "labels",
+                    is_output_list=True,
+                    tooltip="Row, column and size of each image, in signs that file names may "
+                    "have: for the filename_prefix of Save Image.",
+                ),
+                FIT_SWEEP.Output(
+                    "sweep",
+                    tooltip="The sweep with all settings of each image, for FiT Compare Sheet.",
                 ),
             ],
         )
@@ -78,45 +84,13 @@ class FiTSweepSampler(io.ComfyNode):
         guidance: float,
         tokens_per_pass: int,
     ) -> io.NodeOutput:
-        config = host.require_flow(model).metadata.config
-        settings = host.SamplingSettings(seed, steps, solver, guidance)
-        if found := host.forbids_packing(model):
-            logging.info(
-                "FiT Sweep Sampler samples its images one by one, because the model has %s, which "
-                "may depend on an image as a whole.",
-                ", ".join(found),
-            )
-            tokens_per_pass = 0
-        passes = list(_passes(sweep.cells, tokens_per_pass))
-        previews = host.PreviewOfAll(model, steps * len(passes), partial(_mosaic, sweep))
-        latents: list[Tensor] = []
-        for index, cells in enumerate(passes):
-            latents += host.sample_packed(
-                model,
-                settings,
-                host.conditioning([cell.class_id for cell in cells], config.num_classes),
-                host.conditioning([config.null_class], config.num_classes),
-                [cell.resolution.latent_size for cell in cells],
-                [cell.extrapolation for cell in cells],
-                previews.of_pass(len(latents), index * steps),
-            )
-        labels = [f"{cell.row} · {cell.column} · {cell.resolution}" for cell in sweep.cells]
-        return io.NodeOutput([{"samples": samples} for samples in latents], labels)
+        host.require_flow(model)
+        filled = sweep.filled(seed, steps, solver, guidance)
+        latents = draw(model, filled, tokens_per_pass, _say)
+        labels = [legal_name(f"{c.row} · {c.column} · {c.resolution}") for c in filled.cells]
+        return io.NodeOutput([{"samples": samples} for samples in latents], labels, filled)
 
 
-def _passes(cells: Sequence[SweepCell], max_tokens: int) -> Iterator[list[SweepCell]]:
-    """Cells in their order, as many per pass as ``max_tokens`` allows, and at least one."""
-    together: list[SweepCell] = []
-    for cell in cells:
-        if together and sum(c.resolution.tokens for c in [*together, cell]) > max_tokens:
-            yield together
-            together = []
-        together.append(cell)
-    yield together
-
-
-def _mosaic(sweep: Sweep, images: Mapping[int, Image.Image]) -> Image.Image:
-    """The images so far, by the number of their cell, in their places."""
-    places = [images.get(number) for number in range(len(sweep.cells))]
-    width = len(sweep.columns)
-    return mosaic([places[i : i + width] for i in range(0, len(places), width)])
+def _say(text: str) -> None:
+    logging.info("FiT Sweep Sampler: %s", text)
+    host.show(text)

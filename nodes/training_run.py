@@ -40,6 +40,11 @@ class FiTTrainingRun(io.ComfyNode):
             description="Loads the newest average of a training run, while it trains. Queue again "
             "after the next checkpoint, and the newer one is loaded.",
             search_aliases=[
+                "fitv2",
+                "training",
+                "train",
+                "run",
+                "loader",
                 "training progress",
                 "watch training",
                 "latest checkpoint",

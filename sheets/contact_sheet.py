@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, zip_longest
 
 from PIL import Image, ImageDraw
@@ -34,10 +35,22 @@ class SheetTooLargeError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Blank:
+    """The size of an image that does not exist yet, to plan its sheet; it cannot be drawn."""
+
+    width: int
+    height: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.width, self.height
+
+
+@dataclass(frozen=True, slots=True)
 class SheetCell:
     """An image and the caption under it, which breaks at " · " first."""
 
-    image: Image.Image
+    image: Image.Image | Blank
     caption: str = ""
 
 
@@ -153,6 +166,12 @@ def _positions(sizes: Sequence[int], start: int = 0, gap: int = GAP) -> tuple[li
     return starts[:-1], starts[-1] - gap
 
 
+@lru_cache(maxsize=8)
+def _types(fonts: tuple[str, ...]) -> tuple[Type, Type, Type]:
+    """The type of names, of captions and of the title."""
+    return Type(TYPE, fonts), Type(SMALL, fonts), Type(LARGE, fonts)
+
+
 class _Placed:
     """A cell at its size on the sheet."""
 
@@ -168,6 +187,8 @@ class _Placed:
         self.caption = wrap(cell.caption, font, self.width, " · ")
 
     def resized(self) -> Image.Image:
+        if isinstance(self.image, Blank):
+            raise ValueError("A sheet is drawn of images; a blank one only plans it.")
         image = self.image.convert("RGB")
         if image.size == self.size:
             return image
@@ -190,7 +211,7 @@ class Layout:
         fonts: Sequence[str],
     ) -> None:
         self.side = side
-        self.font, self.small, self.large = (Type(size, fonts) for size in (TYPE, SMALL, LARGE))
+        self.font, self.small, self.large = _types(tuple(fonts))
         self.grid = self._placed(grid, scale, side)
         self.widths = [
             max((cell.width for cell in column if cell), default=0)

@@ -47,6 +47,35 @@ def contact_sheets(
     ``cell_side``² one if that is smaller. Titles then count the sheets. Raises ``ValueError`` as
     ``contact_sheet`` does.
     """
+    layouts = _layouts(grid, rows, columns, title, scale, max_side, cell_side, fonts)
+    return [layout.draw() for layout in layouts]
+
+
+def count_sheets(
+    grid: Grid,
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    *,
+    title: str = "",
+    scale: str = FITTED,
+    max_side: int = 4096,
+    cell_side: int = 256,
+    fonts: Sequence[str] = SYSTEM_FONTS,
+) -> int:
+    """The number of ``contact_sheets``, for images or for ``Blank`` ones of the same sizes."""
+    return len(_layouts(grid, rows, columns, title, scale, max_side, cell_side, fonts))
+
+
+def _layouts(
+    grid: Grid,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+    scale: str,
+    max_side: int,
+    cell_side: int,
+    fonts: Sequence[str],
+) -> list[Layout]:
     smallest = min(SMALLEST, cell_side)
 
     def fit(part: _Part, name: str, side: float) -> Layout:
@@ -76,7 +105,7 @@ def contact_sheets(
         names = [f"{title} ({number} of {len(parts)})" for number in range(1, len(parts) + 1)]
     pairs = list(zip(parts, names, strict=True))
     side = min(fit(part, name, cell_side).side for part, name in pairs)
-    return [fit(part, name, side).draw() for part, name in pairs]
+    return [fit(part, name, side) for part, name in pairs]
 
 
 def _split(part: _Part, size: tuple[int, int], max_side: int) -> Iterator[_Part]:

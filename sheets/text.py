@@ -33,8 +33,11 @@ class Type:
         self.base = find_font(size, tuple(fonts))
         self._covered = coverage_of(self.base)
         self._others = bool(fonts)
+        # The layout of a large sheet asks for the same texts many times.
+        self.getlength = lru_cache(maxsize=1 << 14)(self._measured)
+        self.writable = lru_cache(maxsize=1 << 12)(self._written)
 
-    def writable(self, text: str) -> str:
+    def _written(self, text: str) -> str:
         """``text`` on one line, in letters that can be written.
 
         Letters that no font has lose their accents, or become "x" for "×" and the like. Where that
@@ -101,7 +104,7 @@ class Type:
                 runs.append((cluster, font))
         return runs
 
-    def getlength(self, text: str) -> float:
+    def _measured(self, text: str) -> float:
         """The width of a writable line, in pixels."""
         return sum(font.getlength(part) for part, font in self.runs(text))
 

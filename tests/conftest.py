@@ -29,6 +29,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "server" in getattr(item, "fixturenames", ()):
             item.add_marker("host")
+        if "chromium" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
         numbers = {number for mark in item.iter_markers("cases") for number in mark.args}
         item.extra_keyword_matches |= numbers
         tested |= numbers

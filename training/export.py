@@ -2,9 +2,11 @@
 
 python -m training.export --run runs/mine --output mine.safetensors
 python -m training.export --run runs/mine --output ~/ComfyUI       models/fit/mine.safetensors there
+python -m training.export --checkpoint mine.safetensors --class-sheet      only mine.classes.webp
 
 FiT Loader reads the file; with --layout official the published code does, and with --weights lora
-ComfyUI's LoRA loader.
+ComfyUI's LoRA loader. A class sheet has a small picture of every class, drawn by the model; the
+class picker of the nodes shows it.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from accelerate import PartialState
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -23,9 +26,12 @@ from torch import Tensor
 from comfyui_fitv2.checkpoint import read_checkpoint, save_checkpoint
 from comfyui_fitv2.config import PRECISIONS, PRESETS, FiTConfig
 from comfyui_fitv2.metadata import Metadata
+from comfyui_fitv2.resolution import parse_size
 
 from .command_line import parse_options, run_command
 from .failures import explained
+from .sample.class_sheet import draw_class_sheet
+from .sample.sampler import Sampler
 from .train.checkpoints.reader import (
     checkpoints,
     latest,
@@ -47,10 +53,12 @@ _EMA_FILE = re.compile(r"ema-([\d.e-]+)\.safetensors")
 class ExportOptions:
     """Options of the command."""
 
-    run: Path
+    run: Path | None = None
     """Folder that training wrote, such as runs/mine."""
-    output: Path
+    output: Path | None = None
     """A .safetensors file, a ComfyUI folder, its models folder, or any other existing folder."""
+    checkpoint: Path | None = None
+    """With --class-sheet, a finished checkpoint in place of --run and --output."""
     weights: Literal["ema", "raw", "lora"] = "ema"
     """The moving average, the weights themselves, or the adapters of a LoRA run."""
     ema: float | None = None
@@ -63,6 +71,17 @@ class ExportOptions:
     """The official layout has the same tensors as model_ema.safetensors and no metadata."""
     overwrite: bool = False
     """Replace an existing file."""
+    class_sheet: bool = False
+    """Also draw every class, small, on one sheet beside the file: mine.classes.webp. The same
+    command with --checkpoint resumes a sheet that was stopped."""
+    sheet_size: str = "1:1"
+    """Proportions of the classes on the sheet, such as 3:2, or their size in pixels."""
+    vae: str | None = None
+    """The VAE for the sheet: "tiny", a file, or a diffusers folder; by default the one that the
+    checkpoint says."""
+    device: str | None = None
+    """Device that draws the sheet, such as cpu or cuda:1; by default the one that accelerate
+    assigns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +100,12 @@ def export(options: ExportOptions) -> Exported:
     Raises ``RunError`` where the run has no such weights, ``CheckpointError`` where they cannot be
     used, ``FileExistsError``, and ``ValueError`` on a file name that no loader lists.
     """
+    if options.run is None or options.output is None:
+        raise ValueError("Name the folder of a run with --run, and a file with --output.")
+    if options.class_sheet and (options.weights == "lora" or options.layout == "official"):
+        raise ValueError(
+            "A class sheet is drawn with a checkpoint in the layout fitv2. Leave --class-sheet out."
+        )
     folder = _checkpoint(options.run, options.step)
     source, origin = _weights_file(folder, options.weights, options.ema)
     is_lora = options.weights == "lora"
@@ -107,6 +132,19 @@ def export(options: ExportOptions) -> Exported:
             save_file(state_dict, temporary, {"format": "pt"})
         _check_written(temporary, state_dict, has_metadata)
     return Exported(path, metadata, sum(value.numel() for value in state_dict.values()))
+
+
+def class_sheet(options: ExportOptions, checkpoint: Path) -> Path:
+    """Draw the classes of ``checkpoint``; returns the file of the sheet.
+
+    Raises as ``Sampler.open`` and ``draw_class_sheet`` do.
+    """
+    device = torch.device(options.device or str(PartialState().device))
+    sampler = Sampler.open(checkpoint, options.vae, device=device)
+    config = sampler.loaded.config
+    size = parse_size(options.sheet_size, config.train_tokens)
+    sizes = [size] * config.num_classes
+    return draw_class_sheet(sampler, checkpoint, sizes, overwrite=options.overwrite)
 
 
 def target(output: Path, run: Path, kind: str = "fit") -> Path:
@@ -213,6 +251,15 @@ def _is_published_size(config: FiTConfig) -> bool:
     return shape(config) in map(shape, PRESETS.values())
 
 
+def _draw(options: ExportOptions, checkpoint: Path) -> None:
+    with explained(
+        "Draw the sheet on a machine with more memory.",
+        last_state=lambda: f"Resume with --checkpoint {checkpoint} --class-sheet.",
+    ):
+        path = class_sheet(options, checkpoint)
+    print(f"{path}: {path.stat().st_size / 1e3:.0f} kB")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command ``python -m training.export``; returns the exit status."""
 
@@ -223,6 +270,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             prog="python -m training.export",
             description="Export a run's weights as one safetensors file.",
         )
+        if options.checkpoint is not None:
+            if options.run or options.output or not options.class_sheet:
+                raise ValueError(
+                    "--checkpoint is a finished file, whose sheet --class-sheet draws. To export a "
+                    "run, name --run and --output."
+                )
+            _draw(options, options.checkpoint)
+            return
         with explained("Use a machine with more memory."):
             exported = export(options)
         training, config = exported.metadata.training, exported.metadata.config
@@ -237,6 +292,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "note: without metadata only the published sizes are recognised, and this model "
                 "has another. FiT Loader needs the layout fitv2."
             )
+        if options.class_sheet:
+            _draw(options, exported.path)
 
     return run_command(command)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...comfyui_fitv2.config import FiTConfig
+from ...comfyui_fitv2.labels import Blend, Label, class_weights
 
 Conditioning = list[list[Any]]
 """The host's CONDITIONING: pairs of a tensor and a dict of what else is known."""
@@ -27,15 +28,17 @@ _WEIGHT_UNIT = 2.0**-24
 _NEGLIGIBLE = 1e-6  # what is left of a weight by rounding
 
 
-def conditioning(class_ids: Sequence[int], num_classes: int) -> Conditioning:
-    """The conditioning for these class ids, one per image, of a model of ``num_classes``.
+def conditioning(labels: Sequence[Label | Blend | int], num_classes: int) -> Conditioning:
+    """The conditioning for these labels or class ids, one per image, of a model of ``num_classes``.
 
-    The ids stay integers: a float cast to bf16 turns 999 into 1000.
+    The ids stay integers: a float cast to bf16 turns 999 into 1000. For a blend the id is that of
+    its first class with the highest weight, and the weights tell the rest.
     """
+    named = [Label(label, None) if isinstance(label, int) else label for label in labels]
     # The tensor only tells what other nodes did to the conditioning: see ``labels_of``.
     marker = torch.ones(1, 1, 1)
-    ids = torch.tensor(class_ids)
-    weights = torch.nn.functional.one_hot(ids, num_classes + 1).float()
+    weights = class_weights(named, num_classes)
+    ids = weights.argmax(dim=1)
     return [[marker, {CLASS_IDS: ids, NUM_CLASSES: num_classes, POOLED: weights}]]
 
 

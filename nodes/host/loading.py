@@ -13,6 +13,7 @@ from comfy.model_patcher import CoreModelPatcher, ModelPatcher
 
 from ...comfyui_fitv2.checkpoint import Checkpoint, read_checkpoint
 from ...comfyui_fitv2.config import PRECISIONS
+from .checks import warn_before_sampling
 from .guidance import keep_last_channels_unguided
 from .model import FiTModelConfig
 
@@ -107,4 +108,5 @@ def model_of(
     model.load_model_weights(state_dict, "", assign=True)
     patcher.cached_patcher_init = (model_of, (checkpoint, weight_dtype))
     patcher.set_model_sampler_post_cfg_function(keep_last_channels_unguided)
+    warn_before_sampling(patcher)
     return patcher

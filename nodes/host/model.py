@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import comfy.utils
 import torch
@@ -25,6 +25,7 @@ from ...comfyui_fitv2.flow import (
 from ...comfyui_fitv2.metadata import LatentFormat, Metadata
 from ...comfyui_fitv2.preview import preview_features
 from .conditioning import for_network, labels_of
+from .foreign_labels import with_class_ids
 from .network import EXTRAPOLATION, LATENT_SHAPES, HostFiT
 
 # The peak activation memory of a forward pass is proportional to the width, by this factor in the
@@ -85,6 +86,8 @@ class FiTModel(model_base.BaseModel):
         kind = types.EPS if flow_of(self.metadata.config).predicts_noise else types.FLOW
         network: Any = HostFiT  # the host's annotation names its own class
         super().__init__(model_config, kind, device=device, unet_model=network)
+        fit = cast(HostFiT, self.diffusion_model)
+        fit.recommended_extrapolation = self.metadata.recommended_extrapolation
 
     def process_timestep(self, timestep: Tensor, **_: Any) -> Tensor:
         # ModelSamplingSD3 and others set a multiplier, which the host applies to sigma before this.
@@ -97,7 +100,7 @@ class FiTModel(model_base.BaseModel):
         for shape in shapes if packed else [kwargs["noise"].shape]:
             require_image_latents(shape, self.metadata)
         images = len(shapes) if packed else kwargs["noise"].shape[0]
-        labels = labels_of(kwargs, self.metadata.config, images)
+        labels = labels_of(with_class_ids(kwargs), self.metadata.config, images)
         if not packed:
             key, value = for_network(labels)
             return {key: conds.CONDRegular(value)}
@@ -112,6 +115,12 @@ class FiTModel(model_base.BaseModel):
         if len(size) == 1:  # a pack is (rows, 1, all values of all images)
             size = [math.ceil(channels * size[0] / self.metadata.config.in_channels)]
         return super().memory_required([rows, channels, *size], cond_shapes=cond_shapes or {})
+
+    def activation_bytes(self, height: int, width: int) -> float:
+        """The most memory that one evaluation takes for a latent of this size, with attention that
+        keeps no (tokens, tokens) matrix."""
+        value_bytes = self.get_dtype_inference().itemsize
+        return height * width * value_bytes * 0.01 * self.memory_usage_factor * 1024**2
 
     def state_dict_for_saving(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         # The host's save nodes drop file metadata, and with it the head count and the class names.
@@ -131,14 +140,9 @@ def require_image_latents(shape: Sequence[int], metadata: Metadata) -> None:
         )
     channels = metadata.config.in_channels
     if shape[1] != channels:
-        vae = (
-            "the VAE of Stable Diffusion 1.x"
-            if metadata.latent_format is None
-            else "the VAE that it was trained with (fit_tiny_vae for the flags)"
-        )
         raise ValueError(
             f"These latents have {shape[1]} channels, from the VAE of another model; this FiT "
-            f"needs {channels}. Encode the image with {vae}."
+            f"needs {channels}. Encode the image with {metadata.vae}."
         )
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from comfy import model_management
 from comfy.ldm.common_dit import pad_to_patch_size
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
@@ -28,6 +29,8 @@ EXTRAPOLATION = "fitv2_extrapolation"
 image of a pack."""
 LATENT_SHAPES = "latent_shapes"
 """The host's key for the shapes of packed latents."""
+_SCORES_AT_ONCE = 2**28
+"""Products of a query and a key, of all heads, that a CPU computes between two looks at Cancel."""
 
 
 class HostFiT(FiT):
@@ -72,7 +75,8 @@ class HostFiT(FiT):
         tokens, grid = self._tokens(x)
         t = model_time(self.flow, timestep)
         batch = self._batch(grid, t, transformer_options)
-        out = self.transform(tokens, t, y, batch, _block_runner(transformer_options))
+        run_block = _block_runner(transformer_options) or _run_plain_block
+        out = self.transform(tokens, t, y, batch, run_block)
         return self._image(out, grid, x)
 
     def _predict_packed(
@@ -83,7 +87,8 @@ class HostFiT(FiT):
         t = model_time(self.flow, timestep).repeat_interleave(len(x))
         batch = self._packed_batch(grids * rows, t, transformer_options)
         pack = torch.cat([images[row] for row in range(rows) for images in tokens])[None]
-        out = self.transform(pack, t, y.flatten(0, 1), batch, _block_runner(transformer_options))
+        run_block = _block_runner(transformer_options) or _run_plain_block
+        out = self.transform(pack, t, y.flatten(0, 1), batch, run_block)
         lengths = [height * width for height, width in grids]
         parts = out[0].view(rows, sum(lengths), -1).split(lengths, dim=1)
         return [self._image(*image) for image in zip(parts, grids, x, strict=True)]
@@ -138,6 +143,23 @@ def _attention(options: TransformerOptions) -> Attention:
 def _host_attention(
     query: Tensor, key: Tensor, value: Tensor, transformer_options: TransformerOptions
 ) -> Tensor:
+    """The host's attention; of a huge image on a CPU in parts, each of a second or so."""
+    at_once = query.device.type != "cpu" or "optimized_attention_override" in transformer_options
+    if at_once or torch.compiler.is_compiling():
+        return _attend(query, key, value, transformer_options)
+    rows = max(_SCORES_AT_ONCE // (query.shape[:2].numel() * key.shape[-2]), 1)
+    if rows >= query.shape[-2]:
+        return _attend(query, key, value, transformer_options)
+    parts = []
+    for part in query.split(rows, dim=-2):
+        _stop_if_cancelled()
+        parts.append(_attend(part, key, value, transformer_options))
+    return torch.cat(parts, dim=-2)
+
+
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, transformer_options: TransformerOptions
+) -> Tensor:
     return optimized_attention(
         query,
         key,
@@ -149,9 +171,31 @@ def _host_attention(
     )
 
 
+def _stop_if_cancelled() -> None:
+    """Raise the host's exception if somebody pressed Cancel. The device is not waited for.
+
+    A compiled graph must not hold this; it is looked at once per evaluation there.
+    """
+    if not torch.compiler.is_compiling():
+        model_management.throw_exception_if_processing_interrupted()
+
+
+def _run_plain_block(
+    index: int,
+    block: nn.Module,
+    x: Tensor,
+    conditioning: Tensor,
+    shared_modulation: Tensor | float,
+    batch: TokenBatch,
+) -> Tensor:
+    _stop_if_cancelled()
+    return block(x, conditioning, shared_modulation, batch)
+
+
 @untraced
 def _block_runner(transformer_options: TransformerOptions) -> RunBlock | None:
     """Runs the blocks that other nodes put in the place of ours; None where there are none."""
+    _stop_if_cancelled()
     replacements = transformer_options.get("patches_replace", {}).get("dit", {})
     if not replacements:
         return None
@@ -172,6 +216,7 @@ def _run_block(
     def original(args: dict[str, Any]) -> dict[str, Any]:
         return {"img": block(args["img"], args["vec"], shared_modulation, batch)}
 
+    _stop_if_cancelled()
     args = {"img": x, "vec": conditioning, "transformer_options": transformer_options}
     if ("double_block", index) not in replacements:
         return original(args)["img"]

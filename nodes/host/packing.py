@@ -12,6 +12,7 @@ from typing import Any
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 
+from .checks import CHECKS_KEY
 from .guidance import is_ours
 
 # What is read for each value alone, by the network for each image, or not at all.
@@ -23,8 +24,10 @@ _HARMLESS = {
 }
 
 
-_COMPILE_KEY = "torch.compile"
-"""ComfyUI's key of the wrapper that TorchCompileModel sets."""
+_HARMLESS_WRAPPERS = {
+    (WrappersMP.APPLY_MODEL, "torch.compile"),  # of TorchCompileModel
+    (WrappersMP.OUTER_SAMPLE, CHECKS_KEY),
+}
 
 
 def forbids_packing(model: ModelPatcher) -> list[str]:
@@ -42,9 +45,7 @@ def forbids_packing(model: ModelPatcher) -> list[str]:
     for wrappers in (model.wrappers, transformer_options.get("wrappers", {})):
         for kind, by_key in wrappers.items():
             others = (
-                hooks
-                for key, hooks in by_key.items()
-                if (kind, key) != (WrappersMP.APPLY_MODEL, _COMPILE_KEY)
+                hooks for key, hooks in by_key.items() if (kind, key) not in _HARMLESS_WRAPPERS
             )
             if any(others):
                 found.append(f"{kind} wrapper")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import comfy.sample
@@ -115,20 +115,24 @@ def sample_packed(
     negative: Conditioning,
     sizes: Sequence[tuple[int, int]],
     extrapolations: Sequence[Extrapolation],
+    seeds: Sequence[int],
     callback: StepCallback,
 ) -> list[Tensor]:
     """Latents (1, C, H_i, W_i) of these ``sizes`` (H_i, W_i), in one pass per model evaluation.
 
-    There is one extrapolation per image, and a class id per image in ``positive``. Every image
-    starts from the noise that it would have alone with this seed.
+    There is one extrapolation and one seed per image, which ``settings.seed`` does not replace, and
+    a class per image in ``positive``. Every image starts from the noise that it would have alone
+    with its seed.
     """
     channels = model.model.latent_format.latent_channels
     empty = [torch.zeros(1, channels, *size) for size in sizes]
     if len(empty) == 1:  # not a pack to the host
+        settings = replace(settings, seed=seeds[0])
         model = with_extrapolation(model, extrapolations[0])
         return [_sample(model, settings, positive, negative, empty[0], callback)]
     model = with_extrapolation(model, tuple(extrapolations))
-    return _sample(model, settings, positive, negative, NestedTensor(empty), callback).unbind()
+    latents = NestedTensor(empty)
+    return _sample(model, settings, positive, negative, latents, callback, seeds=seeds).unbind()
 
 
 def _sample(
@@ -140,17 +144,24 @@ def _sample(
     callback: StepCallback,
     noise_mask: Tensor | None = None,
     batch_index: list[int] | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> Latents:
+    """Latents sampled from others; ``seeds`` are those of the images of a pack."""
     packed = isinstance(latents, NestedTensor)
     images = latents.unbind() if packed else [latents]
-    noise = [comfy.sample.prepare_noise(x, settings.seed, batch_index) for x in images]
-    if packed:
-        callback = with_nested_latents(callback, [x.shape for x in images])
+    seeds = seeds or [settings.seed] * len(images)
+    noise = [
+        comfy.sample.prepare_noise(image, seed, batch_index)
+        for image, seed in zip(images, seeds, strict=True)
+    ]
+    shapes = [image.shape for image in images] if packed else None
+    if shapes is not None:
+        callback = with_nested_latents(callback, shapes)
     return comfy.sample.sample_custom(
         model,
         NestedTensor(noise) if packed else noise[0],
         settings.guidance_scale,
-        sampler(settings.solver, shapes=[x.shape for x in images] if packed else None),
+        sampler(settings.solver, shapes=shapes, seeds=seeds if packed else None),
         schedule(settings.solver, settings.steps, settings.denoise),
         positive,
         negative,
@@ -166,11 +177,13 @@ def sampler(
     solver: str,
     options: Mapping[str, float | str] | None = None,
     shapes: Sequence[Sequence[int]] | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> KSAMPLER:
     """A solver, a key of ``SOLVERS``, with its options, as the host's SAMPLER.
 
     The noise of a stochastic one comes from the seed after that of the starting noise. For packed
-    latents their ``shapes`` must be given: then every image gets the noise it would have alone.
+    latents their ``shapes`` and ``seeds`` must be given: then every image gets the noise it would
+    have alone.
     """
     facts = SOLVERS[solver]
     integrate = solver_named(solver, **(options or {}))
@@ -193,8 +206,8 @@ def sampler(
         start, end, steps = times[0].item(), times[-1].item(), len(times) - 1
         noise = {}
         if facts.stochastic:
-            seed = (extra_args.get("seed") or 0) + 1
-            noise = {"noise_source": _solver_noise(seed, shapes or [x.shape])}
+            of_images = seeds or [extra_args.get("seed") or 0]
+            noise = {"noise_source": _solver_noise(of_images, shapes or [x.shape])}
 
         with tqdm(total=steps, disable=disable) as progress:
 
@@ -226,7 +239,7 @@ def _velocity_of(model: Callable[..., Tensor], extra_args: dict[str, Any]) -> Ve
     return velocity
 
 
-def _solver_noise(seed: int, shapes: Sequence[Sequence[int]]) -> Noise:
-    """Noise from this seed, which may be 2**64, for each of the tensors that make up x."""
-    generators = [torch.Generator().manual_seed(seed % 2**64) for _ in shapes]
+def _solver_noise(seeds: Sequence[int], shapes: Sequence[Sequence[int]]) -> Noise:
+    """Noise for each of the tensors that make up x, from the seed after its own."""
+    generators = [torch.Generator().manual_seed((seed + 1) % 2**64) for seed in seeds]
     return image_noise(generators, shapes)

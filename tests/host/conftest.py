@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from support.live_client import LiveClient
 from torch import Tensor
 
 from comfyui_fitv2 import FiT, Metadata, load_checkpoint, save_checkpoint
-from devkit.environment import Host
+from devkit.host import Host
 from devkit.server import Server
+
+SUPPORT = Path(__file__).parent.parent / "support"
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +37,8 @@ def server(
         Metadata(golden_config, [f"class {i}" for i in range(10)]),
     )
     (base / "models" / "loras").mkdir(parents=True)
+    (base / "custom_nodes").mkdir()
+    shutil.copy(SUPPORT / "counting_node.py", base / "custom_nodes")
     with Server(host, base) as running:
         yield running
         log = running.log()

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from support.graph import GUIDANCE_SCALE, STEPS, Graph, Node, Output
 from torch import Tensor
 
-from comfyui_fitv2 import FiT
+from comfyui_fitv2 import FiT, class_tensor, resolve_labels, sample
 from comfyui_fitv2.guidance import Guidance
 from devkit.client import PromptError
 
@@ -66,6 +66,37 @@ def test_an_average_of_two_labels_is_between_them(
     assert (
         distance(drawn(average(graph, italy[0], italy[0], 0.3)), sampled(model, ITALY)) <= TOLERANCE
     )
+
+
+@pytest.mark.parametrize("sampler", ["fit_sampler", "ksampler"])
+def test_a_blend_in_the_text_draws_what_the_average_of_labels_draws(
+    graph: Graph, latents, model: FiT, sampler: str
+) -> None:
+    loader = graph.loader()
+    france, italy = graph.label(loader[0], "France"), graph.label(loader[0], "Italy")
+    mixed = average(graph, france[0], italy[0], 0.3)
+    typed = graph.label(loader[0], "0.3*France + 0.7*Italia")
+    size = graph.size()[0]
+    by_average, by_text = (
+        latents(graph, getattr(graph, sampler)(loader[0], france, size, positive=positive)[0])
+        for positive in (mixed[0], typed[0])
+    )
+    assert distance(by_text, by_average) <= TOLERANCE
+    y = class_tensor(resolve_labels("0.3*76 + 0.7*110", None, 256), 256)
+    same = sample(model, noise(), y, "euler", STEPS, GUIDANCE_SCALE)
+    assert distance(by_text, same) <= TOLERANCE
+
+
+def test_a_batch_holds_blends_beside_labels(graph: Graph, latents, client, model: FiT) -> None:
+    loader = graph.loader()
+    typed = graph.label(loader[0], "France + Italy; UK, Finland")
+    shown = graph.add("PreviewAny", source=typed[2])
+    text = client.run(graph.prompt).outputs[shown.id]["text"][0]
+    assert text == "76 · France + 110 · Italy; 240 · United Kingdom; 75 · Finland"
+    size = graph.size(batch_size=3)[0]
+    got = latents(graph, graph.fit_sampler(loader[0], typed, size)[0])
+    expected = blended(model, {FRANCE: 0.5, ITALY: 0.5}, {240: 1.0}, {FINLAND: 1.0})
+    assert distance(got, expected) <= TOLERANCE
 
 
 @pytest.mark.cases("P4")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from host.reference import FRANCE, TOLERANCE, distance, noise, sampled, solver_noise
-from support.graph import GUIDANCE_SCALE, STEPS, Graph, Node
+from support.graph import BUNDLED, GUIDANCE_SCALE, STEPS, Graph, Node
 from torch import Tensor
 
 from comfyui_fitv2 import Extrapolation, FiT, Guidance, sample
@@ -90,23 +90,47 @@ def report(graph: Graph, client, output: list) -> str:
             (192, 128),
             "ntk",
             "none",
-            "ntk: INACTIVE on 12 × 8 tokens, no side is longer than the trained 16 tokens (256 px)",
+            "ntk: INACTIVE on 12 × 8 tokens, no side is longer than the trained side of 16 tokens "
+            "(256 px)",
         ),
         ((576, 192), "none", "none", "none: INACTIVE on 36 × 12 tokens, no method is chosen"),
         (
             (576, 192),
             "ntk",
             "none",
-            "ntk on 36 × 12 tokens: height ×1, width ×2.25 of the trained 16 tokens.",
+            "ntk on 36 × 12 tokens: height ×1, width ×2.25 of the trained side (16 tokens).",
         ),
         (
             (512, 512),
             "yarn",
             "paper",
-            "yarn + paper on 32 × 32 tokens: height ×2, width ×2 of the trained 16 tokens; "
+            "yarn + paper on 32 × 32 tokens: height ×2, width ×2 of the trained side (16 tokens); "
             "attention logits ×1.43",
         ),
-        (None, "linear", "none", "linear: acts on sides of more than 16 tokens (256 px)."),
+        (
+            None,
+            "linear",
+            "none",
+            "linear: acts on sides longer than the trained side of 16 tokens (256 px).",
+        ),
+        (
+            None,
+            "auto",
+            "none",
+            "auto: acts on sides longer than the trained side of 16 tokens (256 px): linear.",
+        ),
+        (
+            (192, 128),
+            "auto",
+            "none",
+            "auto: INACTIVE on 12 × 8 tokens, no side is longer than the trained side of 16",
+        ),
+        (
+            (576, 192),
+            "auto",
+            "none",
+            "auto chooses linear on 36 × 12 tokens: height ×1, width ×2.25 of the trained side",
+        ),
     ],
 )
 def test_the_report_says_what_a_method_does(
@@ -115,6 +139,29 @@ def test_the_report_says_what_a_method_does(
     latent = {} if size is None else {"latent": graph.size(*size)[0]}
     node = graph.extrapolation(graph.loader()[0], method, attention_scale=scale, **latent)
     assert text in report(graph, client, node[1])
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "method"), [(BUNDLED, "linear"), ("ten_classes.safetensors", "ntk")]
+)
+def test_auto_draws_what_the_checkpoint_recommends_or_else_ntk(
+    graph: Graph, latents, client, checkpoint: str, method: str
+) -> None:
+    loader = graph.loader(checkpoint)
+    auto, same, plain = (
+        latents(graph, ksampler(graph, loader, model, class_id=3))
+        for model in (
+            graph.extrapolation(loader[0], "auto")[0],
+            graph.extrapolation(loader[0], method)[0],
+            loader[0],
+        )
+    )
+    assert distance(auto, same) <= TOLERANCE
+    assert distance(auto, plain) > 10 * TOLERANCE
+    info = client.get("/object_info/FiTExtrapolation")["FiTExtrapolation"]["input"]["required"][
+        "method"
+    ]
+    assert info[1]["default"] == "auto"
 
 
 def test_an_inactive_method_changes_nothing(graph: Graph, latents, model: FiT) -> None:
@@ -227,7 +274,10 @@ def test_the_scheduler_reports_its_shift(graph: Graph, client) -> None:
     sigmas = scheduler(
         graph, graph.loader()[0], 5, schedule="resolution-shifted", latent=graph.size(768, 256)[0]
     )
-    assert report(graph, client, sigmas[1]) == "5 steps, shift 1.73: 768 tokens, trained on 256"
+    assert (
+        report(graph, client, sigmas[1])
+        == "5 steps, shift 1.73: 768 tokens, 3.00× trained tokens (256)"
+    )
 
 
 def test_stock_schedulers_give_the_same_steps(graph: Graph, latents, model: FiT) -> None:

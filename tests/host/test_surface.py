@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 NODES = Path(__file__).parent.parent.parent / "nodes"
-INTERNALS = ("comfy", "folder_paths", "latent_preview")
+INTERNALS = ("comfy", "comfy_execution", "folder_paths", "latent_preview", "server")
 SURFACE = runpy.run_path(str(NODES / "host" / "surface.py"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,29 +21,35 @@ SIZES = "1:1 @ 64; 3:1 @ 40; 2:3 @ 64; 384x32"
 
 
 def alone(
-    model: FiT, size: str, class_id: int = FRANCE, solver: str = "euler", **settings
+    model: FiT,
+    size: str,
+    class_id: int = FRANCE,
+    solver: str = "euler",
+    steps: int = STEPS,
+    **settings,
 ) -> torch.Tensor:
     start = noise(1, *parse_size(size, 256).latent_size)
     if SOLVERS[solver].stochastic:
         settings |= solver_noise()
     settings = {"guidance": GUIDANCE_SCALE, **settings}
-    return sample(model, start, torch.tensor([class_id]), solver, STEPS, **settings)
+    return sample(model, start, torch.tensor([class_id]), solver, steps, **settings)
 
 
+# Each with another number of steps: what was drawn before would not be drawn again.
 @pytest.mark.parametrize(
-    ("solver", "tokens_per_pass"),
+    ("solver", "tokens_per_pass", "steps"),
     [
-        ("euler", 16384),
-        ("euler", 110),
-        ("euler", 1),
-        ("midpoint", 16384),
-        ("sde-euler", 16384),
-        ("sde-euler", 110),
-        ("sde-euler", 1),
+        ("euler", 16384, 4),
+        ("euler", 110, 3),
+        ("euler", 1, 2),
+        ("midpoint", 16384, 4),
+        ("sde-euler", 16384, 4),
+        ("sde-euler", 110, 3),
+        ("sde-euler", 1, 2),
     ],
 )
 def test_every_size_gives_the_image_it_would_alone(
-    graph: Graph, latents, model: FiT, solver: str, tokens_per_pass: int
+    graph: Graph, latents, model: FiT, solver: str, tokens_per_pass: int, steps: int
 ) -> None:
     loader = graph.loader()
     sampled = latents.each(
@@ -51,13 +58,14 @@ def test_every_size_gives_the_image_it_would_alone(
             loader[0],
             graph.sweep(loader[0], SIZES)[0],
             solver=solver,
+            steps=steps,
             tokens_per_pass=tokens_per_pass,
         )[0],
     )
     sizes = SIZES.split("; ")
     assert len(sampled) == len(sizes)
     assert all(
-        distance(got, alone(model, size, solver=solver)) <= TOLERANCE
+        distance(got, alone(model, size, solver=solver, steps=steps)) <= TOLERANCE
         for got, size in zip(sampled, sizes, strict=True)
     )
 
@@ -109,15 +117,99 @@ def test_a_sweep_reports_every_size_and_what_each_method_does_to_it(graph: Graph
     run = client.run(graph.prompt)
     assert run.outputs[count.id]["text"] == ["12"]  # duplicates count once
     assert run.outputs[report.id]["text"][0].splitlines() == [
-        "3:2 @ 24: 96 × 64 px · 6 × 4 = 24 tokens · 0.09× training length (256)",
-        "384x192: 384 × 192 px · 24 × 12 = 288 tokens · 1.12× training length (256), beyond it",
-        "3:2 @ 24: ntk coupled: INACTIVE on 6 × 4 tokens, no side is longer than the trained 16 "
-        "tokens (256 px). The image is the same as without this node.",
-        "384x192: ntk coupled on 24 × 12 tokens: height ×1.5, width ×1.5 of the trained 16 tokens.",
+        "12 images: 6 rows × 2 columns.",
+        "Model evaluations, one per image and step or more: 480, with 20 steps, the solver ab2, "
+        "guidance 1.5. Images that were drawn before are not drawn again.",
+        "FiT Compare Sheet puts them on one sheet.",
+        "3:2 @ 24: 96 × 64 px · 6 × 4 = 24 tokens · 0.09× trained tokens (256)"
+        " · 0.38× trained side (16)",
+        "384x192: 384 × 192 px · 24 × 12 = 288 tokens · 1.12× trained tokens (256), beyond"
+        " · 1.50× trained side (16)",
+        "3:2 @ 24: ntk coupled: INACTIVE on 6 × 4 tokens, no side is longer than the trained "
+        "side of 16 tokens (256 px). The image is the same as without this node.",
+        "384x192: ntk coupled on 24 × 12 tokens: height ×1.5, width ×1.5 of the trained side "
+        "(16 tokens).",
         "3:2 @ 24: none + paper: INACTIVE on 6 × 4 tokens, the image is too small for the "
         "attention scale. The image is the same as without this node.",
         "384x192: none + paper on 24 × 12 tokens: attention logits ×1.02.",
     ]
+
+
+AXES: dict[str, Any] = {
+    "classes": "France; 0.5*France + 0.5*Italy",
+    "methods": "ntk; yarn coupled",
+    "attention_scales": "none, pro2",
+    "seeds": "1..2",
+    "steps": "1, 2",
+    "solvers": "euler, heun",
+    "guidance_scales": "1, 2.5",
+    "checkpoints": "default; FITV2_flags256",
+}
+
+
+def test_every_list_makes_rows_and_any_can_go_across(graph: Graph, client) -> None:
+    loader = graph.loader()
+    reports = {}
+    for columns in ("sizes", "seeds", "guidance scales"):
+        sweep = graph.sweep(loader[0], "1:1 @ 4; 32x16", columns=columns, **AXES)
+        reports[columns] = graph.add("PreviewAny", source=sweep[2]).id
+    run = client.run(graph.prompt)
+    for node in reports.values():
+        first, second, *_ = run.outputs[node]["text"][0].splitlines()
+        assert first == "512 images: 256 rows × 2 columns."
+        # 128 of each number of steps and solver; half of them with guidance.
+        assert second.startswith(
+            f"Model evaluations, one per image and step or more: {64 * 3 * (1 + 2) * (1 + 2)}. "
+        )
+
+
+def test_names_say_only_what_differs(graph: Graph, client) -> None:
+    loader = graph.loader()
+    lists: dict[str, dict[str, Any]] = {
+        "one": {"classes": "France"},
+        "seeds": {"seeds": "3..4", "steps": "2"},
+        "many": {"classes": "France; Italy", "guidance_scales": "1, 1.5", "solvers": "euler"},
+        "across": {"methods": "ntk", "seeds": "3, 4", "columns": "seeds"},
+        "scales": {"attention_scales": "none; paper", "checkpoints": "default; ten_classes"}
+        | {"classes": "3"},
+    }
+    nodes = {}
+    for name, changes in lists.items():
+        sweep = graph.sweep(loader[0], "32x16", **changes)
+        sampled = graph.sweep_sampler(loader[0], sweep[0], steps=1)
+        images = graph.decoded(sampled[0])[0]
+        nodes[name] = sheet(graph, images, sweep=sampled[2]).id
+    run = client.run(graph.prompt)
+    seen = {name: run.outputs[node]["fitv2_cells"][0] for name, node in nodes.items()}
+    assert {name: (cells["rows"], cells["columns"]) for name, cells in seen.items()} == {
+        "one": (["76 · France"], ["32x16"]),
+        "seeds": (["seed 3", "seed 4"], ["32x16"]),
+        "many": (
+            [f"{c} · guidance {g}" for c in ("76 · France", "110 · Italy") for g in (1, 1.5)],
+            ["32x16"],
+        ),
+        "across": (["76 · France"], ["seed 3", "seed 4"]),
+        "scales": (
+            [
+                f"{c} · {a}"
+                for c in ("the model", "ten_classes")
+                for a in ("no attention scale", "attention scale paper")
+            ],
+            ["32x16"],
+        ),
+    }
+
+
+def test_a_sweep_tells_before_sampling_that_it_needs_several_sheets(graph: Graph, client) -> None:
+    loader = graph.loader()
+    sweep = graph.sweep(loader[0], "1:1", seeds="1..300", columns="seeds")
+    report = graph.add("PreviewAny", source=sweep[2])
+    text = client.run(graph.prompt).outputs[report.id]["text"][0]
+    sheets = int(text.splitlines()[2].split("on ")[1].split(" sheets")[0])
+    images = graph.add("EmptyImage", width=256, height=256, batch_size=300, color=0)
+    node = sheet(graph, images[0], sweep=sweep[0], picture_size=256)
+    assert sheets > 1
+    assert len(client.run(graph.prompt).outputs[node.id]["images"]) == sheets
 
 
 def sheet(graph: Graph, images: list, **changes) -> Node:
@@ -146,7 +238,7 @@ def test_a_sweep_becomes_a_labelled_sheet(graph: Graph, client) -> None:
 def test_progress_runs_over_all_passes_and_previews_show_all_images(graph: Graph, client) -> None:
     loader = graph.loader()
     node = graph.sweep_sampler(
-        loader[0], graph.sweep(loader[0], SIZES)[0], steps=4, tokens_per_pass=110
+        loader[0], graph.sweep(loader[0], SIZES)[0], steps=4, tokens_per_pass=110, seed=50
     )
     graph.add("SaveLatent", samples=node[0], filename_prefix="latents/test")
     run = client.run(graph.prompt)
@@ -164,6 +256,8 @@ def test_progress_runs_over_all_passes_and_previews_show_all_images(graph: Graph
     assert [p.width / p.height for p in previews] == pytest.approx(
         [first_two] * 4 + [all_four] * 4, rel=0.02
     )
+    # Four images side by side: half of ComfyUI's 512 pixels for each.
+    assert max(previews[-1].size) == 1024
 
 
 @pytest.mark.parametrize(
@@ -173,7 +267,19 @@ def test_progress_runs_over_all_passes_and_previews_show_all_images(graph: Graph
         ({"sizes": " ; "}, "sizes is empty"),
         ({"methods": "ntkk"}, "'ntkk' is unknown"),
         ({"methods": "ntk sideways"}, "'ntk sideways' is not an extrapolation"),
-        ({"classes": "Finnland"}, "Finland"),
+        ({"classes": "Finlund"}, "Finland"),
+        ({"seeds": "one"}, "seeds: 'one' is no number"),
+        ({"steps": "0"}, "steps: 0 is outside of 1 to 1000"),
+        ({"solvers": "dopri5"}, "solvers: 'dopri5' is unknown. Choose from euler, heun"),
+        ({"guidance_scales": "30"}, "guidance_scales: 30 is outside of 0 to 20"),
+        ({"attention_scales": "pro3"}, "attention_scales: 'pro3' is unknown"),
+        (
+            {"attention_scales": "pro1", "methods": "ntk + pro2"},
+            "Write attention scales in one of the two lists only",
+        ),
+        ({"checkpoints": "nothing"}, "no file of FiT Loader is called 'nothing'"),
+        ({"checkpoints": "ten_classes", "classes": "France"}, "In ten_classes.safetensors: No"),
+        ({"seeds": "1..900", "steps": "1..10"}, "9000 images; a sweep has at most 4096"),
     ],
 )
 def test_a_sweep_explains_what_it_cannot_read(

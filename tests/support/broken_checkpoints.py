@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 from collections.abc import Callable
@@ -64,6 +65,11 @@ _NAN = torch.full((16,), float("nan"))
 _OTHER_CONFIG = Metadata(
     FiTConfig(hidden_size=32, depth=2, num_heads=2, num_classes=7, adaln_lora_dim=4)
 ).to_json()
+
+
+def _with_metadata(**more: Any) -> str:
+    return json.dumps({**json.loads(Metadata(CONFIG).to_json()), **more})
+
 
 BROKEN = [
     Broken("empty.safetensors", lambda _: b"", "an empty file"),
@@ -146,6 +152,24 @@ BROKEN = [
         "newer.safetensors",
         lambda _: safetensors(weights(), '{"config": {"colour": 1}}'),
         "unknown configuration fields colour.*newer version",
+    ),
+    Broken(
+        "synonyms.safetensors",
+        lambda _: safetensors(weights(), _with_metadata(class_synonyms=[["a"], "b", [7]])),
+        "metadata cannot be used: class_synonyms must be a list of lists of texts",
+    ),
+    Broken(
+        "nested_synonyms.safetensors",
+        lambda _: safetensors(weights(), '{"class_synonyms": ' + "[" * 100_000),
+        "nested too deeply",
+    ),
+    Broken(
+        "recommended.safetensors",
+        lambda _: safetensors(
+            weights(),
+            _with_metadata(recommended_extrapolation=[{"up_to": None, "method": "auto"}]),
+        ),
+        "metadata cannot be used: recommended_extrapolation must name a method",
     ),
     Broken(
         "garbled.safetensors",

@@ -132,6 +132,7 @@ class Graph:
         methods: str = "default",
         classes: str = "France",
         tokens: int = 256,
+        **more: Any,
     ) -> Node:
         return self.add(
             "FiTResolutionSweep",
@@ -140,6 +141,7 @@ class Graph:
             sizes=sizes,
             tokens=tokens,
             methods=methods,
+            **more,
         )
 
     def sweep_sampler(self, model: Output, sweep: Output, **changes: Any) -> Node:

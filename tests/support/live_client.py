@@ -11,7 +11,7 @@ from websocket import create_connection
 
 from devkit.client import TIMEOUT_SECONDS, Client, Run
 
-PREVIEW_IMAGE, PREVIEW_IMAGE_WITH_METADATA = 1, 4
+PREVIEW_IMAGE, TEXT, PREVIEW_IMAGE_WITH_METADATA = 1, 3, 4
 """Kinds of binary messages."""
 
 OnEvent = Callable[[str, dict[str, Any]], None]
@@ -25,6 +25,10 @@ class LiveRun(Run):
     """JPEG or PNG bytes, in order."""
     progress: list[tuple[str, int, int]] = field(default_factory=list)
     """(node id, value, maximum), in order."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """What each node shows at the end, by its id."""
+    warnings: list[tuple[str, str]] = field(default_factory=list)
+    """(node id, text), in order."""
 
 
 class LiveClient(Client):
@@ -57,6 +61,7 @@ def _follow(message: str | bytes, run: LiveRun, on_event: OnEvent | None) -> boo
     """Take in one message; returns whether more will come."""
     if isinstance(message, bytes):
         run.previews += _preview(message)
+        run.texts |= _text(message)
         return True
     event = json.loads(message)
     kind, data = event["type"], event["data"]
@@ -66,6 +71,8 @@ def _follow(message: str | bytes, run: LiveRun, on_event: OnEvent | None) -> boo
         on_event(kind, data)
     if kind == "progress":
         run.progress.append((data["node"], data["value"], data["max"]))
+    if kind == "fitv2_warning":
+        run.warnings.append((data["node_id"], data["text"]))
     # Sent once the history is written, unlike "execution_success" and "execution_error".
     return not (kind == "executing" and data["node"] is None)
 
@@ -78,3 +85,11 @@ def _preview(message: bytes) -> list[bytes]:
     if kind == PREVIEW_IMAGE_WITH_METADATA:
         return [message[8 + int.from_bytes(message[4:8], "big") :]]
     return []
+
+
+def _text(message: bytes) -> dict[str, str]:
+    """The text of a binary message by the id of its node, if it holds one."""
+    if int.from_bytes(message[:4], "big") != TEXT:
+        return {}
+    end = 8 + int.from_bytes(message[4:8], "big")
+    return {message[8:end].decode(): message[end:].decode()}

@@ -55,7 +55,7 @@ class EvaluateOptions(GenerationOptions):
     count: int = 50
     """Number of images per class and size."""
     extrapolations: tuple[str, ...] = ()
-    """RoPE extrapolations, such as none ntk "ntk + pro2"; by default as the model was trained."""
+    """RoPE extrapolations, such as none auto "ntk + pro2"; by default as the model was trained."""
     inception: Path | None = None
     """Inception weights of torch-fidelity or pytorch-fid, for published metrics."""
     reference_count: int = 50_000

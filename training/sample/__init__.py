@@ -24,7 +24,7 @@ from comfyui_fitv2.checkpoint import LoadedModel
 from comfyui_fitv2.config import FiTConfig
 from comfyui_fitv2.extrapolation import Extrapolation
 from comfyui_fitv2.guidance import Guidance
-from comfyui_fitv2.labels import Label, parse_classes
+from comfyui_fitv2.labels import Blend, Label, parse_classes
 from comfyui_fitv2.resolution import Resolution, parse_sizes
 from comfyui_fitv2.solvers import DEFAULT_SOLVER, SOLVERS
 
@@ -60,7 +60,8 @@ class GenerationOptions:
     sizes: tuple[str, ...]
     """Pixels, such as 256x256 160x320 (width x height), or ratios: "1:1", "3:2 @ 576" (tokens)."""
     classes: tuple[str, ...] = ("all",)
-    """Ids or names, such as 0 1 or "France, Finland"; separated by ; if a name has a comma."""
+    """Ids or names, such as 0 1 or "France, Finland", separated by ; if a name has a comma. Blends:
+    "France + Italy" or "0.7*France + 0.3*Italy"."""
     count: int = 1
     """Number of images per class and size."""
     solver: Annotated[str, tyro.conf.arg(metavar="|".join(SOLVERS))] = DEFAULT_SOLVER
@@ -98,11 +99,11 @@ class GenerationOptions:
         """Those options, besides classes, sizes and files, that decide an image."""
         return {name: getattr(self, name) for name in _DECIDING}
 
-    def labels(self, loaded: LoadedModel) -> list[Label]:
+    def labels(self, loaded: LoadedModel) -> list[Label | Blend]:
         """The classes of the model that ``classes`` names. Raises ``LabelError``."""
-        names, count = loaded.class_names, loaded.config.num_classes
+        known = loaded.class_names, loaded.config.num_classes, loaded.class_synonyms
         texts = self.classes or ("",)
-        return [label for text in texts for label in parse_classes(text, names, count)]
+        return [label for text in texts for label in parse_classes(text, *known)]
 
     def resolutions(self, config: FiTConfig) -> list[Resolution]:
         """The different sizes, in order. Raises ``ValueError``."""
@@ -126,7 +127,8 @@ class SampleOptions(GenerationOptions):
     output: Path
     """Folder for the images. The same command resumes where it stopped."""
     extrapolation: str | None = None
-    """RoPE extrapolation, such as "ntk" or "ntk + pro2"; by default as the model was trained."""
+    """RoPE extrapolation, such as "ntk + pro2", or "auto", as the checkpoint recommends; by default
+    as the model was trained."""
 
 
 def sample(options: SampleOptions) -> list[Request]:
@@ -161,7 +163,7 @@ def write_images(
     identity = {
         "checkpoint": f"{options.checkpoint.name} {sampler.checkpoint_digest}",
         "vae": sampler.vae_digest,
-        "classes": [label.id for label in labels],
+        "classes": [label.id if isinstance(label, Label) else str(label) for label in labels],
         "sizes": [f"{size.width}x{size.height}" for size in sizes],
         "extrapolation": (extrapolation or loaded.config.default_extrapolation).label,
         **options.settings_by_name(),

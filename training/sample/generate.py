@@ -23,13 +23,16 @@ from torch import Tensor
 
 from comfyui_fitv2.extrapolation import Extrapolation
 from comfyui_fitv2.guidance import Guidance
-from comfyui_fitv2.labels import Label
+from comfyui_fitv2.labels import Blend, Label, class_tensor, parts_of
 from comfyui_fitv2.model import FiT
 from comfyui_fitv2.resolution import Resolution
 from comfyui_fitv2.sampling import image_noise, sample
 from comfyui_fitv2.solvers import DEFAULT_SOLVER, SOLVERS, schedule
 
 from ..seeds import image_generator
+
+_LONGEST_LABEL = 150
+"""Characters of a file name; with many classes in a blend the index alone tells them apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +41,27 @@ class Request:
 
     index: int
     """Decides, with the seed, the noise; the file name begins with it."""
-    label: Label
+    label: Label | Blend
     size: Resolution
 
     @property
     def file_name(self) -> str:
-        """Index, class and size, such as 000012_016-france_256x192.png."""
-        name = re.sub(r"[^a-z0-9]+", "-", (self.label.name or "").lower()).strip("-")[:40]
-        label = f"{self.label.id:03d}-{name}" if name else f"{self.label.id:03d}"
-        return f"{self.index:06d}_{label}_{self.size.width}x{self.size.height}.png"
+        """Index, class and size, such as 000012_016-france_256x192.png.
+
+        A blend has its classes with their weights in percent: 016-france-70+020-italy-30.
+        """
+        blended = isinstance(self.label, Blend)
+        parts = [
+            f"{_file_part(label)}-{100 * weight:.3g}" if blended else _file_part(label)
+            for label, weight in parts_of(self.label)
+        ]
+        size = f"{self.size.width}x{self.size.height}.png"
+        return f"{self.index:06d}_{'+'.join(parts)[:_LONGEST_LABEL]}_{size}"
+
+
+def _file_part(label: Label) -> str:
+    name = re.sub(r"[^a-z0-9]+", "-", (label.name or "").lower()).strip("-")[:40]
+    return f"{label.id:03d}-{name}" if name else f"{label.id:03d}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +82,9 @@ class SamplingSettings:
         schedule(self.solver, self.steps)
 
 
-def requests_for(labels: Sequence[Label], sizes: Sequence[Resolution], count: int) -> list[Request]:
+def requests_for(
+    labels: Sequence[Label | Blend], sizes: Sequence[Resolution], count: int
+) -> list[Request]:
     """``count`` images per class and size, size after size. Raises ``ValueError`` below 1."""
     if count < 1:
         raise ValueError(f"There must be 1 image or more per class, not {count}.")
@@ -121,7 +138,7 @@ def generate(
     latents = sample(
         model,
         noise if packed else torch.stack(noise),
-        torch.tensor([request.label.id for request in requests], device=device),
+        class_tensor([request.label for request in requests], model.config.num_classes).to(device),
         settings.solver,
         settings.steps,
         settings.guidance,

@@ -15,7 +15,7 @@ from comfyui_fitv2.labels import (
     IMAGENET_CLASSES,
     imagenet_class_names,
     name_keys,
-    resolve_labels,
+    resolve_class,
 )
 
 _WORDNET_FILE = Path(__file__).with_name("imagenet_wordnet_ids.txt")
@@ -47,12 +47,14 @@ def match_classes(
     known: Sequence[str] | None,
     num_classes: int,
     pairs: Mapping[str, str] | None = None,
+    synonyms: Sequence[Sequence[str]] | None = None,
 ) -> list[ClassMatch]:
     """Find each of the ``names`` of a latent set among the classes of a checkpoint.
 
     ``known`` are the checkpoint's names in order of class id; without any, a name that is a number
     is a class id. The first way that finds classes counts: the same name; the same but for case,
-    accents and underscores; the same WordNet id; a name that has all the synonyms of the other.
+    accents and underscores; the same WordNet id; one of the checkpoint's ``synonyms``, a list for
+    each class; a name that has all the synonyms of the other.
     ``pairs`` says for names of the set which class they are, and wins. Raises ``ValueError`` for a
     pair with a class that its side does not have.
     """
@@ -65,12 +67,12 @@ def match_classes(
         )
     if known is not None and tuple(names) == tuple(known):
         return [ClassMatch(name, i, "name") for i, name in enumerate(names)]
-    index = _Index(known, num_classes)
+    index = _Index(known, num_classes, synonyms)
     times = Counter(names)
     matches = []
     for name in names:
         if name in pairs:
-            label = resolve_labels(pairs[name], known, num_classes)[0]
+            label = resolve_class(pairs[name], known, num_classes, synonyms)
             matches.append(ClassMatch(name, label.id, "pair"))
         elif times[name] > 1:  # a name that two classes of the set share tells neither
             matches.append(ClassMatch(name))
@@ -111,7 +113,12 @@ def quoted(names: Sequence[str], most: int = 8) -> str:
 class _Index:
     """The classes of a checkpoint by each way of naming them."""
 
-    def __init__(self, known: Sequence[str] | None, num_classes: int) -> None:
+    def __init__(
+        self,
+        known: Sequence[str] | None,
+        num_classes: int,
+        synonyms: Sequence[Sequence[str]] | None,
+    ) -> None:
         names = [str(i) for i in range(num_classes)] if known is None else known
         self.by_name = _group((name, i) for i, name in enumerate(names))
         self.by_key = _group((_key(name), i) for i, name in enumerate(names))
@@ -121,6 +128,8 @@ class _Index:
             for i, name in enumerate(names):
                 if "," in name:
                     self.by_name[name.split(",")[0]].append(i)
+        others = ((_key(text), i) for i, texts in enumerate(synonyms or ()) for text in texts)
+        self.by_other_name = _group(dict.fromkeys(others))
         self.synonyms = [_synonyms(name) for name in names]
         self.by_synonym = _group((key, i) for i, keys in enumerate(self.synonyms) for key in keys)
 
@@ -130,6 +139,7 @@ class _Index:
             ("name", self.by_name.get(name, [])),
             ("spelling", self.by_key.get(_key(name), [])),
             ("WordNet id", self.by_wordnet.get(wordnet[1], []) if wordnet else []),
+            ("synonym", self.by_other_name.get(_key(name), [])),
             ("synonym", self._by_synonyms(_synonyms(name))),
         )
         for reason, found in ways:

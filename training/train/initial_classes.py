@@ -75,7 +75,7 @@ def _matches(
     if config.init_classes == "id":
         return match_by_id(names, count)
     try:
-        matches = match_classes(names, known, count, config.init_pairs)
+        matches = match_classes(names, known, count, config.init_pairs, metadata.class_synonyms)
     except ValueError as error:
         raise ConfigError(f"init_pairs: {error}") from None
     if any(match.class_id is not None for match in matches):

@@ -65,6 +65,8 @@ class InitialModel:
     """(classes of the latent set,): the model's class id of each."""
     notes: tuple[str, ...] = ()
     """What a person should know, one line each."""
+    class_synonyms: Sequence[Sequence[str]] | None = None
+    """What else each class is called, as the checkpoint that training starts from says."""
 
 
 def initial_model(
@@ -87,7 +89,8 @@ def initial_model(
     notes += _other_vae(config, checkpoint, info)
     notes += _trained_beyond(model_config, info)
     notes += [*classes.notes, *choose_trainable(model, config)]
-    return InitialModel(model, classes.names, classes.class_map, tuple(notes))
+    synonyms = _synonyms(checkpoint, classes.rows)
+    return InitialModel(model, classes.names, classes.class_map, tuple(notes), synonyms)
 
 
 def resumed_model(
@@ -105,7 +108,16 @@ def resumed_model(
         model.load_state_dict(checkpoint.state_dict, strict=True)
     notes = choose_trainable(model, config)
     names = tuple(metadata.class_names or ())
-    return InitialModel(model, names, np.array(class_map), tuple(notes))
+    synonyms = metadata.class_synonyms
+    return InitialModel(model, names, np.array(class_map), tuple(notes), synonyms)
+
+
+def _synonyms(
+    checkpoint: Checkpoint | None, rows: Sequence[int | None]
+) -> list[Sequence[str]] | None:
+    """The checkpoint's synonyms of classes that start from these rows of its label table."""
+    known = checkpoint.metadata.class_synonyms if checkpoint else None
+    return None if known is None else [[] if row is None else known[row] for row in rows]
 
 
 def choose_trainable(model: TrainedFiT, config: TrainingConfig) -> list[str]:

@@ -244,6 +244,7 @@ class TrainingRun:
             self.initial.class_names,
             self.latents.info.latent_format,
             {"step": self.state.step, **self.latents.info.vae_of_checkpoint},
+            self.initial.class_synonyms,
         )
         return {"format": "pt", METADATA_KEY: metadata.to_json()}
 

@@ -1,33 +1,47 @@
 /**
  * The only contact with ComfyUI's frontend: its app, its API and its node objects.
  *
- * Widgets of this pack import from here alone, so that a change of the frontend is met in one file.
- * It works on the classic canvas and in Nodes 2.0.
+ * Widgets of this pack import from here alone, so that a change of the frontend is met in this
+ * folder. It works on the classic canvas and in Nodes 2.0.
  */
 
 import { api } from "/scripts/api.js";
 import { app } from "/scripts/app.js";
 
-const LOADERS = ["FiTLoader"];
-/** Modes of a node: never executed, and passed by. */
-const MUTED = 2;
-const BYPASSED = 4;
+import { valueOf } from "./values.js";
+
+export * from "./links.js";
+export * from "./typing.js";
+export * from "./values.js";
+
+/** Nodes whose size and values come from a workflow or the clipboard. */
+const configured = new WeakSet();
+/** Characters of a query; what is longer is posted, for servers limit an address. */
+const LONGEST_QUERY = 4000;
 
 /**
- * Registers the extension of the pack; a second call with the same name does nothing.
+ * Registers the extension of the pack; a second call does nothing.
  *
- * @param {Record<string, (node: any) => void>} setUps functions by node type; each gets a node of
- *   that type once, after its values were read from the workflow
+ * @param {Record<string, ((node: any) => void) | ((node: any) => void)[]>} setUps functions by node
+ *   type; each gets a node of that type once, after its values were read from the workflow
+ * @param {() => void} [onStart] called once, when the frontend is ready
  */
-export function register(setUps) {
+export function register(setUps, onStart) {
   if (app.extensions.some((/** @type {any} */ extension) => extension.name === "fitv2")) return;
   addStyleSheet();
   app.registerExtension({
     name: "fitv2",
+    setup: onStart,
     nodeCreated(/** @type {any} */ node) {
-      const setUp = setUps[node.comfyClass];
+      const functions = [setUps[node.comfyClass] ?? []].flat();
       // The frontend creates a node first and gives it its values afterwards.
-      if (setUp) queueMicrotask(() => setUp(node));
+      if (!functions.length) return;
+      const { onConfigure } = node;
+      node.onConfigure = function (/** @type {any[]} */ ...rest) {
+        configured.add(node);
+        return onConfigure?.apply(this, rest);
+      };
+      queueMicrotask(() => functions.forEach((setUp) => setUp(node)));
     },
   });
 }
@@ -45,10 +59,11 @@ function addStyleSheet() {
  * @param {any} node
  * @param {string} name
  * @param {HTMLElement} element
- * @param {{minHeight: number, maxHeight?: number}} size in CSS pixels
+ * @param {{minHeight: number, maxHeight?: number, newWidth?: number}} size in CSS pixels; a new
+ *   node becomes as wide as ``newWidth``, and one of a workflow keeps its width
  * @returns {any} the widget
  */
-export function addElement(node, name, element, { minHeight, maxHeight }) {
+export function addElement(node, name, element, { minHeight, maxHeight, newWidth = 0 }) {
   const widget = node.addDOMWidget(name, "fitv2", element, {
     serialize: false,
     hideOnZoom: false,
@@ -56,95 +71,24 @@ export function addElement(node, name, element, { minHeight, maxHeight }) {
     getMaxHeight: () => maxHeight ?? minHeight,
   });
   widget.serialize = false;
+  const [width, height] = node.computeSize();
+  if (configured.has(node)) node.setSize([node.size[0], Math.max(node.size[1], height)]);
+  else node.setSize([Math.max(width, newWidth), height]);
   return widget;
 }
 
 /**
- * @param {any} node
- * @param {string} name of an input
- * @returns {any} its widget, or undefined
- */
-export function widgetOf(node, name) {
-  return node.widgets?.find((/** @type {any} */ widget) => widget.name === name);
-}
-
-/**
- * @param {any} node
- * @param {string} name of an input
- * @returns {any} the value of its widget
- */
-export function valueOf(node, name) {
-  return widgetOf(node, name)?.value;
-}
-
-/**
- * Sets widgets of a node, as one step of undo.
- *
- * @param {any} node
- * @param {Record<string, any>} values by name of the input
- */
-export function setValues(node, values) {
-  for (const [name, value] of Object.entries(values)) {
-    const widget = widgetOf(node, name);
-    if (!widget || widget.value === value) continue;
-    widget.value = value;
-    widget.callback?.(value, app.canvas, node);
-  }
-  node.graph?.setDirtyCanvas(true, true);
-  keepForUndo();
-}
-
-/** Ends a step of undo. */
-export function keepForUndo() {
-  const tracker = /** @type {any} */ (app).extensionManager?.workflow?.activeWorkflow?.changeTracker;
-  (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker);
-}
-
-/**
- * Calls back whenever the value of a widget changes, by whatever means.
- *
- * @param {any} node
- * @param {string} name of an input
- * @param {(value: any) => void} callback
- */
-export function onChange(node, name, callback) {
-  const widget = widgetOf(node, name);
-  if (!widget) return;
-  const before = widget.callback;
-  widget.callback = function (/** @type {any[]} */ ...rest) {
-    const result = before?.apply(this, rest);
-    callback(widget.value);
-    return result;
-  };
-}
-
-/**
- * Shows or hides the widgets of inputs, in both renderers. Values are kept.
- *
- * @param {any} node
- * @param {Record<string, boolean>} shown by name of the input
- */
-export function show(node, shown) {
-  for (const [name, isShown] of Object.entries(shown)) {
-    const widget = widgetOf(node, name);
-    if (!widget) continue;
-    widget.hidden = !isShown; // the classic canvas
-    widget.options.hidden = !isShown; // Nodes 2.0
-  }
-  node.graph?.setDirtyCanvas(true, true);
-}
-
-/**
- * Calls back when links to or from a node change.
+ * Calls back after any change of the graph, until the node is removed.
  *
  * @param {any} node
  * @param {() => void} callback
  */
-export function onLinksChange(node, callback) {
-  const before = node.onConnectionsChange;
-  node.onConnectionsChange = function (/** @type {any[]} */ ...rest) {
-    before?.apply(this, rest);
-    callback();
+export function onGraphChange(node, callback) {
+  api.addEventListener("graphChanged", callback);
+  const before = node.onRemoved;
+  node.onRemoved = function (/** @type {any[]} */ ...rest) {
+    api.removeEventListener("graphChanged", callback);
+    return before?.apply(this, rest);
   };
 }
 
@@ -165,11 +109,16 @@ export function onOutput(node, callback) {
 /**
  * Calls back when the server reports that a node failed.
  *
- * @param {(error: {node_type: string, node_id: string, exception_type: string,
- *   exception_message: string}) => void} callback
+ * @param {(error: {node_type: string, node_id: string, node_title: string,
+ *   exception_type: string, exception_message: string, traceback: string[]}) => void} callback
  */
 export function onError(callback) {
-  api.addEventListener("execution_error", (/** @type {any} */ event) => callback(event.detail));
+  api.addEventListener("execution_error", (/** @type {any} */ { detail }) => {
+    const { LiteGraph } = /** @type {any} */ (globalThis);
+    const type = LiteGraph.registered_node_types[detail.node_type];
+    const node = app.graph.getNodeById(detail.node_id); // one in a subgraph is not found
+    callback({ ...detail, node_title: node?.title ?? type?.title ?? detail.node_type });
+  });
 }
 
 /**
@@ -182,51 +131,61 @@ export function toast(severity, summary, detail) {
 }
 
 /**
- * The node that feeds an input: past reroutes and bypassed nodes, into and out of subgraphs.
+ * The Load Image nodes of a node's graph, selected ones first.
  *
  * @param {any} node
- * @param {string} name of an input
- * @returns {any} null where nothing is connected
+ * @returns {{title: string, url: string}[]}
  */
-export function sourceOf(node, name) {
-  const slot = node.findInputSlot(name);
-  const source = slot < 0 ? null : node.getInputNode(slot);
-  if (!source || source.mode === MUTED) return null;
-  if (source.mode === BYPASSED || source.isVirtualNode) {
-    const input = source.inputs?.[0]?.name;
-    return input === undefined ? null : sourceOf(source, input);
-  }
-  return source;
+export function loadedImages(node) {
+  const isSelected = (/** @type {any} */ n) => Number(app.canvas.selectedItems.has(n));
+  return node.graph.nodes
+    .filter((/** @type {any} */ n) => n.comfyClass === "LoadImage" && valueOf(n, "image"))
+    .sort((/** @type {any[]} */ ...two) => isSelected(two[1]) - isSelected(two[0]))
+    .map((/** @type {any} */ n) => {
+      const path = String(valueOf(n, "image")).replace(/ \[\w+\]$/, "").split("/");
+      const filename = path.pop() ?? "";
+      const url = urlOf({ filename, subfolder: path.join("/"), type: "input" });
+      return { title: filename, url };
+    });
 }
 
 /**
- * The checkpoint that an input of type MODEL comes from, by following MODEL links.
+ * Lets the wheel and the middle button move the canvas under an element, as they do beside it.
  *
- * @param {any} node
- * @returns {string | null} its name in FiT Loader; null where it is not known
+ * @param {HTMLElement} element
  */
-export function checkpointOf(node) {
-  const seen = new Set();
-  let at = node;
-  while (at && !seen.has(at)) {
-    if (LOADERS.includes(at.comfyClass)) return valueOf(at, "checkpoint") ?? null;
-    seen.add(at);
-    const input = at.inputs?.find((/** @type {any} */ input) => input.type === "MODEL");
-    at = input ? sourceOf(at, input.name) : null;
+export function passToCanvas(element) {
+  const isClassic = () => !element.closest("[data-node-id]");
+  element.addEventListener("wheel", (event) => {
+    if (isClassic()) app.canvas.processMouseWheel(event);
+  });
+  const methods = {
+    pointerdown: "processMouseDown",
+    pointermove: "processMouseMove",
+    pointerup: "processMouseUp",
+  };
+  for (const [name, method] of Object.entries(methods)) {
+    element.addEventListener(name, (/** @type {any} */ event) => {
+      const isMiddle = name === "pointermove" ? event.buttons & 4 : event.button === 1;
+      if (isMiddle && isClassic()) app.canvas[method](event);
+    });
   }
-  return null;
 }
 
 /**
  * The JSON that a route of the pack answers.
  *
- * @param {"model" | "class_sheet" | "sizes" | "labels"} route
- * @param {Record<string, string | number>} parameters
+ * @param {"model" | "class_sheet" | "sizes" | "labels" | "solvers"} route
+ * @param {Record<string, string | number>} [parameters]
  * @returns {Promise<any>} rejects with an Error whose message the server wrote
  */
-export async function ask(route, parameters) {
-  const query = new URLSearchParams(Object.entries(parameters).map(([k, v]) => [k, String(v)]));
-  const response = await fetch(api.apiURL(`/fitv2/${route}?${query}`));
+export async function ask(route, parameters = {}) {
+  const texts = Object.fromEntries(Object.entries(parameters).map(([k, v]) => [k, String(v)]));
+  const query = String(new URLSearchParams(texts));
+  const response =
+    query.length < LONGEST_QUERY
+      ? await fetch(api.apiURL(`/fitv2/${route}?${query}`))
+      : await fetch(api.apiURL(`/fitv2/${route}`), { method: "POST", body: JSON.stringify(texts) });
   const answer = await response.json().catch(() => ({}));
   if (!response.ok) throw new Error(answer.error ?? `the server answered ${response.status}`);
   return answer;
@@ -240,4 +199,28 @@ export async function ask(route, parameters) {
  */
 export function urlOf({ filename, subfolder, type }) {
   return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
+}
+
+/**
+ * Calls back when the server warns of something in a run that goes on.
+ *
+ * @param {(warning: {node_id: string, text: string}) => void} callback
+ */
+export function onWarning(callback) {
+  api.addEventListener("fitv2_warning", (/** @type {any} */ event) => callback(event.detail));
+}
+
+/**
+ * Lists the workflows of this pack by their names, which number them; the server has no order.
+ */
+export function sortTemplates() {
+  const pack = decodeURIComponent(new URL("..", import.meta.url).pathname.split("/").at(-2) ?? "");
+  const before = api.getWorkflowTemplates;
+  api.getWorkflowTemplates = async function (/** @type {any[]} */ ...rest) {
+    const templates = await before.apply(this, rest);
+    templates[pack]?.sort((/** @type {string} */ a, /** @type {string} */ b) =>
+      a.localeCompare(b, "en", { numeric: true }),
+    );
+    return templates;
+  };
 }

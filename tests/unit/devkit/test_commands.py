@@ -35,7 +35,7 @@ def test_fast_leaves_out_every_marked_tier() -> None:
     settings.read(ROOT / "tests" / "pytest.ini", encoding="utf-8")
     markers = settings["pytest"]["markers"].strip().splitlines()
     names = [marker.partition(":")[0] for marker in markers]
-    tiers = [name for name in names if "(" not in name]  # with arguments it names a case
+    tiers = [name for name in names if "(" not in name]  # those with brackets choose no tier
     assert f"not ({' or '.join(tiers)})" == FAST
 
 

@@ -15,7 +15,7 @@ import pytest
 from devkit.environment import ROOT
 
 OURS = {"comfyui_fitv2", "sheets", "nodes", "training", "devkit", "benchmarks", "dev"}
-TESTS = {"support", "host", "kill_nine"}
+TESTS = {"support", "host", "browser", "kill_nine"}
 HOST_MODULES = {"comfy", "comfy_api", "folder_paths", "latent_preview"}
 HOST_BRINGS = {"numpy", "pillow", "safetensors", "torch", "torchvision", "tqdm"}
 """What ComfyUI 0.30's requirements install."""
@@ -27,9 +27,11 @@ ROOMS = {
     "training": "training",
     "training/data": "training sd-vae datasets",
     "training/evaluate": "training evaluation",
+    "training/recipes": "training recipes",
     "benchmarks": "dev",
     "tests": "dev",
     "devkit": "",
+    "devkit/thumbnails.py": "dev",
     "dev.py": "",
 }
 """Folder or file: the groups that may be used in it. The longest matching path counts."""

@@ -55,12 +55,22 @@ def test_a_linked_widget_takes_the_link() -> None:
     assert to_prompt(workflow, INFO)["3"]["inputs"]["strength"] == ["1", 0]
 
 
+def test_an_optional_widget_that_is_newer_than_the_file_is_left_to_the_node() -> None:
+    workflow = copy.deepcopy(WORKFLOW)
+    workflow["nodes"][2]["widgets_values"].pop()
+    assert to_prompt(workflow, INFO)["3"]["inputs"] == {
+        "seed": 42,
+        "mode": "b",
+        "model": ["1", 0],
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"type": "Gone"}, "Node 3 is a Gone, which this ComfyUI does not have"),
         ({"mode": 4}, r"Node 3 \(Draw\) is muted or bypassed"),
-        ({"widgets_values": [42, "fixed", "b"]}, "3 widget values and none for strength"),
+        ({"widgets_values": [42, "fixed"]}, "2 widget values and none for mode"),
         ({"widgets_values": [42, "fixed", "b", 0.5, 1]}, "5 widget values for 4 widgets"),
     ],
 )

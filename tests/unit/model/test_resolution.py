@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from comfyui_fitv2 import ASPECT_RATIOS, Resolution, flexible_resize, for_ratio, snap
-from comfyui_fitv2.resolution import describe_size, parse_size, parse_sizes
+from comfyui_fitv2.resolution import describe_size, parse_size, parse_sizes, trained_size
 
 SIZES = json.loads((Path(__file__).parents[2] / "golden" / "sizes.json").read_text())
 
@@ -53,16 +53,33 @@ def test_snapping_takes_the_nearest_whole_tokens() -> None:
     assert snap(505, 300) == Resolution(512, 304)
 
 
-def test_the_report_tells_size_tokens_and_extrapolation() -> None:
-    assert (
-        Resolution(432, 144).report(256)
-        == "432 × 144 px · 27 × 9 = 243 tokens · 0.95× training length (256)"
-    )
-    assert (
-        Resolution(512, 512)
-        .report(256)
-        .endswith("1024 tokens · 4.00× training length (256), beyond it")
-    )
+@pytest.mark.parametrize(
+    ("size", "report"),
+    [
+        (
+            Resolution(432, 144),
+            "432 × 144 px · 27 × 9 = 243 tokens · 0.95× trained tokens (256)"
+            " · 1.69× trained side (16)",
+        ),
+        (
+            Resolution(512, 512),
+            "512 × 512 px · 32 × 32 = 1024 tokens · 4.00× trained tokens (256), beyond"
+            " · 2.00× trained side (16)",
+        ),
+        (
+            Resolution(4096, 2048),
+            "4096 × 2048 px · 256 × 128 = 32768 tokens · 128.00× trained tokens (256), far beyond"
+            " · 16.00× trained side (16)",
+        ),
+    ],
+)
+def test_the_report_tells_size_tokens_and_extrapolation(size: Resolution, report: str) -> None:
+    assert size.report(256) == report
+
+
+def test_the_trained_size_is_told_in_tokens_and_pixels() -> None:
+    assert trained_size(16) == "256 tokens (256 × 256 px, 16 tokens a side)"
+    assert trained_size(32) == "1024 tokens (512 × 512 px, 32 tokens a side)"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Rotary tables and outputs of every extrapolation method are the published code's."""
 
 import math
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from comfyui_fitv2 import Extrapolation, FiT, FiTConfig, patchify, unpatchify
 from comfyui_fitv2.extrapolation import ALL_METHODS, ATTENTION_SCALES
+from comfyui_fitv2.recommendation import Recommendation
 from comfyui_fitv2.rope import RopeKey, Rotation, rope_table
 
 PUBLISHED = {
@@ -248,3 +250,74 @@ def test_a_table_is_made_once_for_all_that_decides_it() -> None:
 def test_unknown_methods_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"'ntkk' is unknown.*none, linear, ntk"):
         Extrapolation("ntkk")
+
+
+RECOMMENDED = (
+    Recommendation(1.5, "linear"),
+    Recommendation(2, "yarn", "pro2", decoupled=False),
+    Recommendation(None, "time-aware"),
+)
+
+
+@pytest.mark.parametrize(
+    ("grid", "chosen"),
+    [
+        ((16, 16), "none"),
+        ((4, 24), "linear"),
+        ((25, 3), "yarn coupled + pro2"),
+        ((32, 32), "yarn coupled + pro2"),
+        ((33, 16), "time-aware"),
+    ],
+)
+def test_auto_chooses_what_is_recommended_for_the_longer_side(
+    golden_config: FiTConfig, grid: tuple[int, int], chosen: str
+) -> None:
+    auto = Extrapolation.parse("Auto").for_model(golden_config, RECOMMENDED)
+    assert auto.label == "auto"
+    assert auto.at(*grid) == replace(Extrapolation.parse(chosen), train_length=16)
+    assert auto.changes(*grid) == (chosen != "none")
+    assert auto.factors(*grid) == auto.at(*grid).factors(*grid)
+    assert auto.magnitude(*grid) == auto.at(*grid).magnitude(*grid)
+    t = torch.tensor([0.5])
+    model = FiT(golden_config, device="meta")
+    model.recommended_extrapolation = RECOMMENDED
+    for ours, same in zip(
+        model.rotation(grid, CPU, Extrapolation("auto"), t),
+        model.rotation(grid, CPU, auto.at(*grid), t),
+        strict=True,
+    ):
+        assert torch.equal(ours, same)
+
+
+def test_auto_without_a_recommendation_is_the_trained_method_or_ntk(
+    golden_config: FiTConfig,
+) -> None:
+    for trained, chosen in (("none", "ntk"), ("yarn", "yarn")):
+        auto = Extrapolation("auto").for_model(replace(golden_config, extrapolation=trained))
+        assert auto.at(17, 8).label == chosen
+        assert not auto.changes(16, 16)
+
+
+def test_auto_keeps_what_was_chosen_besides_the_method(golden_config: FiTConfig) -> None:
+    auto = Extrapolation.parse("auto coupled + pro1").for_model(golden_config, RECOMMENDED)
+    assert auto.label == "auto coupled + pro1"
+    assert auto.at(24, 8).label == "linear coupled + pro1"
+    assert auto.at(32, 8).label == "yarn coupled + pro1"
+
+
+def test_auto_beyond_all_that_was_measured_is_the_last_that_was(golden_config: FiTConfig) -> None:
+    auto = Extrapolation("auto").for_model(golden_config, RECOMMENDED[:2])
+    assert auto.at(64, 64).label == "yarn coupled + pro2"
+    with pytest.raises(ValueError, match="take its for_model"):
+        Extrapolation("auto").at(32, 32)
+
+
+def test_no_model_is_trained_with_auto(golden_config: FiTConfig) -> None:
+    with pytest.raises(ValueError, match="method of the training, one of none"):
+        replace(golden_config, extrapolation="auto")
+
+
+def test_an_extrapolation_can_be_referred_to_weakly() -> None:
+    """torch.compile of PyTorch 2.5 fails on arguments that cannot."""
+    extrapolation = Extrapolation()
+    assert weakref.ref(extrapolation)() is extrapolation

@@ -7,7 +7,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from comfyui_fitv2 import Extrapolation, FiT, FiTConfig, Guidance, patchify, sample, unpatchify
+from comfyui_fitv2 import (
+    Blend,
+    Extrapolation,
+    FiT,
+    FiTConfig,
+    Guidance,
+    Label,
+    class_tensor,
+    patchify,
+    sample,
+    unpatchify,
+)
 from comfyui_fitv2.guidance import guided_velocity
 from comfyui_fitv2.sampling import image_noise, resolution_shift
 from comfyui_fitv2.solvers import SOLVERS, sampling_sigmas, schedule
@@ -266,3 +277,50 @@ def test_a_model_that_predicts_noise_is_refused(golden_config: FiTConfig) -> Non
     model = FiT(replace(golden_config, prediction="epsilon"))
     with pytest.raises(ValueError, match=r"predicts noise.*KSampler"):
         sample(model, torch.zeros(1, 4, 8, 12), torch.tensor([1]))
+
+
+def one_hot(y: Tensor, model: FiT) -> Tensor:
+    return torch.nn.functional.one_hot(y, model.config.num_classes + 1).float()
+
+
+def test_weights_of_one_class_draw_that_class(golden_model: FiT) -> None:
+    noise, y = torch.randn(2, 4, 8, 12), torch.tensor([3, 10])  # 10 is the null class
+    by_id = sample(golden_model, noise, y, "euler", 3, 2.0)
+    by_weight = sample(golden_model, noise, one_hot(y, golden_model), "euler", 3, 2.0)
+    torch.testing.assert_close(by_weight, by_id)
+
+
+def test_a_blend_is_drawn_alone_and_in_a_pack_and_is_neither_class(golden_model: FiT) -> None:
+    noise = torch.randn(2, 4, 8, 12)
+    labels = [
+        Blend.of([(Label(3, None), 7), (Label(5, None), 3)]),
+        Label(3, None),
+    ]
+    y = class_tensor(labels, 10)
+    assert y[0, [3, 5]].tolist() == pytest.approx([0.7, 0.3])
+    together = sample(golden_model, noise, y, "euler", 3, 2.0)
+    packed = sample(golden_model, list(noise), y, "euler", 3, 2.0)
+    torch.testing.assert_close(torch.stack(packed), together, atol=1e-4, rtol=0)
+    for other in (3, 5):
+        single = sample(golden_model, noise[:1], torch.tensor([other]), "euler", 3, 2.0)
+        assert (single - together[:1]).abs().max() > 0.01
+    # Guidance steers away from the null class, as for a single class.
+    x, t = noise, torch.tensor(0.3)
+    null = torch.full((2,), golden_model.config.null_class)
+    both = golden_model(x, t.expand(2), y), golden_model(x, t.expand(2), null)
+    torch.testing.assert_close(
+        guided_velocity(golden_model, y, Guidance(2.0))(x, t),
+        Guidance(2.0).combine(*both, 0.3),
+        atol=1e-5,
+        rtol=1e-4,
+    )
+
+
+@pytest.mark.parametrize(
+    "y", [torch.ones(1, 10), torch.ones(2, 11), torch.ones(11), torch.full((1, 11), torch.inf)]
+)
+def test_weights_that_are_not_one_finite_number_per_class_are_refused(
+    golden_model: FiT, y: Tensor
+) -> None:
+    with pytest.raises(ValueError, match=r"finite weights of 11 classes \(the last is null\)"):
+        sample(golden_model, torch.randn(1, 4, 8, 12), y, "euler", 2)

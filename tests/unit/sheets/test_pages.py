@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sheets.contact_sheet import SCALES, TRUE_SCALE, SheetCell, contact_sheet
-from sheets.pages import SMALLEST, contact_sheets
+from sheets.contact_sheet import SCALES, TRUE_SCALE, Blank, SheetCell, contact_sheet
+from sheets.pages import SMALLEST, contact_sheets, count_sheets
 
 
 def cell(number: int, width: int = 64, height: int = 64) -> SheetCell:
@@ -80,3 +80,13 @@ def test_parts_without_an_image_make_no_sheet() -> None:
 def test_what_makes_no_sheets_is_explained(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(3, 4), (80, 7), (42, 52)])
+def test_the_number_of_sheets_is_known_before_there_are_images(rows: int, columns: int) -> None:
+    names = [f"row {i}" for i in range(rows)], [f"{i}" for i in range(columns)]
+    drawn = contact_sheets([[cell(0)] * columns] * rows, *names)
+    blank = SheetCell(Blank(64, 64), "size")
+    assert count_sheets([[blank] * columns] * rows, *names) == len(drawn)
+    with pytest.raises(ValueError, match="blank one only plans"):
+        contact_sheet([[blank]])

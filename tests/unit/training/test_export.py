@@ -9,9 +9,20 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from support.run_folders import SMALL, make_run
 
-from comfyui_fitv2 import PRESETS, checkpoint, load_checkpoint, read_checkpoint
+from comfyui_fitv2 import (
+    PRESETS,
+    FiT,
+    Metadata,
+    checkpoint,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
+from sheets.class_sheet import Layout, read, sheet_path
 from training import export
-from training.export import main
+from training.export import ExportOptions, main
+from training.sample import class_sheet, sampler
+from training.sample.generate import generate
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "91ff81d"
 
@@ -227,3 +238,70 @@ def test_weights_that_are_not_finite_are_refused_and_leave_no_file(
     assert main(["--run", str(run), "--output", output, *options]) == 1
     assert "NaN" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+SHEET = ["--class-sheet", "--device", "cpu", "--sheet-size", "32x16"]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, bundled_checkpoint: Path) -> Path:
+    """A checkpoint of three classes for the latents of the bundled VAE."""
+    path = tmp_path / "tiny.safetensors"
+    latent_format = load_checkpoint(bundled_checkpoint).latent_format
+    save_checkpoint(path, FiT(SMALL).state_dict(), Metadata(SMALL, ["a", "b", "c"], latent_format))
+    return path
+
+
+def test_a_class_sheet_of_any_checkpoint_is_drawn_beside_it(
+    tiny: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["--checkpoint", str(tiny), *SHEET]) == 0
+    path = sheet_path(tiny)
+    assert f"{path}: " in capsys.readouterr().out
+    assert read(path).layout == Layout(classes=3, columns=2, tile_width=72, tile_height=36)
+    assert sorted(file.name for file in tiny.parent.iterdir()) == [path.name, tiny.name]
+    assert main(["--checkpoint", str(tiny), *SHEET]) == 1
+    assert "Add --overwrite" in capsys.readouterr().err
+
+
+def test_a_class_sheet_that_was_stopped_is_resumed(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+
+    def stopped(*arguments: object, **options: object) -> object:
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        return generate(*arguments, **options)  # pyright: ignore[reportArgumentType]
+
+    def counted(path: Path, image: torch.Tensor) -> None:
+        drawn.append(len(drawn))
+        write_png(path, image)
+
+    write_png = sampler._write_png
+    monkeypatch.setattr(sampler, "_write_png", counted)
+    monkeypatch.setattr(sampler, "generate", stopped)
+    monkeypatch.setattr(class_sheet, "_BATCH_TOKENS", 2)
+    with pytest.raises(KeyboardInterrupt):
+        export.class_sheet(ExportOptions(sheet_size="32x16", device="cpu"), tiny)
+    assert not sheet_path(tiny).exists()
+    monkeypatch.setattr(sampler, "generate", generate)
+    export.class_sheet(ExportOptions(sheet_size="32x16", device="cpu"), tiny)
+    assert len(drawn) == 3
+    assert sheet_path(tiny).exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "Name the folder of a run with --run"),
+        (["--checkpoint", "a.safetensors"], "whose sheet --class-sheet draws"),
+        (["--checkpoint", "a.safetensors", "--class-sheet", "--run", "b"], "name --run and"),
+        (["--run", "b", "--output", "c", "--class-sheet", "--weights", "lora"], "layout fitv2"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_explained(
+    options: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(options) == 1
+    assert message in capsys.readouterr().err

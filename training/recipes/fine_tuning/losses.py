@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from comfyui_fitv2.checkpoint import load_checkpoint
-from comfyui_fitv2.labels import resolve_labels
+from comfyui_fitv2.labels import resolve_class
 
 from ...command_line import parse_options, run_command
 from ...data import open_latent_set
@@ -40,8 +40,8 @@ def loss_of(checkpoint: Path, latents: Path, times: int) -> float:
     """
     examples = open_latent_set(latents)
     loaded = load_checkpoint(checkpoint, dtype=torch.float32)
-    names, count = loaded.class_names, loaded.config.num_classes
-    class_map = [resolve_labels(name, names, count)[0].id for name in examples.info.class_names]
+    known = loaded.class_names, loaded.config.num_classes, loaded.class_synonyms
+    class_map = [resolve_class(name, *known).id for name in examples.info.class_names]
     probed = held_out_times(times)
     return held_out_loss(loaded.model, examples, class_map, probed, torch.device("cpu"))
 

@@ -4,7 +4,8 @@
 
 It fetches the flags, trains the tiny VAE on them and then its decoder alone, encodes the flags,
 trains a FiT first on few tokens and then on 256, and exports it. Each of these steps is one of the
-trainer's own commands, printed as a person would type it.
+trainer's own commands, printed as a person would type it. Last, the file is told what else its
+classes are called.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from comfyui_fitv2.autoencoder import load_autoencoder, save_autoencoder
 from ...command_line import by_path, run_command
 from ...data.bundled import BUNDLED_CHECKPOINT, TINY_FILE
 from ...train.checkpoints.reader import latest, read_summary
+from .describe import RESULTS, DescribeOptions, describe
 from .flags import METADATA, NATIVE, fetch, read_flags, write_versions
 
 HERE = Path(__file__).parent
@@ -53,6 +55,8 @@ class RecipeOptions:
     """Training steps on few tokens; by default those of small.yaml."""
     large_steps: int | None = None
     """Training steps on 256 tokens; by default those of large.yaml."""
+    results: Path | None = RESULTS
+    """Table of the report that tells the best extrapolation; by default the shipped one."""
 
 
 def run_recipe(options: RecipeOptions, training_options: Sequence[str] = ()) -> None:
@@ -83,6 +87,15 @@ def run_recipe(options: RecipeOptions, training_options: Sequence[str] = ()) -> 
         out, "large", options.large_steps, "--init", out / "small.safetensors", *training_options
     )
     _export(out, "large", out / MODEL_FILE, "bf16")
+    describe(
+        DescribeOptions(
+            checkpoint=out / MODEL_FILE,
+            flags=out / "package",
+            results=options.results,
+            class_sheet=True,
+            vae=vae,
+        )
+    )
 
 
 def in_bf16(source: Path, target: Path) -> Path:

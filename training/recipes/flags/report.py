@@ -28,7 +28,7 @@ from PIL import Image
 from comfyui_fitv2.config import PRECISIONS
 from comfyui_fitv2.extrapolation import ALL_METHODS, Extrapolation
 from comfyui_fitv2.guidance import Guidance
-from comfyui_fitv2.labels import Label, split_list
+from comfyui_fitv2.labels import Label, parts_of, split_list
 from comfyui_fitv2.pixels import from_bytes, psnr
 from comfyui_fitv2.resolution import Resolution, for_ratio, snap
 from sheets.contact_sheet import SheetCell, by_name, contact_sheet
@@ -105,7 +105,8 @@ class Generated:
     @property
     def name(self) -> str:
         """Name of the flag."""
-        return self.request.label.name or ""
+        [(label, _)] = parts_of(self.request.label)
+        return label.name or ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from comfyui_fitv2.checkpoint import load_checkpoint
+from sheets.class_sheet import read, sheet_path
 from training.recipes.flags import __main__ as recipe
 from training.recipes.flags import report
 
@@ -30,6 +31,8 @@ def test_a_small_budget_goes_from_the_registry_to_a_report(package: Path, tmp_pa
     checkpoint, vae = tmp_path / recipe.MODEL_FILE, tmp_path / recipe.VAE_FILE
     loaded = load_checkpoint(checkpoint)
     assert loaded.class_names == ["Afghanistan", "Albania"]
+    assert "ALB" in (loaded.class_synonyms or [[], []])[1]
+    assert read(sheet_path(checkpoint)).layout.classes == 2
     before = checkpoint.stat().st_mtime_ns
     assert recipe.main([*budget, *SMALL_MODEL]) == 0  # there is nothing left to do
     assert checkpoint.stat().st_mtime_ns == before

@@ -290,3 +290,32 @@ def test_a_checkpoint_may_be_a_folder(arguments: list[str], tmp_path: Path) -> N
     shutil.copy(arguments[1], folder / "model.safetensors")
     assert main([*arguments, "--checkpoint", str(folder)]) == 0
     assert list(pixels(tmp_path / "images")) == FILES
+
+
+def test_a_blend_is_generated_under_the_names_of_its_classes(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    blends = ["--classes", "0.7*France + 0.3*UK; USA", "1 + Albania", "--sizes", "32x32"]
+    assert main([*arguments, *blends]) == 0
+    images = pixels(tmp_path / "images")
+    assert list(images) == [
+        "000000_076-france-70+240-united-kingdom-30_32x32.png",
+        "000001_241-united-states_32x32.png",
+        "000002_001-albania_32x32.png",
+    ]
+    settings = (tmp_path / "images" / "sampling.json").read_text(encoding="utf-8")
+    assert "0.7*76 · France + 0.3*240 · United Kingdom" in settings
+    assert main([*arguments, *blends[:2], "--sizes", "32x32"]) == 1  # other classes
+
+
+def test_auto_draws_what_the_checkpoint_recommends(arguments: list[str], tmp_path: Path) -> None:
+    def drawn(method: str) -> dict[str, np.ndarray]:
+        folder = tmp_path / method
+        size = ["--sizes", "32x576", "--classes", "France", "--output", str(folder)]
+        assert main([*arguments, *size, "--extrapolation", method]) == 0
+        return pixels(folder)
+
+    auto, linear, ntk = map(drawn, ("auto", "linear", "ntk"))
+    [name] = auto
+    assert np.array_equal(auto[name], linear[name])
+    assert not np.array_equal(auto[name], ntk[name])

@@ -144,3 +144,13 @@ def test_nearest_names_do_not_depend_on_spelling() -> None:
     assert nearest("COTE DIVOIRE", FLAGS) == ["Côte d'Ivoire"]
     assert nearest("Gorgia", FLAGS)[0] == "Georgia"
     assert nearest("xyz", FLAGS) == []
+
+
+def test_the_checkpoints_synonyms_tell_a_class() -> None:
+    known, synonyms = ["Viet Nam", "Laos", "Korea"], [["Vietnam", "VN"], ["VN"], ["Corée"]]
+    found = match_classes(["vietnam", "coree", "VN", "Laos"], known, 3, synonyms=synonyms)
+    assert [match.class_id for match in found] == [0, 2, None, 1]
+    assert [match.reason for match in found] == ["synonym", "synonym", "", "name"]
+    assert found[2].candidates == (0, 1)
+    paired = match_classes(["x"], known, 3, {"x": "Corée"}, synonyms)
+    assert paired[0].class_id == 2

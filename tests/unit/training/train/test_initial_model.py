@@ -12,7 +12,14 @@ from support.run_folders import SMALL
 from support.training_runs import MODEL, farthest, identical, small_config, weights
 from torch import Tensor
 
-from comfyui_fitv2 import FiT, FiTConfig, Metadata, load_checkpoint, save_checkpoint
+from comfyui_fitv2 import (
+    FiT,
+    FiTConfig,
+    Metadata,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
 from comfyui_fitv2.labels import imagenet_class_names
 from comfyui_fitv2.metadata import LatentFormat
 from training.data import open_latent_set
@@ -466,3 +473,22 @@ def test_a_class_that_an_adapter_cannot_name_is_refused_with_the_nearest(tmp_pat
         start_with(["herons"], birds, "--lora.rank=2")
     with pytest.raises(ConfigError, match="matches no linear layer's name"):
         start_with(["heron"], birds, "--lora.rank=2", "--lora.targets=conv")
+
+
+def test_a_class_keeps_its_synonyms_through_training_and_resuming(
+    data: Path, base: Path, tmp_path: Path
+) -> None:
+    checkpoint = read_checkpoint(base)
+    known = replace(checkpoint.metadata, class_synonyms=[["zero", "null"], [], ["two"]])
+    described = tmp_path / "described.safetensors"
+    save_checkpoint(described, checkpoint.state_dict, known)
+    started = start_with(["two", "new", "class0"], described)
+    assert started.class_synonyms == [["two"], [], ["zero", "null"]]
+    assert start_with(["class0"], base).class_synonyms is None
+    resumed = resumed_model(
+        parse_config([*PLACE, "--init", str(described)]),
+        replace(known, config=started.model.config),
+        [0, 1, 2],
+        info_of(["two", "new", "class0"]),
+    )
+    assert resumed.class_synonyms == known.class_synonyms

@@ -1,0 +1,167 @@
+"""Workflows that draw images one by one: the first steps."""
+
+from __future__ import annotations
+
+from ..canvas import BETWEEN_GROUPS, Canvas
+from .parts import BELOW_NOTE, PICKER, loaders, named_label, one_image, sampler
+
+
+def one_flag(canvas: Canvas) -> None:
+    note = canvas.note(
+        "Type a country into **FiT Class Label**, choose a shape in **FiT Resolution**, and press "
+        "**Run**. Each run draws from another seed.\n\nThe checkpoint that comes with the pack "
+        "draws 256 flags. For a name that it does not know, you are told the closest ones.",
+        (1600, 100),
+    )
+    loader, vae = loaders(canvas)
+    label = canvas.add("FiTClassLabel", model=loader[0], text="Finland")
+    size = canvas.add("FiTResolution", model=loader[0], aspect_ratio="3:2")
+    one_image(
+        canvas, note, loader, vae, label, size, sampler(canvas, loader[0], label, size[0], seed=9)
+    )
+
+
+def three_ratios(canvas: Canvas) -> None:
+    note = canvas.note(
+        "One class at three aspect ratios.\n\nType a class into **FiT Class Label**: a name such "
+        'as "France", a number such as "76", or several, "Finland; France; Brazil", for one '
+        "image of each. **FiT Resolution** sets the ratio and how many tokens, of 16 × 16 pixels "
+        "each, an image may have: more make it larger.",
+        (700, 170),
+    )
+    loader, vae = loaders(canvas)
+    label = canvas.add("FiTClassLabel", model=loader[0], text="Finland")
+    understood = canvas.add("PreviewAny", "Recognised classes", source=label["label"])
+    understood.size = (320, 120)
+    canvas.column(0, 0, note)
+    top = note.size[1] + BELOW_NOTE
+    canvas.column(0, top, loader, vae, label, understood)
+    saves = []
+    for ratio, seed in (("1:1", 9), ("3:2", 16), ("2:1", 14)):
+        size = canvas.add(
+            "FiTResolution", model=loader[0], aspect_ratio=ratio, batch_size=label["count"]
+        )
+        drawn = sampler(canvas, loader[0], label, size[0], seed=seed)
+        decode = canvas.add("VAEDecode", samples=drawn[0], vae=vae[0])
+        save = canvas.add(
+            "SaveImage", images=decode[0], filename_prefix=f"fit_{ratio.replace(':', 'x')}"
+        )
+        row = [size, drawn, decode, save]
+        canvas.column(400, top, size)
+        canvas.column(760, top, drawn, decode)
+        canvas.column(1120, top, save)
+        canvas.group(ratio, row)
+        saves.append(save)
+        top = max(node.bottom for node in row) + BETWEEN_GROUPS
+    canvas.as_app([(label, "text"), (label, PICKER)], saves)
+
+
+def image_to_image(canvas: Canvas) -> None:
+    note = canvas.note(
+        "The first image is encoded and drawn again as another class. **denoise** sets how much "
+        "changes: 1 ignores the image, 0.7 keeps its layout.\n\nThe first image is drawn here, so "
+        "that the workflow runs as it is. To start from your own, connect **Load Image** to VAE "
+        "Encode; its sides must be multiples of 16 pixels.",
+        (1080, 150),
+    )
+    loader, vae = loaders(canvas)
+    first = named_label(canvas, "First", loader[0], "France")
+    size = canvas.add("FiTResolution", model=loader[0], aspect_ratio="3:2")
+    drawn = sampler(canvas, loader[0], first, size[0], called="Draw", seed=16)
+    before = canvas.add("VAEDecode", samples=drawn[0], vae=vae[0])
+    save_before = canvas.add("SaveImage", "Before", images=before[0], filename_prefix="fit_before")
+    encode = canvas.add("VAEEncode", pixels=before[0], vae=vae[0])
+    second = named_label(canvas, "Second", loader[0], "Italy")
+    changed = sampler(canvas, loader[0], second, encode[0], called="Change", seed=0, denoise=0.7)
+    after = canvas.add("VAEDecode", samples=changed[0], vae=vae[0])
+    save_after = canvas.add("SaveImage", "After", images=after[0], filename_prefix="fit_after")
+    canvas.column(0, 0, note)
+    top = note.size[1] + BELOW_NOTE
+    canvas.column(0, top, loader, vae)
+    bottom = canvas.column(400, top, first, size)
+    canvas.column(760, top, drawn, before)
+    canvas.column(1120, top, save_before)
+    canvas.group("An image to start from", [first, size, drawn, before, save_before])
+    top = bottom + BETWEEN_GROUPS
+    canvas.column(400, top, encode, second)
+    canvas.column(760, top, changed, after)
+    canvas.column(1120, top, save_after)
+    canvas.group("Drawn again as another class", [encode, second, changed, after, save_after])
+    canvas.as_app(
+        [(first, "text"), (second, "text"), (changed, "denoise"), (changed, "seed")],
+        [save_before, save_after],
+    )
+
+
+def inpaint(canvas: Canvas) -> None:
+    note = canvas.note(
+        "Only the masked part is drawn again, as another class; the rest stays. Here the mask is "
+        "the right part of the image.\n\nTo paint your own, connect **Load Image** to VAE Encode "
+        "and to Set Latent Noise Mask, and choose **Open in MaskEditor** in the menu of Load "
+        "Image. Sides must be multiples of 16 pixels.",
+        (1080, 150),
+    )
+    loader, vae = loaders(canvas)
+    first = named_label(canvas, "First", loader[0], "Sweden")
+    size = canvas.add("FiTResolution", model=loader[0], aspect_ratio="3:2")
+    drawn = sampler(canvas, loader[0], first, size[0], called="Draw", seed=16)
+    before = canvas.add("VAEDecode", samples=drawn[0], vae=vae[0])
+    save_before = canvas.add("SaveImage", "Before", images=before[0], filename_prefix="fit_before")
+    whole = canvas.add(
+        "SolidMask", "Keep all", value=0.0, width=size["width"], height=size["height"]
+    )
+    part = canvas.add("SolidMask", "Draw again", value=1.0, width=512, height=512)
+    mask = canvas.add(
+        "MaskComposite", "Mask", destination=whole[0], source=part[0], x=160, operation="add"
+    )
+    encode = canvas.add("VAEEncode", pixels=before[0], vae=vae[0])
+    masked = canvas.add("SetLatentNoiseMask", samples=encode[0], mask=mask[0])
+    second = named_label(canvas, "Second", loader[0], "Finland")
+    changed = sampler(canvas, loader[0], second, masked[0], called="Inpaint", seed=0)
+    after = canvas.add("VAEDecode", samples=changed[0], vae=vae[0])
+    save_after = canvas.add("SaveImage", "After", images=after[0], filename_prefix="fit_inpaint")
+    canvas.column(0, 0, note)
+    top = note.size[1] + BELOW_NOTE
+    canvas.column(0, top, loader, vae)
+    bottom = canvas.column(400, top, first, size)
+    canvas.column(760, top, drawn, before)
+    canvas.column(1120, top, save_before)
+    canvas.group("An image to start from", [first, size, drawn, before, save_before])
+    top = bottom + BETWEEN_GROUPS
+    canvas.column(0, top, whole, part, mask)
+    canvas.group("Where to draw again", [whole, part, mask])
+    canvas.column(400, top, encode, masked, second)
+    canvas.column(760, top, changed, after)
+    canvas.column(1120, top, save_after)
+    canvas.group(
+        "Drawn again inside the mask", [encode, masked, second, changed, after, save_after]
+    )
+    canvas.as_app(
+        [(first, "text"), (second, "text"), (mask, "x"), (changed, "seed")],
+        [save_before, save_after],
+    )
+
+
+def ksampler(canvas: Canvas) -> None:
+    note = canvas.note(
+        "FiT is a MODEL like any other, so ComfyUI's own **KSampler** draws with it too, and so "
+        "do custom samplers, LoRA loaders and model merging.\n\nWith **euler** and **simple** it "
+        "takes the steps of the paper. Its **cfg** is what FiT Sampler calls guidance.",
+        (1600, 100),
+    )
+    loader, vae = loaders(canvas)
+    label = canvas.add("FiTClassLabel", model=loader[0], text="Sweden")
+    size = canvas.add("FiTResolution", model=loader[0], aspect_ratio="2:1")
+    drawn = canvas.add(
+        "KSampler",
+        model=loader[0],
+        positive=label[0],
+        negative=label[1],
+        latent_image=size[0],
+        seed=14,
+        steps=20,
+        cfg=2.0,
+        sampler_name="euler",
+        scheduler="simple",
+    )
+    one_image(canvas, note, loader, vae, label, size, drawn)

@@ -1,0 +1,410 @@
+"""The compare viewer in FiT Compare Sheet, used with mouse, keyboard and touch."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser.nodes import Node
+from browser.pages import Page
+from PIL import Image
+from playwright.sync_api import FloatRect, Locator, expect
+
+from devkit.server import Server
+
+SIZES = {"1:1": (256, 256), "2:1": (352, 176), "1:3": (144, 432)}
+METHODS = ["none", "linear"]
+FOUR_IMAGES = {
+    "id": "5f0c8f0e-7a6e-4f0e-9a53-0d8f5a1f2c11",
+    "last_node_id": 2,
+    "last_link_id": 1,
+    "nodes": [
+        {
+            "id": 1,
+            "type": "EmptyImage",
+            "pos": [0, 0],
+            "size": [300, 150],
+            "inputs": [],
+            "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}],
+            "widgets_values": [64, 32, 4, 255],
+        },
+        {
+            "id": 2,
+            "type": "FiTCompareSheet",
+            "pos": [400, 0],
+            "size": [700, 600],
+            "inputs": [{"name": "images", "type": "IMAGE", "link": 1}],
+            "outputs": [],
+            "widgets_values": ["fitted", "", 64, "", "left; right"],
+        },
+    ],
+    "links": [[1, 1, 0, 2, 0, "IMAGE"]],
+    "groups": [],
+    "config": {},
+    "extra": {},
+    "version": 0.4,
+}
+"""A workflow that makes four images without a model, and compares them."""
+
+
+def comparison(server: Server, rows: list[str], sizes: dict[str, tuple[int, int]]) -> Any:
+    """The output of a FiT Compare Sheet, with an image file for each cell."""
+    folder = server.base / "temp"
+    cells = []
+    for row, method in enumerate(rows):
+        for column, (width, height) in enumerate(sizes.values()):
+            name = f"cell_{row}_{column}_{width}x{height}.png"
+            color = (40 + 5 * (row % 40), 60 + 5 * (column % 30), 120)
+            Image.new("RGB", (width, height), color).save(folder / name)
+            settings = {
+                "checkpoint": "fitv2_flags256.safetensors",
+                "class": "75 · Finland",
+                "size": f"{width} × {height}",
+                "width": width,
+                "height": height,
+                "method": method,
+                "decoupled": True,
+                "attention_scale": "none",
+                "seed": 7,
+                "steps": 5,
+                "solver": "heun",
+                "guidance_scale": 2.5,
+            }
+            cell = {"row": row, "column": column, "filename": name, "subfolder": ""}
+            cell |= {"type": "temp", "width": width, "height": height, "settings": settings}
+            cell |= {"tokens": width * height // 256, "factor": round(max(width, height) / 256, 2)}
+            cells.append(cell)
+    return {"images": [], "fitv2_cells": [{"rows": rows, "columns": [*sizes], "cells": cells}]}
+
+
+def send(page: Page, node: Node, output: Any) -> None:
+    """Hand an output to a node as the server does after a run."""
+    page.js(
+        """([node, output]) => app.api.dispatchCustomEvent("executed",
+          {node, display_node: node, output, prompt_id: "made"})""",
+        [str(node.id), output],
+    )
+    node.find(".fitv2-viewer-cell img").first.wait_for()
+
+
+@pytest.fixture
+def sheet(page: Page, comfyui: Server) -> Node:
+    """A FiT Compare Sheet that shows two methods and three sizes, in a workflow that sweeps."""
+    page.load("seven_aspect_ratios")
+    node = page.node("FiTCompareSheet")
+    bring_into_view(page, node)
+    send(page, node, comparison(comfyui, METHODS, SIZES))
+    return node
+
+
+def bring_into_view(page: Page, node: Node) -> None:
+    page.js(
+        """id => {
+          const node = app.graph.getNodeById(id);
+          app.canvas.ds.scale = 1;
+          app.canvas.ds.offset = [200 - node.pos[0], 80 - node.pos[1]];
+          node.setSize([800, 880]);
+        }""",
+        node.id,
+    )
+
+
+# What does not depend on where the viewer is, is tried on one renderer.
+in_one_renderer = pytest.mark.parametrize("renderer", ["classic"], indirect=True)
+
+
+def cell(node: Node, row: int, column: int) -> Locator:
+    return node.find(f'[data-place="{row},{column}"]')
+
+
+def press(page: Page, *keys: str) -> None:
+    for key in keys:
+        page.dom.keyboard.press(key)
+    page.settle()
+
+
+def button(page: Page, name: str) -> Locator:
+    return page.dom.get_by_role("button", name=name)
+
+
+def box_of(locator: Locator) -> FloatRect:
+    box = locator.bounding_box()
+    assert box is not None
+    return box
+
+
+def shown_size(image: Locator) -> tuple[float, float]:
+    box = box_of(image)
+    return box["width"], box["height"]
+
+
+@in_one_renderer
+def test_captions_and_details_say_what_differs(sheet: Node, page: Page):
+    expect(cell(sheet, 0, 1)).to_contain_text("352 × 176 px")
+    expect(cell(sheet, 0, 1)).to_contain_text("242 tokens · 1.38×")
+    # The class is the same everywhere, and the row's name tells the method.
+    expect(cell(sheet, 0, 1)).not_to_contain_text("Finland")
+    expect(cell(sheet, 1, 1)).not_to_contain_text("linear")
+    expect(sheet.find('[role="rowheader"]').nth(1)).to_have_text("linear")
+    details = sheet.find(".fitv2-viewer-details")
+    cell(sheet, 1, 2).hover()
+    expect(details).to_contain_text("linear · 1:3")
+    cell(sheet, 0, 0).click()
+    press(page, "ArrowRight")
+    expect(details).to_contain_text("none · 2:1")
+    expect(details.locator(".fitv2-viewer-differs dd")).to_have_text(["352 × 176 px", "none"])
+
+
+@in_one_renderer
+def test_fitted_images_have_one_area_and_true_ones_one_scale(sheet: Node, page: Page):
+    def sizes() -> list[tuple[float, float]]:
+        return [
+            shown_size(cell(sheet, 0, column).locator(".fitv2-viewer-frame")) for column in range(3)
+        ]
+
+    areas = [width * height for width, height in sizes()]
+    assert areas == pytest.approx([areas[0]] * 3, rel=0.02)
+    button(page, "One scale for all").click()
+    scales = [width / w for (width, _), (w, _) in zip(sizes(), SIZES.values(), strict=True)]
+    assert scales == pytest.approx([scales[0]] * 3, rel=0.02)
+
+
+def test_all_images_zoom_about_one_place_and_move_together(sheet: Node, page: Page):
+    cell(sheet, 0, 0).click()
+    box = box_of(cell(sheet, 0, 1).locator(".fitv2-viewer-frame"))
+    page.dom.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + box["height"] * 0.75)
+    page.dom.mouse.wheel(0, -300)
+    page.settle()
+    for column in range(3):
+        frame = box_of(cell(sheet, 1, column).locator(".fitv2-viewer-frame"))
+        image = box_of(cell(sheet, 1, column).locator("img"))
+        assert image["width"] / frame["width"] == pytest.approx(2, rel=0.02)
+        # The place under the pointer stays where it was, in fractions of each image.
+        left = (frame["x"] + frame["width"] * 0.25 - image["x"]) / image["width"]
+        top = (frame["y"] + frame["height"] * 0.75 - image["y"]) / image["height"]
+        assert (left, top) == pytest.approx((0.25, 0.75), abs=0.02)
+    before = box_of(cell(sheet, 1, 2).locator("img"))
+    box = box_of(cell(sheet, 0, 2).locator(".fitv2-viewer-frame"))
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.drag(middle, (middle[0] - 0.2 * box["width"], middle[1]))
+    moved = box_of(cell(sheet, 1, 2).locator("img"))["x"] - before["x"]
+    assert moved == pytest.approx(-0.2 * box["width"], rel=0.1)
+    expect(cell(sheet, 0, 2)).not_to_have_attribute("data-mark", "A")  # a drag chooses nothing
+    press(page, "1")
+    for column, size in enumerate(SIZES.values()):
+        assert shown_size(cell(sheet, 0, column).locator("img")) == pytest.approx(size, rel=0.01)
+    press(page, "0")
+    whole = shown_size(cell(sheet, 1, 0).locator(".fitv2-viewer-frame"))
+    assert shown_size(cell(sheet, 1, 0).locator("img")) == pytest.approx(whole, rel=0.01)
+
+
+def test_the_wheel_moves_the_canvas_before_a_click_into_the_viewer(sheet: Node, page: Page):
+    before = page.js("() => app.canvas.ds.scale")
+    cell(sheet, 0, 1).hover()
+    page.dom.mouse.wheel(0, -200)
+    page.wait_for("before => app.canvas.ds.scale > before", before)
+    frame = shown_size(cell(sheet, 0, 1).locator(".fitv2-viewer-frame"))
+    assert shown_size(cell(sheet, 0, 1).locator("img")) == pytest.approx(frame, rel=0.01)
+
+
+@in_one_renderer
+def test_rows_and_columns_are_walked_and_hidden(sheet: Node, page: Page):
+    cell(sheet, 0, 0).click()
+    press(page, "ArrowRight", "ArrowDown")
+    expect(cell(sheet, 1, 1)).to_be_focused()
+    press(page, "ArrowUp", "ArrowUp")
+    expect(sheet.find('[role="columnheader"]').nth(1)).to_be_focused()
+    press(page, "Enter")
+    expect(sheet.find('[role="columnheader"]').nth(1)).to_be_focused()
+    expect(cell(sheet, 0, 1)).to_have_count(0)
+    expect(cell(sheet, 0, 2)).to_have_count(1)
+    button(page, "Show all rows and columns").click()
+    expect(cell(sheet, 0, 1)).to_have_count(1)
+    sheet.find('[role="rowheader"]').first.click()
+    expect(cell(sheet, 0, 0)).to_have_count(0)
+    cell(sheet, 1, 0).click()
+    press(page, "u")
+    expect(cell(sheet, 0, 0)).to_have_count(1)
+
+
+def test_two_images_against_each_other(sheet: Node, page: Page):
+    modes = [node["mode"] for node in page.workflow()["nodes"]]
+    cell(sheet, 0, 0).click()
+    cell(sheet, 1, 1).click(modifiers=["Shift"])
+    pair = sheet.find(".fitv2-viewer-pair")
+    expect(pair).to_have_attribute("data-view", "slider")
+    expect(pair).to_contain_text("A 256 × 256 px · none")
+    expect(pair).to_contain_text("B 352 × 176 px · linear")
+    expect(pair).to_contain_text("B has another shape")
+    handle = pair.get_by_role("slider", name="Where A ends")
+    box, frame = box_of(handle), box_of(pair.locator(".fitv2-viewer-frame"))
+    y = box["y"] + box["height"] / 2
+    page.drag((box["x"] + box["width"] / 2, y), (frame["x"] + 0.25 * frame["width"], y))
+    expect(handle).to_have_attribute("aria-valuenow", "25")
+    handle.focus()
+    press(page, "ArrowRight")
+    expect(handle).to_have_attribute("aria-valuenow", "27")
+    press(page, "d")
+    expect(pair).to_have_attribute("data-view", "difference")
+    press(page, "b")
+    expect(pair).to_have_attribute("data-blink", "B")
+    expect(pair).to_have_attribute("data-blink", "A")
+    press(page, "Shift+ArrowRight", "x")
+    expect(pair).to_contain_text("A 144 × 432 px · linear")
+    press(page, "o", "ArrowUp")
+    expect(pair).to_contain_text("none · 1:3")
+    press(page, "Escape")
+    expect(cell(sheet, 0, 0)).to_have_attribute("data-mark", "B")
+    # None of these keys was a shortcut of the host, such as the one that bypasses a node.
+    assert [node["mode"] for node in page.workflow()["nodes"]] == modes
+
+
+@pytest.mark.newest_frontend
+def test_full_screen_by_double_click_and_back(sheet: Node, page: Page):
+    cell(sheet, 0, 1).dblclick()
+    dialog = page.dom.locator("dialog.fitv2-viewer-full-screen")
+    expect(dialog).to_be_visible()
+    assert shown_size(dialog) == (1600, 1000)
+    expect(dialog.locator('[data-place="0,1"]')).to_be_focused()
+    press(page, "Escape")
+    expect(dialog).to_have_count(0)
+    expect(cell(sheet, 0, 1)).to_be_visible()
+    expect(cell(sheet, 0, 1)).to_be_focused()
+
+
+@in_one_renderer
+def test_a_cell_is_saved_and_its_settings_copied(sheet: Node, page: Page, tmp_path: Path):
+    cell(sheet, 0, 1).click()
+    with page.dom.expect_download() as download:
+        sheet.find("button").filter(has_text=re.compile("^Save$")).click()
+    assert download.value.suggested_filename == "75 Finland 352x176 none seed 7.png"
+    saved = tmp_path / "saved.png"
+    download.value.save_as(saved)
+    with Image.open(saved) as image:
+        assert image.size == (352, 176)
+    page.dom.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    cell(sheet, 1, 1).click()
+    press(page, "c")
+    expect(sheet.find(".fitv2-viewer-message")).to_contain_text("clipboard")
+    text = page.js("() => navigator.clipboard.readText()")
+    assert "extrapolation: linear" in text
+    assert "size: 352 × 176 px" in text
+
+
+def test_the_host_shows_no_second_preview(sheet: Node, page: Page):
+    output = {"images": [{"filename": "cell_0_0_256x256.png", "subfolder": "", "type": "temp"}]}
+    saver = page.node("SaveImage")
+    page.js(
+        """([ids, output]) => {
+          for (const node of ids) app.api.dispatchCustomEvent("executed",
+            {node, display_node: node, output, prompt_id: "made"});
+          app.canvas.ds.scale = 0.5;  // both are in the window, so both are drawn
+          app.canvas.setDirty(true, true);
+        }""",
+        [[str(sheet.id), str(saver.id)], output],
+    )
+    page.wait_for("id => app.graph.getNodeById(id).imgs?.length", saver.id)
+    page.settle()
+    assert not page.js("id => app.graph.getNodeById(id).imgs?.length", sheet.id)
+    expect(page.dom.locator(f'[data-node-id="{sheet.id}"] .image-preview')).to_have_count(0)
+
+
+@pytest.mark.newest_frontend
+def test_a_cell_is_used_in_the_nodes_before_and_undone(sheet: Node, page: Page):
+    before = page.node("FiTSweepSampler").values(), page.node("FiTResolutionSweep").values()
+    cell(sheet, 1, 1).click()
+    sheet.find("button").filter(has_text="Use this cell").click()
+    sampler, sweep = page.node("FiTSweepSampler"), page.node("FiTResolutionSweep")
+    used = {"seed": 7, "steps": 5, "solver": "heun", "guidance": 2.5}
+    assert {name: sampler.value(name) for name in used} == used
+    assert sweep.value("sizes") == "352x176"
+    assert sweep.value("methods") == "linear"
+    assert sweep.value("classes") == "75 · Finland"
+    assert page.node("FiTExtrapolation").value("method") == "linear"
+    page.command("Comfy.Undo")
+    page.wait_for("() => app.graph.nodes.some(node => node.type === 'FiTResolutionSweep')")
+    after = page.node("FiTSweepSampler").values(), page.node("FiTResolutionSweep").values()
+    assert after == before
+    page.node("FiTCompareSheet").find(".fitv2-viewer-cell img").first.wait_for()
+
+
+def test_a_cell_is_opened_as_a_graph_that_runs(sheet: Node, page: Page):
+    cell(sheet, 1, 1).click()
+    sheet.find("button").filter(has_text="Open as graph").click()
+    page.wait_for("() => app.graph.nodes.length === 8")
+    assert page.node("FiTResolution").value("width") == 352
+    assert page.node("FiTExtrapolation").value("method") == "linear"
+    assert page.node("FiTSampler").value("seed") == 7
+    (image,) = page.run().files()
+    assert image["type"] == "temp"
+
+
+@pytest.mark.newest_frontend
+def test_a_run_is_shown_again_after_a_refresh(page: Page):
+    page.load(FOUR_IMAGES)
+    page.run()
+    expect(page.node("FiTCompareSheet").find("[role=gridcell]")).to_have_count(4)
+    page.refresh()
+    again = page.node("FiTCompareSheet")
+    bring_into_view(page, again)
+    expect(again.find("[role=gridcell]")).to_have_count(4)
+    expect(again.find('[role="columnheader"]')).to_have_text(["left", "right"])
+    page.js("() => new Promise(done => setTimeout(done, 500))")  # a missing file would be reported
+
+
+@in_one_renderer
+def test_names_of_saved_files_are_legal_everywhere(page: Page):
+    def name(label: str) -> str:
+        return page.js(
+            """async label => {
+              const { fileNameOf } = await import("/extensions/fitv2/viewer_cells.js");
+              const cell = {row: 0, column: 0, filename: "a.png", width: 32, height: 16};
+              cell.settings = {class: label, method: "ntk + pro2"};
+              return fileNameOf({rows: [], columns: [], cells: [cell]}, cell);
+            }""",
+            label,
+        )
+
+    assert name("75 · Finland") == "75 Finland 32x16 ntk + pro2.png"
+    assert name('a/b\\c: "d" <e> | f? *') == "a_b_c_ _d_ _e_ _ f_ _ 32x16 ntk + pro2.png"
+    assert name("..hidden. ") == "hidden. 32x16 ntk + pro2.png"
+    assert name("Côte d’Ivoire\n") == "Côte d’Ivoire_ 32x16 ntk + pro2.png"
+    assert len(name("long " * 99)) <= 124
+
+
+@in_one_renderer
+def test_four_hundred_cells_are_paged_by_rows_and_walked(page: Page, sheet: Node, comfyui: Server):
+    rows = [f"seed {i}" for i in range(41)]
+    send(page, sheet, comparison(comfyui, rows, {f"c{i}": (32, 32) for i in range(20)}))
+    expect(sheet.find("[role=gridcell]")).to_have_count(400)
+    expect(sheet.find(".fitv2-viewer-pager")).to_contain_text("1 of 3")
+    cell(sheet, 0, 0).click()
+    press(page, "PageDown")
+    expect(sheet.find(".fitv2-viewer-pager")).to_contain_text("2 of 3")
+    expect(sheet.find('[role="rowheader"]').first).to_have_text("seed 20")
+
+
+@in_one_renderer
+def test_touch_chooses_two_images_on_a_phone(page: Page, sheet: Node):
+    page.dom.set_viewport_size({"width": 412, "height": 860})
+    sheet.find("button[title^='Full screen']").dispatch_event("click")
+    dialog = page.dom.locator("dialog.fitv2-viewer-full-screen")
+    expect(dialog).to_be_visible()
+    assert page.js("() => document.querySelector('dialog .fitv2-viewer').scrollWidth") <= 412
+    dialog.locator('[data-place="0,0"]').click()
+    dialog.locator("button", has_text="Choose B").click()
+    expect(dialog.get_by_role("status")).to_contain_text("Click the image")
+    dialog.locator('[data-place="1,0"]').click()
+    expect(dialog.locator(".fitv2-viewer-pair")).to_have_attribute("data-view", "slider")
+
+
+@in_one_renderer
+def test_images_that_are_gone_say_so(page: Page, sheet: Node, comfyui: Server):
+    output = comparison(comfyui, METHODS, SIZES)
+    for each in output["fitv2_cells"][0]["cells"]:
+        each["filename"] = f"gone_{each['filename']}"
+    send(page, sheet, output)
+    expect(cell(sheet, 0, 0)).to_have_class(re.compile("fitv2-viewer-gone"))
+    page.errors.clear()  # a missing file is an error in the console

@@ -1,0 +1,138 @@
+"""Our nodes in the hands of a person who edits: undo, copies, refreshes, subgraphs, two tabs."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from browser.nodes import Node
+from browser.pages import Page
+from PIL import Image
+
+from devkit.client import Run
+from devkit.environment import ROOT
+
+STARTER = "1 One flag, any shape"
+WITH_EXTRAPOLATION = "5 Seven aspect ratios compared"
+
+
+@pytest.fixture
+def starter(page: Page) -> Page:
+    """The first shared workflow, quick to run."""
+    page.load(STARTER)
+    sampler(page).set("steps", 2)
+    sampler(page).set("control_after_generate", "fixed")
+    return page
+
+
+def sampler(page: Page) -> Node:
+    return page.node("FiTSampler")
+
+
+def pixels(page: Page, run: Run) -> Any:
+    """The only picture of a run, (H, W, 3) in [0, 255]."""
+    (file,) = run.files()
+    return np.asarray(Image.open(io.BytesIO(page.client.fetch(file))).convert("RGB"))
+
+
+def kinds(page: Page) -> Counter[str]:
+    return Counter(node.kind for node in page.nodes())
+
+
+@pytest.mark.newest_frontend
+def test_a_deleted_node_comes_back_by_undo_with_its_values_and_links(starter: Page) -> None:
+    before = starter.prompt()
+    starter.node("FiTResolution").click_title()
+    assert [node.kind for node in starter.selected()] == ["FiTResolution"]
+    starter.key("Delete")
+    assert starter.nodes("FiTResolution") == []
+    starter.key("Control+z")
+    starter.wait_for("() => app.graph.nodes.some(node => node.type === 'FiTResolution')")
+    assert starter.prompt() == before
+    starter.key("Control+y")
+    starter.wait_for("() => !app.graph.nodes.some(node => node.type === 'FiTResolution')")
+
+
+@pytest.mark.newest_frontend
+def test_a_pasted_node_has_the_values_of_its_original(starter: Page) -> None:
+    original = starter.node("FiTResolution")
+    original.set("tokens", 144)
+    original.click_title()
+    starter.key("Control+c")
+    starter.key("Control+v")
+    starter.wait_for("() => app.graph.nodes.filter(n => n.type === 'FiTResolution').length === 2")
+    one, other = starter.nodes("FiTResolution")
+    assert one.values() == other.values()
+    assert other.value("tokens") == 144
+
+
+@pytest.mark.newest_frontend
+def test_a_refresh_keeps_unsaved_work(starter: Page) -> None:
+    starter.node("FiTClassLabel").set("text", "Sweden")
+    starter.node("FiTClassLabel").click_title()  # what a click ends is kept for undo, and as draft
+    starter.dom.wait_for_timeout(1500)  # the frontend writes drafts with a delay
+    before = starter.prompt()
+    starter.refresh()
+    starter.wait_for("() => app.graph.nodes.some(node => node.type === 'FiTClassLabel')")
+    starter.settle()
+    assert starter.prompt() == before
+    assert starter.node("FiTClassLabel").value("text") == "Sweden"
+
+
+def test_a_run_goes_on_through_a_refresh_and_its_picture_appears(starter: Page) -> None:
+    sampler(starter).set("steps", 20)
+    sampler(starter).set("seed", 4)
+    starter.node("FiTClassLabel").click_title()
+    starter.dom.wait_for_timeout(1500)
+    prompt_id = starter.queue()
+    starter.refresh()
+    starter.wait_for("() => app.graph.nodes.some(node => node.type === 'SaveImage')")
+    assert starter.client.wait(prompt_id).files()
+    assert starter.node("SaveImage").picture_sizes()
+
+
+@pytest.mark.newest_frontend
+def test_nodes_in_a_subgraph_draw_the_same_picture(starter: Page) -> None:
+    sampler(starter).set("seed", 5 if starter.renderer == "classic" else 6)
+    expected = pixels(starter, starter.run())
+    inner = [starter.node(kind) for kind in ("FiTLoader", "FiTClassLabel", "FiTResolution")]
+    starter.select(*inner, sampler(starter))
+    starter.command("Comfy.Graph.ConvertToSubgraph")
+    assert kinds(starter)["FiTSampler"] == 0
+    inside = Counter(node["class_type"] for node in starter.prompt().values())
+    assert inside["FiTSampler"] == 1
+    # A run of nodes with new ids is not answered from ComfyUI's cache.
+    assert np.array_equal(pixels(starter, starter.run()), expected)
+
+
+def test_two_tabs_draw_what_each_asks_for(starter: Page) -> None:
+    other = starter.second_tab()
+    other.load(STARTER)
+    runs = {}
+    for page, ratio in ((starter, "1:1"), (other, "2:1")):
+        sampler(page).set("steps", 2)
+        page.node("FiTResolution").set("aspect_ratio", ratio)
+    queued = {page: page.queue() for page in (starter, other)}
+    for page, prompt_id in queued.items():
+        page.wait_for("id => window.endedRuns[id]", prompt_id, 60_000)
+        runs[page] = page.client.wait(prompt_id)
+    for page in (starter, other):
+        height, width, _ = pixels(page, runs[page]).shape
+        assert page.node("SaveImage").picture_sizes() == [[width, height]]
+        assert (width == height) == (page is starter)
+
+
+def test_a_bypassed_extrapolation_is_left_out(page: Page) -> None:
+    page.load(ROOT / "workflows" / f"{WITH_EXTRAPOLATION}.json")
+    loader, extrapolation = page.node("FiTLoader"), page.node("FiTExtrapolation")
+    extrapolation.click_title()
+    page.key("Control+b")
+    prompt = page.prompt()
+    assert str(extrapolation.id) not in prompt
+    model_inputs = [
+        node["inputs"]["model"] for node in prompt.values() if "model" in node["inputs"]
+    ]
+    assert {tuple(link) for link in model_inputs} == {(str(loader.id), 0)}

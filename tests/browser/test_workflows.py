@@ -1,0 +1,124 @@
+"""Every shared workflow as a person meets it: opened, looked at and run."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser.pages import Page
+from PIL import Image, ImageStat
+from playwright.sync_api import FloatRect
+
+from devkit.environment import ROOT
+from devkit.workflow import to_prompt
+
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+SHOW_PICTURES = ("SaveImage", "PreviewImage", "FiTCompareSheet")
+READABLE_SCALE = {"1 One flag, any shape": 0.65}
+"""How large the first workflow that a person opens is at least: there, text is 9 px high."""
+WHOLE_SCALE = 0.36
+"""How large the others are at least. Nodes are told apart at this scale; to read, one zooms in."""
+TOLERANCE = 2.0
+"""CSS pixels by which boxes may overlap; a border is one or two."""
+
+workflows = pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+
+
+@workflows
+def test_it_opens_whole_and_large_enough_to_read(page: Page, file: Path) -> None:
+    page.load(file)
+    known = page.js("() => Object.keys(LiteGraph.registered_node_types)")
+    assert [node.kind for node in page.nodes() if node.kind not in known] == []
+    assert page.toasts() == []
+    assert page.scale() >= READABLE_SCALE.get(file.stem, WHOLE_SCALE)
+
+
+@workflows
+def test_no_node_covers_another_or_leaves_its_group(page: Page, file: Path) -> None:
+    page.load(file)
+    assert untidy(page) == []
+
+
+@workflows
+def test_run_sends_what_the_devkit_sends(page: Page, file: Path) -> None:
+    page.load(file)
+    workflow = json.loads(file.read_text(encoding="utf-8"))
+    ours = to_prompt(workflow, page.client.get("/object_info"))
+    assert inputs_of(page.prompt()) == inputs_of(ours)
+
+
+@workflows
+def test_it_draws_pictures(page: Page, file: Path) -> None:
+    page.load(file)
+    make_quick(page)
+    run = page.run()
+    drawn = [node for node in page.nodes() if node.kind in SHOW_PICTURES]
+    assert drawn
+    for node in drawn:
+        pictures = [
+            Image.open(io.BytesIO(page.client.fetch(file)))
+            for file in run.outputs[str(node.id)]["images"]
+        ]
+        for picture in pictures:
+            assert max(ImageStat.Stat(picture.convert("RGB")).stddev) > 5, "one flat colour"
+        if node.kind == "SaveImage" and not node.is_collapsed():
+            assert node.picture_sizes() == [list(picture.size) for picture in pictures]
+
+
+def make_quick(page: Page) -> None:
+    """Draw in two steps, and of a sweep's methods the first two."""
+    for node in page.nodes():
+        values = node.values()
+        for name in values.keys() & {"seed", "noise_seed"}:
+            # With the same seed ComfyUI would answer the second renderer from its cache.
+            node.set(name, 1 if page.renderer == "classic" else 2)
+        if "steps" in values and isinstance(values["steps"], int):
+            node.set("steps", 2)
+        if "methods" in values:
+            node.set("methods", "\n".join(values["methods"].splitlines()[:2]))
+
+
+def inputs_of(prompt: dict[str, Any]) -> dict[str, Any]:
+    return {id: (node["class_type"], node["inputs"]) for id, node in prompt.items()}
+
+
+def untidy(page: Page) -> list[str]:
+    """Nodes that cover each other, or that lie partly outside of their group."""
+    boxes = [(f"{node.title} ({node.id})", node.box()) for node in page.nodes()]
+    groups = page.groups()
+    problems = []
+    for number, (name, box) in enumerate(boxes):
+        for other, other_box in boxes[number + 1 :]:
+            if _overlap(box, other_box):
+                problems.append(f"{name} and {other} overlap")
+        for title, group in groups.items():
+            if _overlap(box, group) and not _inside(box, group):
+                problems.append(f"{name} sticks out of the group {title}")
+    return problems
+
+
+def _overlap(one: FloatRect, other: FloatRect) -> bool:
+    return (
+        min(_right(one), _right(other)) - max(one["x"], other["x"]) > TOLERANCE
+        and min(_bottom(one), _bottom(other)) - max(one["y"], other["y"]) > TOLERANCE
+    )
+
+
+def _inside(box: FloatRect, group: FloatRect) -> bool:
+    return (
+        box["x"] >= group["x"] - TOLERANCE
+        and box["y"] >= group["y"] - TOLERANCE
+        and _right(box) <= _right(group) + TOLERANCE
+        and _bottom(box) <= _bottom(group) + TOLERANCE
+    )
+
+
+def _right(box: FloatRect) -> float:
+    return box["x"] + box["width"]
+
+
+def _bottom(box: FloatRect) -> float:
+    return box["y"] + box["height"]
