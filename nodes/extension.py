@@ -24,7 +24,7 @@ class FiTExtension(ComfyExtension):
         # Not in on_load, which ComfyUI before 0.15 does not call.
         register_model_folders()
         check_queued_prompts()
-        show_plain_names(__name__.rpartition(".")[0])
+        show_plain_names(__name__.removesuffix(".nodes.extension"))
         register_routes()
         return [
             FiTLoader,

@@ -40,9 +40,10 @@ def _stem(name: str) -> str:
 
 def checkpoint_of(model: ModelPatcher) -> str | None:
     """The name in FiT Loader of the file that a MODEL was loaded from, where it is known."""
-    if model.cached_patcher_init is None or model.cached_patcher_init[0] is not load:
+    loader = getattr(model, "cached_patcher_init", None)  # clones have none before 0.15
+    if loader is None or loader[0] is not load:
         return None
-    path = Path(model.cached_patcher_init[1][0])
+    path = Path(loader[1][0])
     return next((name for name in checkpoint_names() if checkpoint_path(name) == path), path.name)
 
 
@@ -57,6 +58,11 @@ def with_checkpoint(model: ModelPatcher, name: str) -> ModelPatcher:
     The weights get the precision of the MODEL's. Raises ``ValueError`` where patches of weights,
     such as a LoRA, are for a model of another shape.
     """
+    if not hasattr(model, "get_clone_model_override"):
+        raise ValueError(
+            "A sweep over checkpoints needs ComfyUI 0.16 or newer. Leave checkpoints empty, or "
+            "update ComfyUI."
+        )
     dtype = model.model.get_dtype()
     weight_dtype = next((key for key, value in WEIGHT_DTYPES.items() if value is dtype), "auto")
     path = str(checkpoint_path(name))

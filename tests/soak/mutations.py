@@ -156,8 +156,28 @@ def _nasty(rng: random.Random) -> Any:
 
 def _nasty_text(rng: random.Random) -> str:
     return rng.choice(
-        ("", " ", "x" * 100_000, "\0", "\ud800", "../../etc/passwd", "/dev/zero", "C:\\", "NaN")
-        + ("__class__", "__import__('os').mkdir('run')", "日本語", "\u202e", "1e999", "-1")
+        (
+            *(
+                "",
+                " ",
+                "x" * 100_000,
+                "\0",
+                "\ud800",
+                "../../etc/passwd",
+                "/dev/zero",
+                "C:\\",
+                "-1",
+            ),
+            *(
+                "NaN",
+                "C:\\",
+                "__class__",
+                "__import__('os').mkdir('run')",
+                "日本語",
+                "\u202e",
+                "1e999",
+            ),
+        )
     )
 
 

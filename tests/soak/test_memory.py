@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Callable
 
 import psutil
 import pytest
 from support.graph import Graph, Node, Output
 from support.live_client import LiveClient
 
-from comfyui_fitv2.extrapolation import METHODS
+from comfyui_fitv2.extrapolation import METHOD_CHOICES
 from comfyui_fitv2.solvers import SOLVERS
 from devkit.server import Server
 
@@ -26,19 +25,32 @@ def with_random_model(graph: Graph, rng: random.Random) -> Output:
     """A MODEL of the loader, with a random chain of nodes on it."""
     model = graph.loader(weight_dtype=rng.choice(("fp32", "auto")))[0]
     for _ in range(rng.randrange(3)):
-        add: Callable[[], Node] = rng.choice(
-            (
-                lambda: graph.extrapolation(model, rng.choice(sorted(METHODS))),
-                lambda: graph.guided(model, power=rng.choice((0.0, 1.0)), end=rng.uniform(0.4, 1)),
-                lambda: graph.add("ModelSamplingSD3", model=model, shift=rng.choice((1.0, 3.0))),
-                lambda: graph.add(
-                    "ModelMergeSimple", model1=model, model2=graph.loader()[0], ratio=rng.random()
-                ),
-                lambda: graph.add("RescaleCFG", model=model, multiplier=0.7),
-            )
-        )
-        model = add()[0]
+        model = rng.choice(PATCHES)(graph, model, rng)[0]
     return model
+
+
+def _extrapolated(graph: Graph, model: Output, rng: random.Random) -> Node:
+    return graph.extrapolation(model, rng.choice(METHOD_CHOICES))
+
+
+def _guided(graph: Graph, model: Output, rng: random.Random) -> Node:
+    return graph.guided(model, power=rng.choice((0.0, 1.0)), end=rng.uniform(0.4, 1))
+
+
+def _shifted(graph: Graph, model: Output, rng: random.Random) -> Node:
+    return graph.add("ModelSamplingSD3", model=model, shift=rng.choice((1.0, 3.0)))
+
+
+def _merged(graph: Graph, model: Output, rng: random.Random) -> Node:
+    other = graph.loader()[0]
+    return graph.add("ModelMergeSimple", model1=model, model2=other, ratio=rng.random())
+
+
+def _rescaled(graph: Graph, model: Output, rng: random.Random) -> Node:
+    return graph.add("RescaleCFG", model=model, multiplier=rng.random())
+
+
+PATCHES = (_extrapolated, _guided, _shifted, _merged, _rescaled)
 
 
 def random_latent(graph: Graph, rng: random.Random) -> tuple[Output, float]:
