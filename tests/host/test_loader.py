@@ -26,7 +26,9 @@ from support.live_client import LiveClient
 def test_the_loader_tells_the_vae_the_classes_and_the_trained_size(
     graph: Graph, client: LiveClient, checkpoint: str, report: str
 ) -> None:
-    loader = graph.loader(checkpoint)
+    # Its seldom input is given, because a node that has run already says nothing.
+    inputs = {"checkpoint": checkpoint, "weight_dtype": "fp32", "preset": "auto"}
+    loader = graph.add("FiTLoader", **inputs)
     shown = graph.add("PreviewAny", source=loader[1])
     run = client.run(graph.prompt)
     assert run.outputs[shown.id]["text"] == [report]

@@ -16,8 +16,8 @@ from devkit.environment import ROOT
 
 OURS = {"comfyui_fitv2", "sheets", "nodes", "training", "devkit", "benchmarks", "dev"}
 TESTS = {"support", "host", "browser", "kill_nine"}
-HOST_MODULES = {"comfy", "comfy_api", "folder_paths", "latent_preview"}
-HOST_BRINGS = {"numpy", "pillow", "safetensors", "torch", "torchvision", "tqdm"}
+HOST_MODULES = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "server"}
+HOST_BRINGS = {"aiohttp", "numpy", "pillow", "safetensors", "torch", "torchvision", "tqdm"}
 """What ComfyUI 0.30's requirements install."""
 
 ROOMS = {
@@ -30,6 +30,7 @@ ROOMS = {
     "training/recipes": "training recipes",
     "benchmarks": "dev",
     "tests": "dev",
+    "tests/support/counting_node.py": "host",
     "devkit": "",
     "devkit/thumbnails.py": "dev",
     "dev.py": "",
