@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 # An isolated Python, such as that of ComfyUI's portable build, does not search a script's folder.
@@ -24,6 +25,7 @@ from devkit.checks import Check, run_in_a_row, run_side_by_side, threads_for_two
 from devkit.client import Client, PromptError
 from devkit.environment import DEV, ROOT, SetupError, install, say, show_live
 from devkit.host import find_host, link_pack, newest_frontend, own_host
+from devkit.other_hosts import compare_hosts
 from devkit.server import Server, next_free_port
 from devkit.workflow import WorkflowError, to_prompt
 
@@ -91,6 +93,8 @@ def test(arguments: argparse.Namespace) -> int:
         if browser := chromium.chromium():
             environment[chromium.VARIABLE] = str(browser)
         javascript.install_tools(python)
+    if arguments.hosts is not None:
+        return report_failed(compare_hosts(environment, arguments.hosts))
     # import-linter sees the pack as ComfyUI does: as one package.
     walls = {**environment, "PYTHONPATH": str(link_pack(DEV / "walls").parent)}
     lint_imports = python.with_name("lint-imports")
@@ -107,7 +111,10 @@ def test(arguments: argparse.Namespace) -> int:
             Check("types", [python, "-m", "pyright"], environment),
         ]
     pytest = [python, "-m", "pytest"]
-    if arguments.fast or arguments.pytest:
+    if arguments.soak:
+        soak = Check("soak", [*pytest, "tests/soak", "-s", *arguments.pytest], environment)
+        failed = run_in_a_row([soak])
+    elif arguments.fast or arguments.pytest:
         tests = Check("tests", [*pytest, *pytest_arguments(arguments)], environment)
         failed = run_in_a_row([*quick, tests])
     else:
@@ -117,9 +124,14 @@ def test(arguments: argparse.Namespace) -> int:
             for name, *folders in (UNIT_TESTS, SERVER_TESTS)
         )
         failed = run_side_by_side([*quick, units], [servers])
-    if failed:
-        say(f"failed: {', '.join(failed)}")
-    return 1 if failed else 0
+    return report_failed(failed)
+
+
+def report_failed(checks: Sequence[str]) -> int:
+    """Say which checks failed; returns the exit code."""
+    if checks:
+        say(f"failed: {', '.join(checks)}")
+    return 1 if checks else 0
 
 
 def pytest_arguments(arguments: argparse.Namespace) -> list[str]:
@@ -180,6 +192,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     test_options.add_argument(
         "--fast", action="store_true", help="only what needs neither ComfyUI nor network"
+    )
+    test_options.add_argument(
+        "--hosts",
+        nargs="*",
+        metavar="VERSION",
+        help="older versions of ComfyUI, by default all; then README's table is written",
+    )
+    test_options.add_argument(
+        "--soak", action="store_true", help="hundreds of prompts and thousands of damaged files"
     )
     test_options.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
     return parser

@@ -36,7 +36,7 @@ def install(requirements: Path | None = None, group: str | None = None) -> Path:
     if not stamp.exists() or stamp.read_text() != digest:
         wanted = ["-r", str(file)] if group is None else ["--group", f"{file}:{group}"]
         what = "ComfyUI's requirements" if group is None else f"dependency group {group}"
-        _pip(f"installing {what}", python, "install", *wanted)
+        pip(f"installing {what}", python, "install", *wanted)
         stamp.write_text(digest)
     return python
 
@@ -51,7 +51,7 @@ def download(what: str, pinned: str, folder: Path, *options: str) -> Path:
         requirements = scratch / "requirements.txt"
         requirements.write_text(pinned)
         files = ["--no-deps", "-d", str(scratch), "-r", str(requirements)]
-        _pip(f"fetching {what}", _venv_python(), "download", *options, *files)
+        pip(f"fetching {what}", _venv_python(), "download", *options, *files)
         requirements.unlink()
         (file,) = scratch.iterdir()
         return Path(shutil.move(file, folder))
@@ -120,7 +120,7 @@ def _venv_python() -> Path:
     if not made.exists():
         say("making a virtual environment in .dev/venv")
         _make_venv(folder)
-        _pip("updating pip", python, "install", "--upgrade", "pip>=25.1")  # dependency groups
+        pip("updating pip", python, "install", "--upgrade", "pip>=25.1")  # dependency groups
         made.touch()
     return python
 
@@ -138,7 +138,7 @@ def _make_venv(folder: Path) -> None:
         ) from None
 
 
-def _pip(what: str, python: Path, *arguments: str) -> None:
+def pip(what: str, python: Path, *arguments: str) -> None:
     run_step(
         what,
         [str(python), "-m", "pip", "--disable-pip-version-check", *arguments],

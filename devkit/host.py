@@ -69,7 +69,7 @@ def own_host() -> Host:
     """Our own ComfyUI with its requirements, in ``.dev``; fetched on first use."""
     folder = DEV / "comfyui"
     if not folder.exists():
-        _fetch_host(folder)
+        fetch_host(folder)
     return Host(folder, install(folder / "requirements.txt"), ours=True)
 
 
@@ -106,11 +106,18 @@ def link_pack(custom_nodes: Path) -> Path:
     return link
 
 
-def _fetch_host(folder: Path) -> None:
+def version_of(comfyui: Path) -> str:
+    """The version that a ComfyUI says it is."""
+    text = (comfyui / "comfyui_version.py").read_text(encoding="utf-8")
+    return text.partition('__version__ = "')[2].partition('"')[0]
+
+
+def fetch_host(folder: Path, archive: str = HOST_ARCHIVE) -> None:
+    """Fetch a ComfyUI from a source archive, which pip names and whose hash it checks."""
     with scratch_folder() as scratch:
         # --python-version satisfies what the archive asks for itself, not what ComfyUI needs.
         options = ["--no-binary=:all:", "--python-version", "3.12"]
-        with tarfile.open(download("ComfyUI", HOST_ARCHIVE, scratch, *options)) as tar:
+        with tarfile.open(download("ComfyUI", archive, scratch, *options)) as tar:
             members = [
                 member
                 for member in tar.getmembers()

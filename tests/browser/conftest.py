@@ -129,7 +129,7 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory, frontend: str) -> Iterator
     with Server(host, base, "--cpu", *root) as running:
         yield running
         log = running.log()
-    assert "Cannot import" not in log, log
+    assert f"Cannot import {base}" not in log, log
 
 
 @pytest.fixture(scope="session", params=["classic", "nodes2"])

@@ -144,13 +144,12 @@ class Page:
         return self.js("() => app.canvas.ds.scale")
 
     def add(self, title: str, x: float = 0, y: float = 0) -> Node:
-        """Add a node as a person does: double-click, type its title, Enter. (x, y) is its place."""
+        """Add a node as a person does: double-click, type its title, choose. (x, y) is its place."""
         before = {node.id for node in self.nodes()}
         self.js("() => { app.canvas.ds.scale = 1; app.canvas.ds.offset = [300, 200]; }")
         search = self._search_box()
         search.fill(title)
-        self.dom.locator("[role=option]").first.wait_for()
-        search.press("Enter")
+        self.dom.locator("[role=option]").first.click()
         self.wait_for("count => app.graph.nodes.length > count", len(before))
         (new,) = (node for node in self.nodes() if node.id not in before)
         assert new.title == title, f"the search found {new.title} for {title}"

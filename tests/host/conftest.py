@@ -42,7 +42,7 @@ def server(
     with Server(host, base) as running:
         yield running
         log = running.log()
-    assert "Cannot import" not in log, log
+    assert f"Cannot import {base}" not in log, log
     assert "you accessed" not in log, log  # the host's warning of an attribute our config lacks
 
 

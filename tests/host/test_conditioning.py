@@ -7,6 +7,7 @@ import torch
 from host.reference import FRANCE, ITALY, TOLERANCE, distance, noise, sampled
 from safetensors.torch import save_file
 from support.graph import GUIDANCE_SCALE, STEPS, Graph, Node, Output
+from support.live_client import LiveClient, require_node
 from torch import Tensor
 
 from comfyui_fitv2 import FiT, class_tensor, resolve_labels, sample
@@ -114,8 +115,9 @@ def test_one_label_blends_with_each_of_several(graph: Graph, latents, model: FiT
 @pytest.mark.cases("P4")
 @pytest.mark.parametrize("multiplier", [0.0, 0.4, 1.0, 1.5])
 def test_part_of_a_label_is_on_the_way_from_the_null_class(
-    graph: Graph, latents, model: FiT, multiplier: float
+    graph: Graph, client: LiveClient, latents, model: FiT, multiplier: float
 ) -> None:
+    require_node(client, "ConditioningMultiply")
     loader = graph.loader()
     label = graph.label(loader[0])
     part = graph.add("ConditioningMultiply", conditioning=label[0], multiplier=multiplier)

@@ -18,7 +18,6 @@ from comfyui_fitv2 import Metadata
 from comfyui_fitv2.autoencoder import TinyAutoencoder, save_autoencoder
 from comfyui_fitv2.checkpoint import METADATA_TENSOR, metadata_tensor
 
-pytestmark = pytest.mark.soak
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = Path(__file__).with_name("fuzz_child.py")
 PER_PROCESS = 50

@@ -6,7 +6,6 @@ import random
 import statistics
 
 import psutil
-import pytest
 from support.graph import Graph, Node, Output
 from support.live_client import LiveClient
 
@@ -14,7 +13,6 @@ from comfyui_fitv2.extrapolation import METHOD_CHOICES
 from comfyui_fitv2.solvers import SOLVERS
 from devkit.server import Server
 
-pytestmark = pytest.mark.soak
 PROMPTS = 300
 ALLOWED_GROWTH = 0.02
 """Of the median resident memory, from the third to the fourth quarter of the prompts."""

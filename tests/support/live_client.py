@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from websocket import create_connection
 
 from devkit.client import TIMEOUT_SECONDS, Client, Run
+from devkit.other_hosts import OLDER_HOST
 
 PREVIEW_IMAGE, TEXT, PREVIEW_IMAGE_WITH_METADATA = 1, 3, 4
 """Kinds of binary messages."""
@@ -29,6 +32,12 @@ class LiveRun(Run):
     """What each node shows at the end, by its id."""
     warnings: list[tuple[str, str]] = field(default_factory=list)
     """(node id, text), in order."""
+
+
+def require_node(client: Client, name: str) -> None:
+    """Skip the test on an older ComfyUI that has no such node of its own yet."""
+    if OLDER_HOST in os.environ and name not in client.get("/object_info"):
+        pytest.skip(f"ComfyUI {os.environ[OLDER_HOST]} has no {name}")
 
 
 class LiveClient(Client):
