@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from devkit.client import Client, Run
 from devkit.environment import ROOT
+from devkit.other_hosts import OLDER_HOST
 
 Renderer = Literal["classic", "nodes2"]
 
@@ -28,6 +30,8 @@ RUN_MS = 180_000
 HOST_ERRORS = (
     # The frontend looks for a style sheet of the user beside its own files before in his folder.
     "/user.css",
+    # Older frontends have no icon.
+    "/favicon.ico",
     # The workflow that the frontend opens first names models on this site; we open another.
     "https://huggingface.co/Comfy-Org/",
     # Printed by the frontend's own start.
@@ -46,6 +50,11 @@ _FORGET = """async () => {
   (toast.removeAll ?? toast.dismissAll)();
   localStorage.clear();
   sessionStorage.clear();
+}"""
+_ADD = """title => {
+  const types = Object.entries(LiteGraph.registered_node_types);
+  const [type] = types.find(([, node]) => node.title === title);
+  app.graph.add(LiteGraph.createNode(type));
 }"""
 _EMPTY = {"nodes": [], "links": [], "groups": [], "config": {}, "extra": {}, "version": 0.4}
 
@@ -144,12 +153,16 @@ class Page:
         return self.js("() => app.canvas.ds.scale")
 
     def add(self, title: str, x: float = 0, y: float = 0) -> Node:
-        """Add a node as a person does: double-click, type its title, choose. (x, y) is its place."""
+        """Add a node as a person does: double-click, type its title, Enter. (x, y) is its place."""
         before = {node.id for node in self.nodes()}
         self.js("() => { app.canvas.ds.scale = 1; app.canvas.ds.offset = [300, 200]; }")
-        search = self._search_box()
-        search.fill(title)
-        self.dom.locator("[role=option]").first.click()
+        if OLDER_HOST in os.environ:  # the search of older frontends is another one
+            self.js(_ADD, title)
+        else:
+            search = self._search_box()
+            search.fill(title)
+            self.dom.locator("[role=option]").first.wait_for()
+            search.press("Enter")
         self.wait_for("count => app.graph.nodes.length > count", len(before))
         (new,) = (node for node in self.nodes() if node.id not in before)
         assert new.title == title, f"the search found {new.title} for {title}"
