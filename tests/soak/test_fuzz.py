@@ -46,7 +46,7 @@ def originals(folder: Path) -> dict[str, tuple[str, Path]]:
         (ROOT / "tests" / "host" / "object_info.json").read_text(encoding="utf-8")
     )
     object_info = json.loads((folder / "object_info").read_text(encoding="utf-8"))
-    workflow = json.loads((ROOT / "workflows" / "seven_aspect_ratios.json").read_text("utf-8"))
+    workflow = json.loads((ROOT / "workflows" / "5 Seven aspect ratios compared.json").read_text("utf-8"))
     workflow["nodes"] = [node for node in workflow["nodes"] if node["type"] in object_info]
     (folder / "workflow.json").write_text(json.dumps(workflow), encoding="utf-8")
     return {
