@@ -41,12 +41,15 @@ def originals(folder: Path) -> dict[str, tuple[str, Path]]:
     save_autoencoder(folder / "vae.safetensors", TinyAutoencoder())
     make_latent_set(folder / "latents")
     make_run(folder / "run")
-    (folder / "run" / "config.yaml").write_text("data: latents\nsteps: 20\noutput: run\n")
+    tiny = (ROOT / "training" / "configs" / "tiny.yaml").read_text(encoding="utf-8")
+    (folder / "run" / "config.yaml").write_text(f"{tiny}\ndata: latents\noutput: run\n")
     (folder / "object_info").write_text(
         (ROOT / "tests" / "host" / "object_info.json").read_text(encoding="utf-8")
     )
     object_info = json.loads((folder / "object_info").read_text(encoding="utf-8"))
-    workflow = json.loads((ROOT / "workflows" / "5 Seven aspect ratios compared.json").read_text("utf-8"))
+    workflow = json.loads(
+        (ROOT / "workflows" / "5 Seven aspect ratios compared.json").read_text("utf-8")
+    )
     workflow["nodes"] = [node for node in workflow["nodes"] if node["type"] in object_info]
     (folder / "workflow.json").write_text(json.dumps(workflow), encoding="utf-8")
     return {

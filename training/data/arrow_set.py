@@ -24,15 +24,18 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
 from comfyui_fitv2.config import PATCH_SIZE
+from comfyui_fitv2.untrusted_json import parse_json
 
 from ..whole_files import write_json, write_whole
 from .latent_set import INFO_FILE, LatentSet, LatentSetError, LatentSetInfo, SetChange
@@ -55,6 +58,9 @@ _SCHEMA = pa.schema(
 _READ_COLUMNS = ["label", *_GRID_COLUMNS, "resized", "cropped"]
 _FAILURES_KEY = b"failures"
 _ROWS_PER_BATCH = 64
+_MOST_SHARDS = 10_000_000
+_LONGEST_SIDE = 1 << 20
+"""In tokens; beyond it the number of an image's tokens could overflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,7 @@ class ArrowLatentSet(LatentSet):
                 f"its shards hold {len(table)} examples, not the {parts.examples} that {INFO_FILE} "
                 "counts. Run prepare again.",
             )
+        _require_consistent(path, parts, table)
         labels = table["label"].to_numpy().astype(np.int64)
         self.class_ids = labels if parts.class_ids is None else np.array(parts.class_ids)[labels]
         grids = [table[name].to_numpy() for name in _GRID_COLUMNS]
@@ -211,11 +218,46 @@ def read_shard(folder: Path, number: int) -> pa.Table:
     path = shard_path(folder, number)
     try:
         with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
-            return stream.read_all()
-    except (pa.ArrowInvalid, OSError) as error:
+            table = stream.read_all()
+        # Arrow ends the process when it follows an offset beyond the data.
+        table.validate(full=True)
+        for name in set(table.column_names) & set(_SCHEMA.names):
+            if table.schema.field(name).type != _SCHEMA.field(name).type:
+                raise ValueError(f"{name} is of type {table.schema.field(name).type}")
+        if missing := {"file", *_READ_COLUMNS} - set(table.column_names):
+            raise ValueError(f"it has no {', '.join(sorted(missing))}")
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise LatentSetError(
             path, f"not a readable Arrow file ({error}). Remove it, and run prepare again."
         ) from None
+    return table
+
+
+def _require_consistent(path: Path, parts: SetParts, table: pa.Table) -> None:
+    """Raise ``LatentSetError`` where the numbers in shards do not fit each other or the set."""
+    info = parts.info
+    if any(table[name].null_count for name in _READ_COLUMNS):
+        raise _damaged(path, "values are missing")
+    labels = table["label"].to_numpy()
+    ids = range(len(info.class_names)) if parts.class_ids is None else parts.class_ids
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(ids):
+        raise _damaged(path, f"a label is none of the {len(ids)} classes")
+    used = {ids[label] for label in np.unique(labels)}
+    if used and not 0 <= min(used) <= max(used) < len(info.class_names):
+        raise _damaged(path, f"a class id is none of the {len(info.class_names)} classes")
+    grids = np.stack([table[name].to_numpy() for name in _GRID_COLUMNS], axis=1).astype(np.int64)
+    if grids.size and not 1 <= grids.min() <= grids.max() <= _LONGEST_SIDE:
+        raise _damaged(path, "a size is not a number of tokens")
+    per_token = (1 + info.flips) * (1 + info.posterior) * info.channels * PATCH_SIZE**2
+    for name, sides in (("resized", grids[:, :2]), ("cropped", grids[:, 2:])):
+        lengths = pc.list_value_length(table[name]).to_numpy()
+        whole = lengths == sides.prod(axis=1) * per_token
+        if not (whole | ((lengths == 0) & (name == "cropped"))).all():
+            raise _damaged(path, "latents are not of the size that is written beside them")
+
+
+def _damaged(path: Path, reason: str) -> LatentSetError:
+    return LatentSetError(path, f"its shards are damaged: {reason}. Run prepare again.")
 
 
 def shard_failures(folder: Path, number: int) -> dict[str, str]:
@@ -285,21 +327,23 @@ def read_parts(path: Path) -> SetParts:
             else f"not a latent set: it has no {INFO_FILE}. python -m training.prepare makes one.",
         )
     try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        content: dict[str, Any] = parse_json(file.read_text(encoding="utf-8"))
         version = content.pop("format")
         count, shards = int(content.pop("pictures")), content.pop("shards")
         if version in (_FORMAT, _CHANGED_FORMAT):
-            numbers = range(shards) if isinstance(shards, int) else map(int, shards)
+            numbers = range(min(shards, _MOST_SHARDS)) if type(shards) is int else shards
             class_ids = content.pop("class_ids", None)
             history = tuple(map(SetChange.from_dict, content.pop("history", ())))
+            if not numbers:
+                raise ValueError("it names no shards")
             return SetParts(
                 LatentSetInfo.from_dict(content),
                 count,
-                tuple(numbers),
-                None if class_ids is None else tuple(map(int, class_ids)),
+                tuple(map(index, numbers)),
+                None if class_ids is None else tuple(map(index, class_ids)),
                 history,
             )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OverflowError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LatentSetError(
             path,
             f"its {INFO_FILE} is damaged ({error!r}). Remove that file, and run prepare again.",

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import reduce
-from operator import add
+from operator import add, index
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from comfyui_fitv2.metadata import LatentFormat
+from comfyui_fitv2.untrusted_json import is_finite_number, is_text
 
 INFO_FILE = "latent_set.json"
 """What a set written by ``prepare`` says of itself; the last file that is written."""
@@ -51,6 +52,20 @@ class LatentSetInfo:
     """Whether standard deviations are stored; a VAE without a posterior has none."""
     fingerprint: tuple[float, ...] = ()
     """What ``vae.fingerprint`` gave for the VAE; empty in older sets."""
+
+    def __post_init__(self) -> None:
+        """Raises ``ValueError`` for values of other types, as a damaged file may hold them."""
+        checks = {
+            "class_names": all(map(is_text, self.class_names)),
+            "channels": type(self.channels) is int and 1 <= self.channels <= 1024,
+            "image_size": type(self.image_size) is int and 1 <= self.image_size <= 1 << 20,
+            "vae": is_text(self.vae),
+            "flips": isinstance(self.flips, bool),
+            "posterior": isinstance(self.posterior, bool),
+            "fingerprint": all(map(is_finite_number, self.fingerprint)),
+        }
+        if wrong := [name for name, is_right in checks.items() if not is_right]:
+            raise ValueError(f"{wrong[0]} is {getattr(self, wrong[0])!r:.100}")
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``latent_set.json`` that describes the examples."""
@@ -106,6 +121,8 @@ class SetChange:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> SetChange:
         """The reverse of ``to_dict``. Raises ``KeyError`` or ``TypeError`` for other content."""
+        for name in ("added", "removed", "replaced", "relabelled"):
+            index(content[name])
         return cls(**{**content, "new_classes": tuple(content["new_classes"])})
 
     def __add__(self, later: SetChange) -> SetChange:

@@ -78,7 +78,7 @@ def stored_config(run: Path) -> TrainingConfig | None:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except yaml.YAMLError as error:
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise RunError(f"{file} is damaged ({reason}). Nothing was changed or removed.") from None
     if not isinstance(content, dict):
