@@ -1,7 +1,7 @@
 /** The grid of a comparison: images in rows and columns, walked with the arrow keys. */
 
 import { element } from "./elements.js";
-import { captionOf, nameOf, untold } from "./viewer_cells.js";
+import { captionOf, isBeyond, measuresOf, nameOf, untold } from "./viewer_cells.js";
 import { CAPTION_HEIGHT, FITTED, HEADER_HEIGHT, layOut } from "./viewer_layout.js";
 
 /** @typedef {import("./viewer_cells.js").Cell} Cell */
@@ -34,6 +34,8 @@ export class Grid {
     this.named = { rowNames: false, columnNames: false };
     /** @type {Map<string, HTMLElement>} */
     this._places = new Map();
+    /** The box that the images have sizes for. */
+    this._box = "";
     this.element = element("div", { class: "fitv2-viewer-grid", role: "grid" });
     this.element.setAttribute("aria-label", "Images of the comparison");
     this._listen();
@@ -41,9 +43,7 @@ export class Grid {
 
   /** @param {Comparison} comparison */
   setComparison(comparison) {
-    const shape = (/** @type {Comparison} */ { rows, columns, cells }) =>
-      JSON.stringify([rows, columns, cells.length]);
-    if (shape(comparison) !== shape(this.comparison)) {
+    if (shapeOf(comparison) !== this.shape) {
       this.hiddenRows.clear();
       this.hiddenColumns.clear();
       this.page = 0;
@@ -51,6 +51,11 @@ export class Grid {
     }
     this.comparison = comparison;
     this.draw();
+  }
+
+  /** What choices of rows, columns and cells belong to. */
+  get shape() {
+    return shapeOf(this.comparison);
   }
 
   /** The rows that are not hidden, on all pages. */
@@ -171,19 +176,19 @@ export class Grid {
       error: () => made.classList.add("fitv2-viewer-gone"),
       src: this.on.urlOf(cell),
     });
-    const tone = (cell.factor ?? 1) > 1 ? " fitv2-viewer-beyond" : "";
+    const tone = isBeyond(cell) ? " fitv2-viewer-beyond" : "";
     const made = element(
       "div",
       {
         class: "fitv2-viewer-cell",
         role: "gridcell",
         tabindex: "-1",
-        "aria-label": [nameOf(this.comparison, cell), first, second].filter(Boolean).join(", "),
+        "aria-label": [nameOf(this.comparison, cell), first, measuresOf(cell)].filter(Boolean).join(", "),
       },
       element("div", { class: "fitv2-viewer-frame" }, image),
       element(
         "div",
-        { class: "fitv2-viewer-caption", "aria-hidden": "true" },
+        { class: "fitv2-viewer-caption", "aria-hidden": "true", title: measuresOf(cell) },
         ...(first ? [element("div", {}, first)] : []),
         element("div", { class: `fitv2-viewer-measures${tone}` }, second),
       ),
@@ -205,7 +210,8 @@ export class Grid {
   layOut() {
     const { clientWidth: width, clientHeight: height, style, classList } = this.element;
     const rows = this.rowsOfPage;
-    if (!width || !rows.length || !this.columns.length) return;
+    this._box = boxOf(this.element);
+    if (!width || !height || !rows.length || !this.columns.length) return;
     const { widths, heights, header, captions, frames } = layOut(
       this.cells,
       rows,
@@ -225,8 +231,13 @@ export class Grid {
       if (!(frame instanceof HTMLElement)) continue;
       frame.style.width = `${frameWidth}px`;
       frame.style.height = `${frameHeight}px`;
-      frame.style.setProperty("--pixels", String(cell.width / frameWidth));
+      frame.dataset.pixels = String(cell.width / frameWidth);
     }
+  }
+
+  /** Whether the images have the sizes that fit into the box as it is now. */
+  get isLaidOut() {
+    return this._box === boxOf(this.element);
   }
 
   /** Whether there is more of the grid than its box shows. */
@@ -294,9 +305,18 @@ export class Grid {
   }
 
   /** @param {{row: number, column: number}} place a name: hides its row or column */
-  hide({ row, column }) {
-    if (row < 0 && this.columns.length > 1) this.hiddenColumns.add(column);
-    if (column < 0 && this.rows.length > 1) this.hiddenRows.add(row);
+  hideAt({ row, column }) {
+    if (row < 0 && this.columns.length > 1) this.hide([], [column]);
+    if (column < 0 && this.rows.length > 1) this.hide([row], []);
+  }
+
+  /**
+   * @param {number[]} rows
+   * @param {number[]} columns
+   */
+  hide(rows, columns) {
+    rows.forEach((row) => this.hiddenRows.add(row));
+    columns.forEach((column) => this.hiddenColumns.add(column));
     this.draw();
     this.on.onHide();
   }
@@ -327,7 +347,7 @@ export class Grid {
       const place = at(event);
       if (!place || this.on.wasDragged()) return;
       const cell = this.cellAt(place.row, place.column);
-      if (!cell) return this.hide(place);
+      if (!cell) return this.hideAt(place);
       this.moveTo(place, true);
       this.on.onPick(cell, event.shiftKey);
     });
@@ -342,6 +362,16 @@ export class Grid {
     });
     this.element.addEventListener("pointerleave", () => this.on.onHover(null));
   }
+}
+
+/** @param {Comparison} comparison */
+function shapeOf({ rows, columns, cells }) {
+  return JSON.stringify([rows, columns, cells.length]);
+}
+
+/** @param {HTMLElement} element */
+function boxOf({ offsetWidth, offsetHeight }) {
+  return `${offsetWidth} ${offsetHeight}`;
 }
 
 /** @param {{row: number, column: number}} place */
