@@ -1,7 +1,8 @@
 /** The grid of a comparison: images in rows and columns, walked with the arrow keys. */
 
 import { element } from "./elements.js";
-import { captionOf, isBeyond, measuresOf, nameOf, untold } from "./viewer_cells.js";
+import { untold } from "./viewer_cells.js";
+import { cellOf, headerOf, rowOf } from "./viewer_grid_parts.js";
 import { CAPTION_HEIGHT, FITTED, HEADER_HEIGHT, layOut } from "./viewer_layout.js";
 
 /** @typedef {import("./viewer_cells.js").Cell} Cell */
@@ -115,11 +116,11 @@ export class Grid {
     const drawn = [];
     if (this.named.columnNames) {
       const corner = this.named.rowNames ? [element("span", { role: "presentation" })] : [];
-      drawn.push(this._row([...corner, ...columns.map((column) => this._header(-1, column))]));
+      drawn.push(rowOf([...corner, ...columns.map((column) => this._header(-1, column))]));
     }
     for (const row of rows) {
       const cells = columns.map((column) => this._cell(row, column, keys));
-      drawn.push(this._row(this.named.rowNames ? [this._header(row, -1), ...cells] : cells));
+      drawn.push(rowOf(this.named.rowNames ? [this._header(row, -1), ...cells] : cells));
     }
     this.element.replaceChildren(...drawn);
     this.element.setAttribute("aria-rowcount", String(this.rows.length));
@@ -131,32 +132,12 @@ export class Grid {
     if (hadFocus) place?.focus({ preventScroll: true });
   }
 
-  /** @param {Node[]} children */
-  _row(children) {
-    return element("div", { role: "row", class: "fitv2-viewer-row" }, ...children);
-  }
-
   /**
-   * The name of a row or column; a press hides it.
-   *
-   * @param {number} row -1 for a column
-   * @param {number} column -1 for a row
+   * @param {number} row -1 for the name of a column
+   * @param {number} column -1 for that of a row
    */
   _header(row, column) {
-    const name = row < 0 ? this.comparison.columns[column] : this.comparison.rows[row];
-    const kind = row < 0 ? "column" : "row";
-    const made = element(
-      "div",
-      {
-        class: `fitv2-viewer-name fitv2-viewer-name-${kind}`,
-        role: `${kind}header`,
-        tabindex: "-1",
-        title: `${name}\nClick to hide this ${kind}`,
-        "aria-label": `${name}. Press Enter to hide this ${kind}.`,
-      },
-      element("span", {}, name ?? ""),
-    );
-    return this._put({ row, column }, made);
+    return this._put({ row, column }, headerOf(this.comparison, row, column));
   }
 
   /**
@@ -167,33 +148,7 @@ export class Grid {
   _cell(row, column, keys) {
     const cell = this.cellAt(row, column);
     if (!cell) return element("div", { role: "gridcell", class: "fitv2-viewer-cell" });
-    const [first, second] = captionOf(cell, keys);
-    const image = element("img", {
-      alt: "",
-      loading: "lazy",
-      decoding: "async",
-      draggable: "false",
-      error: () => made.classList.add("fitv2-viewer-gone"),
-      src: this.on.urlOf(cell),
-    });
-    const tone = isBeyond(cell) ? " fitv2-viewer-beyond" : "";
-    const made = element(
-      "div",
-      {
-        class: "fitv2-viewer-cell",
-        role: "gridcell",
-        tabindex: "-1",
-        "aria-label": [nameOf(this.comparison, cell), first, measuresOf(cell)].filter(Boolean).join(", "),
-      },
-      element("div", { class: "fitv2-viewer-frame" }, image),
-      element(
-        "div",
-        { class: "fitv2-viewer-caption", "aria-hidden": "true", title: measuresOf(cell) },
-        ...(first ? [element("div", {}, first)] : []),
-        element("div", { class: `fitv2-viewer-measures${tone}` }, second),
-      ),
-    );
-    return this._put(cell, made);
+    return this._put(cell, cellOf(this.comparison, cell, keys, this.on.urlOf(cell)));
   }
 
   /**
