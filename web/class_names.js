@@ -13,6 +13,7 @@ import { ask } from "./host/frontend.js";
 /** What separates entries, mixes classes, or follows an id: such a name is written with its id. */
 const SIGNS = /[,;+*×·@"\n；，、]/;
 const WEIGHT_DIGITS = 2;
+const RELEASE_MILLISECONDS = 60_000;
 
 /** @type {Map<string, Promise<Classes>>} */
 const known = new Map();
@@ -54,7 +55,14 @@ export function classesAgain(model, all) {
   const done = () => asked.delete(key);
   again.then(done, done);
   again.then(() => known.set(key, again)).catch(() => known.delete(key));
+  Promise.all([before, again]).then(([old, now]) => old !== now && release(old)).catch(() => {});
   return again;
+}
+
+/** Frees the sheet of classes that are no longer used, when all pickers have drawn others. */
+function release(/** @type {Classes | undefined} */ classes) {
+  const url = classes?.sheet?.url;
+  if (url) setTimeout(() => URL.revokeObjectURL(url), RELEASE_MILLISECONDS);
 }
 
 /** @param {Model} model @param {Promise<Classes>} before */
