@@ -308,7 +308,6 @@ def test_other_names_in_a_file_are_seen_after_the_r_key_and_after_a_run(
           {prompt_id: "made", timestamp: 0})"""
     )
     expect(chips(node)).to_have_text(["tiger×"])
-    file.unlink()
 
 
 def test_the_choice_survives_refresh_copying_and_a_subgraph(page: Page) -> None:
