@@ -116,7 +116,7 @@ def guidance(canvas: Canvas) -> None:
         "are ComfyUI's own nodes, and work on FiT as on other models; CFG-Zero★ makes colours "
         "brighter.\n\nThe bundled checkpoint needs little guidance: at 3, plain CFG smudges. "
         "Change **guidance** of the samplers to compare, or the flag with **Classes…**.",
-        (320, 280),
+        (320, 220),
     )
     loader, vae = loaders(canvas)
     label = canvas.add("FiTClassLabel", model=loader[0], text="Botswana")

@@ -19,11 +19,11 @@ SIZES = {
     "KSampler": (320, 280),
     "VAEDecode": (240, 70),
     "VAEEncode": (240, 70),
-    "SaveImage": (440, 350),
+    "SaveImage": (440, 380),
     "FiTExtrapolation": (320, 220),
     "FiTGuidance": (320, 190),
     "FiTResolutionSweep": (360, 700),
-    "FiTSweepSampler": (340, 480),
+    "FiTSweepSampler": (340, 540),
     "FiTSweepDecoder": (340, 400),
     "FiTCompareSheet": (860, 900),
     "PreviewAny": (360, 240),
@@ -36,8 +36,8 @@ SIZES = {
     "SetLatentNoiseMask": (240, 70),
 }
 """Width and height that hold a node's contents on the classic canvas and in Nodes 2.0."""
-SAMPLER_WITH_PREVIEW = 450
-"""Height of a sampler on the classic canvas once it has drawn: the last preview stays in it."""
+SAMPLER_WITH_PREVIEW = 510
+"""Height of a sampler once it has drawn: the last preview stays in it."""
 PICKER, PAD = "class_picker", "shape"
 """Widgets of our JavaScript, which App mode shows too."""
 
