@@ -34,7 +34,7 @@ SETTINGS = {
 STARTER = "1 One flag, any shape"
 MOVE_MS, LOOK_MS = 90, 1100
 """How long a frame is shown while something moves, and where there is something to see."""
-QUALITY = 55
+QUALITY = 50
 POINTER = """() => {
   const pointer = document.createElement("div");
   pointer.style.cssText = "position:fixed;z-index:99999;width:18px;height:18px;margin:-9px;" +
@@ -203,7 +203,7 @@ def class_picker(stage: Stage) -> None:
 
 SCENES: dict[str, tuple[Callable[[Stage], None], Path, int]] = {
     "pad": (shape_pad, ROOT / "web" / "docs" / "pictures" / "pad.webp", 420),
-    "picker": (class_picker, ROOT / "web" / "docs" / "pictures" / "picker.webp", 560),
+    "picker": (class_picker, ROOT / "web" / "docs" / "pictures" / "picker.webp", 480),
 }
 """By name: what is done, the file, and its width in pixels."""
 
