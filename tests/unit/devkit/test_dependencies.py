@@ -31,6 +31,7 @@ ROOMS = {
     "benchmarks": "dev",
     "tests": "dev",
     "devkit": "",
+    "devkit/animations.py": "dev",
     "devkit/thumbnails.py": "dev",
     "dev.py": "",
 }
