@@ -76,6 +76,10 @@ class Resolution:
         """Tokens as a multiple of the trained ones; above 1 is beyond them."""
         return self.tokens / train_tokens
 
+    def side_ratio(self, train_tokens: int) -> float:
+        """The longest side as a multiple of the trained one; above 1 positions are extrapolated."""
+        return max(self.grid) / isqrt(train_tokens)
+
     def report(self, train_tokens: int) -> str:
         """One line, such as
         "432 × 144 px · 27 × 9 = 243 tokens · 0.95× trained tokens (256) · 1.69× trained side (16)".
@@ -83,11 +87,10 @@ class Resolution:
         rows, columns = self.grid
         ratio = self.length_ratio(train_tokens)
         beyond = ", far beyond" if ratio > FAR_BEYOND else ", beyond" if ratio > 1 else ""
-        train_length = isqrt(train_tokens)
         return (
             f"{self} · {columns} × {rows} = {self.tokens} tokens"
             f" · {ratio:.2f}× trained tokens ({train_tokens}){beyond}"
-            f" · {max(rows, columns) / train_length:.2f}× trained side ({train_length})"
+            f" · {self.side_ratio(train_tokens):.2f}× trained side ({isqrt(train_tokens)})"
         )
 
     def __str__(self) -> str:

@@ -21,6 +21,7 @@ from .workflow import to_prompt
 
 SIDE, MARGIN, GAP = 512, 20, 10
 BACKGROUND = "#202024"
+DECODERS = ("VAEDecode", "FiTSweepDecoder")
 ROWS = {"2": [2, 1], "3": [1, 1], "4": [1, 1], "5": [4, 3], "6": [4] * 7, "7": [2, 2, 1]}
 ROWS["8"] = [2, 2, 1]
 """Images in each row, by a workflow's number; one image where none is named."""
@@ -55,7 +56,7 @@ def square(images: Sequence[Image.Image], rows: Sequence[int]) -> Image.Image:
 def drawn(client: Client, path: Path) -> list[Image.Image]:
     """Every image that a workflow decodes, in the order of its nodes."""
     prompt = to_prompt(json.loads(path.read_text(encoding="utf-8")), client.get("/object_info"))
-    decoders = [id_ for id_, node in prompt.items() if node["class_type"] == "VAEDecode"]
+    decoders = [id_ for id_, node in prompt.items() if node["class_type"] in DECODERS]
     for id_ in decoders:
         prompt[f"shown{id_}"] = {"class_type": "PreviewImage", "inputs": {"images": [id_, 0]}}
     run = client.wait(client.queue(prompt))

@@ -32,6 +32,8 @@ class ComparedCell:
     tokens: int
     factor: float | None
     """Tokens as a multiple of the trained ones, where the sweep is known."""
+    side_factor: float | None
+    """The longest side as a multiple of the trained one, where the sweep is known."""
     caption: str
     settings: dict[str, Any]
 
@@ -73,10 +75,11 @@ def compared(
     for number, image in enumerate(images):
         height, width = image.shape[:2]
         settings: dict[str, Any] = {"size": f"{width} × {height}", "width": width, "height": height}
-        factor = None
+        factor = side_factor = None
         if known is not None:
             settings = {**known.cells[number].settings(known.model_checkpoint), **settings}
             factor = round(known.cells[number].factor, 2)
+            side_factor = round(known.cells[number].side_factor, 2)
         cells.append(
             ComparedCell(
                 number // per_row,
@@ -86,6 +89,7 @@ def compared(
                 height,
                 (width // TOKEN_PIXELS) * (height // TOKEN_PIXELS),
                 factor,
+                side_factor,
                 describe_size(width, height),
                 settings,
             )

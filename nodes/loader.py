@@ -87,16 +87,23 @@ class FiTLoader(io.ComfyNode):
     def execute(cls, checkpoint: str, weight_dtype: str, preset: str = AUTO) -> io.NodeOutput:
         path = str(host.checkpoint_path(checkpoint))
         model = host.load(path, weight_dtype, None if preset == AUTO else preset)
-        text = report(host.require_fit(model).metadata)
-        host.show(text.replace(" · ", "\n", 1))  # the VAE stays in view where there is little room
+        metadata = host.require_fit(model).metadata
+        text = report(metadata)
+        # Two lines have room on the node; the pad of FiT Resolution has the trained size.
+        host.show(f"{_vae(metadata)}\n{_classes(metadata)}")
         return io.NodeOutput(model, text, ui=ui.PreviewText(text))
 
 
 def report(metadata: Metadata) -> str:
     """One line on a model; what is needed first in a workflow, its VAE, comes first."""
-    config = metadata.config
+    trained = f"trained on up to {trained_size(metadata.config.train_length)}"
+    return " · ".join((_vae(metadata), _classes(metadata), trained))
+
+
+def _vae(metadata: Metadata) -> str:
+    return f"Use {metadata.vae}"
+
+
+def _classes(metadata: Metadata) -> str:
     named = "" if metadata.class_names else " without names: use their numbers"
-    return (
-        f"Use {metadata.vae} · {config.num_classes} classes{named}"
-        f" · trained on up to {trained_size(config.train_length)}"
-    )
+    return f"{metadata.config.num_classes} classes{named}"

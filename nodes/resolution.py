@@ -140,7 +140,8 @@ class FiTResolution(io.ComfyNode):
         changed = exact and (resolution.width, resolution.height) != (width, height)
         asked = f"{width} × {height} → " if changed else ""
         report = asked + resolution.report(train_tokens)
-        host.show(f"{asked}{resolution}\n{resolution.tokens} tokens")
+        if changed:  # all else is on the pad already
+            host.show(f"{asked}{resolution}")
         latent = host.empty_latent(resolution, channels, batch_size)
         return io.NodeOutput(
             latent, resolution.width, resolution.height, report, ui=ui.PreviewText(report)

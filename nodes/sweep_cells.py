@@ -58,6 +58,11 @@ class SweepCell:
         """Tokens as a multiple of the trained ones."""
         return self.resolution.length_ratio(self.train_tokens)
 
+    @property
+    def side_factor(self) -> float:
+        """The longest side as a multiple of the trained one."""
+        return self.resolution.side_ratio(self.train_tokens)
+
     def settings(self, model_checkpoint: str | None) -> dict[str, Any]:
         """All that is known of how the image is made, as JSON: for captions and metadata."""
         width, height = self.resolution.width, self.resolution.height

@@ -17,15 +17,18 @@ let made = 0;
  */
 export function completeWhileTyping(node, input, field) {
   const picker = pickerOf(node, input);
-  if (picker?.classes && !field.dataset.fitv2Completes) new Completion(picker.classes, field);
+  if (picker?.classes && !field.dataset.fitv2Completes) {
+    new Completion(picker, field);
+  }
 }
 
 class Completion {
   /**
-   * @param {import("./class_names.js").Classes} classes
+   * @param {{classes: any, element: HTMLElement}} picker whose classes are known
    * @param {HTMLInputElement | HTMLTextAreaElement} field
    */
-  constructor(classes, field) {
+  constructor({ classes, element: owner }, field) {
+    /** @type {import("./class_names.js").Classes} */
     this.classes = classes;
     this.field = field;
     this.prefix = `fitv2-class-offer-${made++}`;
@@ -40,9 +43,13 @@ class Completion {
     this.popup = element("div", "fitv2-class-completion", { popover: "manual" });
     this.popup.append(this.list, this.note);
     // The field keeps the focus when a name is clicked.
-    this.popup.addEventListener("pointerdown", (event) => event.preventDefault());
-    this.popup.addEventListener("mousedown", (event) => event.preventDefault());
-    document.body.append(this.popup);
+    for (const kind of ["pointerdown", "mousedown"]) {
+      this.popup.addEventListener(kind, (event) => {
+        event.preventDefault();
+        event.stopPropagation(); // it is no press on the node
+      });
+    }
+    owner.append(this.popup); // drawn above all, wherever it is in the page
 
     field.dataset.fitv2Completes = "yes";
     field.setAttribute("role", "combobox");

@@ -4,6 +4,7 @@ import { ClassGrid } from "./class_grid.js";
 import { button, element, faces } from "./class_parts.js";
 import { recentClasses, remember } from "./class_recent.js";
 import { nearestClasses } from "./class_text.js";
+import { showOver } from "./host/overlay.js";
 import { chosenChips, mixRows, partsOfMix } from "./class_tray.js";
 
 /**
@@ -21,23 +22,26 @@ const MODES = /** @type {const} */ ([
 /**
  * Lets people choose classes.
  *
+ * @param {HTMLElement} owner the widget that asks
  * @param {Classes} classes
  * @param {Entry[]} entries what is chosen now
  * @param {string} note what to say about where the classes come from; may be empty
  * @returns {Promise<string[] | null>} what to type for each entry; null where nothing was changed
  */
-export function chooseClasses(classes, entries, note) {
-  return new Promise((resolve) => new ClassDialog(classes, entries, note, resolve).open());
+export function chooseClasses(owner, classes, entries, note) {
+  return new Promise((resolve) => new ClassDialog(owner, classes, entries, note, resolve).open());
 }
 
 class ClassDialog {
   /**
+   * @param {HTMLElement} owner
    * @param {Classes} classes
    * @param {Entry[]} entries
    * @param {string} note
    * @param {(texts: string[] | null) => void} resolve
    */
-  constructor(classes, entries, note, resolve) {
+  constructor(owner, classes, entries, note, resolve) {
+    this.owner = owner;
     this.classes = classes;
     this.resolve = resolve;
     /** @type {Entry[]} */
@@ -112,8 +116,7 @@ class ClassDialog {
   }
 
   open() {
-    document.body.append(this.dialog);
-    this.dialog.showModal();
+    showOver(this.owner, this.dialog);
     this.setMode(this.mode);
     this.find();
     // On a phone the field would bring up a keyboard over half of the classes.

@@ -13,12 +13,16 @@ import { ask } from "./host/frontend.js";
 /** What separates entries, mixes classes, or follows an id: such a name is written with its id. */
 const SIGNS = /[,;+*×·@"\n；，、]/;
 const WEIGHT_DIGITS = 2;
+const RELEASE_MILLISECONDS = 60_000;
 
 /** @type {Map<string, Promise<Classes>>} */
 const known = new Map();
+/** Models whose file is being read again. @type {Map<string, Promise<Classes>>} */
+const asked = new Map();
 
 /**
- * The classes of a model. Asked for once; a failure is forgotten, so that the next call asks again.
+ * The classes of a model. Asked for once, until {@link classesAgain}; a failure is forgotten, so
+ * that the next call asks again.
  *
  * @param {Model} model
  * @returns {Promise<Classes>} rejects with an Error whose message the server wrote
@@ -34,9 +38,50 @@ export function classesOf(model) {
   return classes;
 }
 
+/**
+ * The classes of a model, from its file as it is now. Several calls at once are one question.
+ *
+ * @param {Model} model
+ * @param {boolean} all with a new sheet too; else that is read only where the classes have changed
+ * @returns {Promise<Classes>} the same object as before where nothing has changed
+ */
+export function classesAgain(model, all) {
+  const key = JSON.stringify(model);
+  const waiting = asked.get(key);
+  if (waiting) return waiting;
+  const before = known.get(key);
+  const again = before && !all ? reread(model, before) : read(model);
+  asked.set(key, again);
+  const done = () => asked.delete(key);
+  again.then(done, done);
+  again.then(() => known.set(key, again)).catch(() => known.delete(key));
+  Promise.all([before, again]).then(([old, now]) => old !== now && release(old)).catch(() => {});
+  return again;
+}
+
+/** Frees the sheet of classes that are no longer used, when all pickers have drawn others. */
+function release(/** @type {Classes | undefined} */ classes) {
+  const url = classes?.sheet?.url;
+  if (url) setTimeout(() => URL.revokeObjectURL(url), RELEASE_MILLISECONDS);
+}
+
+/** @param {Model} model @param {Promise<Classes>} before */
+async function reread(model, before) {
+  const [classes, answer] = await Promise.all([before, ask("model", model)]);
+  const same = JSON.stringify(answer.classes) === JSON.stringify(classes.all);
+  return same && answer.has_class_sheet === !!classes.sheet ? classes : make(model, answer);
+}
+
 /** @param {Model} model */
 async function read(model) {
-  const answer = await ask("model", model);
+  return make(model, await ask("model", model));
+}
+
+/**
+ * @param {Model} model
+ * @param {any} answer of the route about the model
+ */
+async function make(model, answer) {
   const sheet = answer.has_class_sheet ? await readSheet(model, answer.classes.length) : null;
   return new Classes(model, answer.classes, sheet);
 }

@@ -1,7 +1,7 @@
 /** The classes of a node as chips under its text, which stays the stored value. */
 
 import { chooseClasses } from "./class_dialog.js";
-import { classesOf } from "./class_names.js";
+import { classesAgain, classesOf } from "./class_names.js";
 import { button, element, faces } from "./class_parts.js";
 import { PAUSE, partsOf, readText, unclear, unreadEntries } from "./class_text.js";
 import {
@@ -9,6 +9,7 @@ import {
   isLinked,
   modelOf,
   onChange,
+  onFilesChange,
   onGraphChange,
   onLinksChange,
   passToCanvas,
@@ -83,6 +84,7 @@ class ClassPicker {
     onChange(node, input, () => this.refreshSoon());
     onLinksChange(node, () => this.refreshSoon());
     onGraphChange(node, () => this.refreshSoon());
+    onFilesChange(node, (asked) => void this.readAgain(asked));
     this.chips.addEventListener("wheel", (event) => {
       // Chips that do not all fit are scrolled; else the wheel is the canvas's.
       if (this.chips.scrollHeight > this.chips.clientHeight) event.stopPropagation();
@@ -114,6 +116,15 @@ class ClassPicker {
     this.classes = classes;
     this.trouble = trouble;
     this.draw();
+  }
+
+  /** @param {boolean} all whether the thumbnails are read again too */
+  async readAgain(all) {
+    const model = modelOf(this.node) ?? this.classes?.model;
+    const classes = model && (await classesAgain(model, all).catch(() => null));
+    if (classes === this.classes) return;
+    this.seen = ""; // also where the file is gone, which is then said
+    this.refreshSoon(0);
   }
 
   /**
@@ -228,7 +239,7 @@ class ClassPicker {
     if (!classes || isLinked(this.node, this.input)) return;
     const entries = at === null ? this.entries : [this.entries[at]];
     const given = entries.map((entry) => ({ text: entry.text, parts: partsOf(entry) }));
-    const texts = await chooseClasses(classes, given, this.trouble);
+    const texts = await chooseClasses(this.element, classes, given, this.trouble);
     if (!texts) return;
     if (at === null) this.write(texts.join("; "));
     else this.replace(at, texts);

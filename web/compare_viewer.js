@@ -1,9 +1,10 @@
 /** The compare viewer in FiT Compare Sheet. */
 
 import { addElement, onOutput, passToCanvas, urlOf } from "./host/frontend.js";
-import { hidePreview, lastOutput } from "./host/outputs.js";
+import { hidePreview, lastOutput, placeOf } from "./host/outputs.js";
 import { copySettings, openAsGraph, saveCell, useCell } from "./viewer_actions.js";
 import { comparisonOf } from "./viewer_cells.js";
+import { keepChoice, keptChoice } from "./viewer_memory.js";
 import { Viewer } from "./viewer.js";
 
 const OUTPUT = "fitv2_cells";
@@ -18,6 +19,7 @@ const ANY_HEIGHT = 8192;
 export function setUpCompareViewer(node) {
   const viewer = new Viewer({
     urlOf,
+    keep: (choice) => keepChoice(placeOf(node), choice),
     save: (cell, comparison) => saveCell(comparison, cell, urlOf(cell)),
     copy: (cell) => copySettings(cell, viewer.root),
     use: (cell) => useCell(node, cell),
@@ -47,7 +49,8 @@ export function setUpCompareViewer(node) {
   onOutput(node, show);
   lastOutput(node, OUTPUT)
     .then((output) => {
-      if (!viewer.comparison) show(output);
+      const choice = keptChoice(placeOf(node)); // what is shown first is kept, too
+      if (!viewer.comparison && show(output) && choice) viewer.choose(choice);
     })
     .catch(() => {}); // without a history the viewer waits for the next run
 }

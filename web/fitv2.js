@@ -9,7 +9,8 @@ import { completeWhileTyping } from "./class_complete.js";
 import { addClassPicker } from "./class_picker.js";
 import { setUpCompareViewer } from "./compare_viewer.js";
 import { showErrors } from "./errors.js";
-import { onTyping, register, sortTemplates } from "./host/frontend.js";
+import { onTyping, register } from "./host/frontend.js";
+import { sortTemplates } from "./host/templates.js";
 import { addShapePad } from "./shape_pad.js";
 import { showWarnings } from "./warnings.js";
 
@@ -31,6 +32,6 @@ register(
   () => {
     showErrors();
     showWarnings();
+    sortTemplates();
   },
 );
-sortTemplates();

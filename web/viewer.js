@@ -1,6 +1,7 @@
 /** The viewer of a comparison: a grid, one image or two, in its node or full screen. */
 
 import { element } from "./elements.js";
+import { showOver } from "./host/overlay.js";
 import { Bar } from "./viewer_bar.js";
 import { Details } from "./viewer_details.js";
 import { Grid } from "./viewer_grid.js";
@@ -17,7 +18,8 @@ const MESSAGE_MILLISECONDS = 6000;
 
 export class Viewer {
   /**
-   * @param {{urlOf: (cell: Cell) => string} & import("./viewer_details.js").Actions} actions
+   * @param {{urlOf: (cell: Cell) => string, keep: (choice: import("./viewer_memory.js").Choice)
+   *   => void} & import("./viewer_details.js").Actions} actions
    */
   constructor(actions) {
     this.actions = actions;
@@ -70,8 +72,8 @@ export class Viewer {
       event.preventDefault();
       this.back();
     });
-    this.zoom = new Zoom(this.root);
-    this.zoom.listen(this.body, ".fitv2-viewer-frame", (event) => this._wheel(event));
+    this.zoom = new Zoom(this.root, ".fitv2-viewer-frame");
+    this.zoom.listen(this.body, (event) => this._wheel(event));
     this._resized = new ResizeObserver(() => this._layOut());
     this._resized.observe(this.body);
     this._update();
@@ -86,6 +88,32 @@ export class Viewer {
     this.first = again(this.first);
     this.second = again(this.second);
     this._update();
+  }
+
+  /** What people have chosen, as texts and numbers. */
+  get choice() {
+    const { grid, view, first, second } = this;
+    const place = (/** @type {Cell | null} */ cell) => cell && [cell.row, cell.column];
+    return {
+      ...{ shape: grid.shape, view, scale: grid.scale },
+      ...{ rows: [...grid.hiddenRows], columns: [...grid.hiddenColumns] },
+      ...{ first: place(first), second: place(second) },
+    };
+  }
+
+  /**
+   * Shows a comparison as people have chosen, where it is still of the same shape.
+   *
+   * @param {import("./viewer_memory.js").Choice} choice
+   */
+  choose({ shape, view, scale, rows, columns, first, second }) {
+    if (shape !== this.grid.shape) return;
+    const at = (/** @type {number[] | null} */ place) =>
+      (place && this.grid.cellAt(place[0], place[1])) ?? null;
+    [this.first, this.second] = [at(first), at(second)];
+    this.view = this.first ? view : "grid";
+    this.grid.scale = scale;
+    this.grid.hide(rows, columns);
   }
 
   /** Frees what outlives the elements. */
@@ -155,9 +183,8 @@ export class Viewer {
   toggleFullScreen(open = !this.dialog.open) {
     if (open === this.dialog.open) return;
     if (!open) return this.dialog.close();
-    document.body.append(this.dialog);
     this.dialog.append(this.root);
-    this.dialog.showModal();
+    showOver(this.element, this.dialog);
     this._update();
     this.focus();
   }
@@ -190,6 +217,11 @@ export class Viewer {
     this.bar.update();
     this._showDetails();
     this._layOut();
+    this.actions.keep(this.choice);
+    // Where the box was measured while the page was being changed, nothing tells of its real size.
+    requestAnimationFrame(() => {
+      if (this.view === "grid" && !this.grid.isLaidOut) this._layOut();
+    });
   }
 
   _layOut() {
@@ -250,7 +282,7 @@ export class Viewer {
   pickCurrent(second) {
     const cell = this.grid.current;
     if (cell) this.pick(cell, second || this.choosingSecond);
-    else this.grid.hide(this.grid.at);
+    else this.grid.hideAt(this.grid.at);
   }
 
   swap() {

@@ -9,8 +9,9 @@
  *   solver?: string, guidance_scale?: number}} Settings
  * @typedef {{row: number, column: number, filename: string, subfolder: string, type: string,
  *   width: number, height: number, tokens?: number, factor?: number | null,
- *   settings: Settings}} Cell
- *   sizes in pixels; factor is that of its tokens over the trained ones
+ *   side_factor?: number | null, settings: Settings}} Cell
+ *   sizes in pixels; factor is its tokens over the trained ones, side_factor its longest side over
+ *   the trained one
  * @typedef {{rows: string[], columns: string[], cells: Cell[]}} Comparison
  */
 
@@ -103,7 +104,8 @@ export function settingsOf(cell) {
 }
 
 /**
- * Two lines under an image: what its row and column do not tell; tokens and extrapolation factor.
+ * Two lines under an image: what its row and column do not tell; its tokens, and how far it is
+ * beyond the trained size.
  *
  * @param {Cell} cell
  * @param {Set<keyof Settings>} keys
@@ -116,19 +118,46 @@ export function captionOf(cell, keys) {
   const parts = KEYS.filter((key) => keys.has(key) && cell.settings[key] != null);
   return [
     parts.map((key) => spelt(key) + shown(key, cell.settings[key])).join(" · "),
-    measuresOf(cell),
+    listed([tokensOf(cell), sideOf(cell)]),
   ];
 }
 
 /**
  * @param {Cell} cell
- * @returns {string} its tokens, also as a multiple of the trained ones
+ * @returns {string} its tokens, and its size as a multiple of the trained one
  */
 export function measuresOf(cell) {
-  const parts = [];
-  if (cell.tokens != null) parts.push(`${cell.tokens} tokens`);
-  if (cell.factor != null) parts.push(`${cell.factor.toFixed(2).replace(/\.?0+$/, "")}×`);
-  return parts.join(" · ");
+  const { factor } = cell;
+  const trained = factor == null ? "" : `${short(factor)}× trained tokens`;
+  return listed([tokensOf(cell), trained, sideOf(cell)]);
+}
+
+/**
+ * @param {Cell} cell
+ * @returns {boolean} whether it is larger than what the model was trained on
+ */
+export function isBeyond({ factor, side_factor }) {
+  return Math.max(factor ?? 1, side_factor ?? 1) > 1;
+}
+
+/** @param {Cell} cell */
+function tokensOf({ tokens }) {
+  return tokens == null ? "" : `${tokens} tokens`;
+}
+
+/** @param {Cell} cell @returns {string} empty within the trained side */
+function sideOf({ side_factor }) {
+  return side_factor != null && side_factor > 1 ? `${short(side_factor)}× trained side` : "";
+}
+
+/** @param {number} factor */
+function short(factor) {
+  return factor.toFixed(2).replace(/\.?0+$/, "");
+}
+
+/** @param {string[]} parts */
+function listed(parts) {
+  return parts.filter(Boolean).join(" · ");
 }
 
 /**
@@ -149,6 +178,7 @@ export function textOf(cell) {
   const lines = settingsOf(cell).map(({ word, value }) => `${word}: ${value}`);
   if (cell.tokens != null) lines.push(`tokens: ${cell.tokens}`);
   if (cell.factor != null) lines.push(`times the trained tokens: ${cell.factor}`);
+  if (cell.side_factor != null) lines.push(`times the trained side: ${cell.side_factor}`);
   return lines.join("\n");
 }
 

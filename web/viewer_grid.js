@@ -1,7 +1,8 @@
 /** The grid of a comparison: images in rows and columns, walked with the arrow keys. */
 
 import { element } from "./elements.js";
-import { captionOf, nameOf, untold } from "./viewer_cells.js";
+import { untold } from "./viewer_cells.js";
+import { cellOf, headerOf, rowOf } from "./viewer_grid_parts.js";
 import { CAPTION_HEIGHT, FITTED, HEADER_HEIGHT, layOut } from "./viewer_layout.js";
 
 /** @typedef {import("./viewer_cells.js").Cell} Cell */
@@ -34,6 +35,8 @@ export class Grid {
     this.named = { rowNames: false, columnNames: false };
     /** @type {Map<string, HTMLElement>} */
     this._places = new Map();
+    /** The box that the images have sizes for. */
+    this._box = "";
     this.element = element("div", { class: "fitv2-viewer-grid", role: "grid" });
     this.element.setAttribute("aria-label", "Images of the comparison");
     this._listen();
@@ -41,9 +44,7 @@ export class Grid {
 
   /** @param {Comparison} comparison */
   setComparison(comparison) {
-    const shape = (/** @type {Comparison} */ { rows, columns, cells }) =>
-      JSON.stringify([rows, columns, cells.length]);
-    if (shape(comparison) !== shape(this.comparison)) {
+    if (shapeOf(comparison) !== this.shape) {
       this.hiddenRows.clear();
       this.hiddenColumns.clear();
       this.page = 0;
@@ -51,6 +52,11 @@ export class Grid {
     }
     this.comparison = comparison;
     this.draw();
+  }
+
+  /** What choices of rows, columns and cells belong to. */
+  get shape() {
+    return shapeOf(this.comparison);
   }
 
   /** The rows that are not hidden, on all pages. */
@@ -110,11 +116,11 @@ export class Grid {
     const drawn = [];
     if (this.named.columnNames) {
       const corner = this.named.rowNames ? [element("span", { role: "presentation" })] : [];
-      drawn.push(this._row([...corner, ...columns.map((column) => this._header(-1, column))]));
+      drawn.push(rowOf([...corner, ...columns.map((column) => this._header(-1, column))]));
     }
     for (const row of rows) {
       const cells = columns.map((column) => this._cell(row, column, keys));
-      drawn.push(this._row(this.named.rowNames ? [this._header(row, -1), ...cells] : cells));
+      drawn.push(rowOf(this.named.rowNames ? [this._header(row, -1), ...cells] : cells));
     }
     this.element.replaceChildren(...drawn);
     this.element.setAttribute("aria-rowcount", String(this.rows.length));
@@ -126,32 +132,12 @@ export class Grid {
     if (hadFocus) place?.focus({ preventScroll: true });
   }
 
-  /** @param {Node[]} children */
-  _row(children) {
-    return element("div", { role: "row", class: "fitv2-viewer-row" }, ...children);
-  }
-
   /**
-   * The name of a row or column; a press hides it.
-   *
-   * @param {number} row -1 for a column
-   * @param {number} column -1 for a row
+   * @param {number} row -1 for the name of a column
+   * @param {number} column -1 for that of a row
    */
   _header(row, column) {
-    const name = row < 0 ? this.comparison.columns[column] : this.comparison.rows[row];
-    const kind = row < 0 ? "column" : "row";
-    const made = element(
-      "div",
-      {
-        class: `fitv2-viewer-name fitv2-viewer-name-${kind}`,
-        role: `${kind}header`,
-        tabindex: "-1",
-        title: `${name}\nClick to hide this ${kind}`,
-        "aria-label": `${name}. Press Enter to hide this ${kind}.`,
-      },
-      element("span", {}, name ?? ""),
-    );
-    return this._put({ row, column }, made);
+    return this._put({ row, column }, headerOf(this.comparison, row, column));
   }
 
   /**
@@ -162,33 +148,7 @@ export class Grid {
   _cell(row, column, keys) {
     const cell = this.cellAt(row, column);
     if (!cell) return element("div", { role: "gridcell", class: "fitv2-viewer-cell" });
-    const [first, second] = captionOf(cell, keys);
-    const image = element("img", {
-      alt: "",
-      loading: "lazy",
-      decoding: "async",
-      draggable: "false",
-      error: () => made.classList.add("fitv2-viewer-gone"),
-      src: this.on.urlOf(cell),
-    });
-    const tone = (cell.factor ?? 1) > 1 ? " fitv2-viewer-beyond" : "";
-    const made = element(
-      "div",
-      {
-        class: "fitv2-viewer-cell",
-        role: "gridcell",
-        tabindex: "-1",
-        "aria-label": [nameOf(this.comparison, cell), first, second].filter(Boolean).join(", "),
-      },
-      element("div", { class: "fitv2-viewer-frame" }, image),
-      element(
-        "div",
-        { class: "fitv2-viewer-caption", "aria-hidden": "true" },
-        ...(first ? [element("div", {}, first)] : []),
-        element("div", { class: `fitv2-viewer-measures${tone}` }, second),
-      ),
-    );
-    return this._put(cell, made);
+    return this._put(cell, cellOf(this.comparison, cell, keys, this.on.urlOf(cell)));
   }
 
   /**
@@ -205,7 +165,8 @@ export class Grid {
   layOut() {
     const { clientWidth: width, clientHeight: height, style, classList } = this.element;
     const rows = this.rowsOfPage;
-    if (!width || !rows.length || !this.columns.length) return;
+    this._box = boxOf(this.element);
+    if (!width || !height || !rows.length || !this.columns.length) return;
     const { widths, heights, header, captions, frames } = layOut(
       this.cells,
       rows,
@@ -225,8 +186,13 @@ export class Grid {
       if (!(frame instanceof HTMLElement)) continue;
       frame.style.width = `${frameWidth}px`;
       frame.style.height = `${frameHeight}px`;
-      frame.style.setProperty("--pixels", String(cell.width / frameWidth));
+      frame.dataset.pixels = String(cell.width / frameWidth);
     }
+  }
+
+  /** Whether the images have the sizes that fit into the box as it is now. */
+  get isLaidOut() {
+    return this._box === boxOf(this.element);
   }
 
   /** Whether there is more of the grid than its box shows. */
@@ -294,9 +260,18 @@ export class Grid {
   }
 
   /** @param {{row: number, column: number}} place a name: hides its row or column */
-  hide({ row, column }) {
-    if (row < 0 && this.columns.length > 1) this.hiddenColumns.add(column);
-    if (column < 0 && this.rows.length > 1) this.hiddenRows.add(row);
+  hideAt({ row, column }) {
+    if (row < 0 && this.columns.length > 1) this.hide([], [column]);
+    if (column < 0 && this.rows.length > 1) this.hide([row], []);
+  }
+
+  /**
+   * @param {number[]} rows
+   * @param {number[]} columns
+   */
+  hide(rows, columns) {
+    rows.forEach((row) => this.hiddenRows.add(row));
+    columns.forEach((column) => this.hiddenColumns.add(column));
     this.draw();
     this.on.onHide();
   }
@@ -327,7 +302,7 @@ export class Grid {
       const place = at(event);
       if (!place || this.on.wasDragged()) return;
       const cell = this.cellAt(place.row, place.column);
-      if (!cell) return this.hide(place);
+      if (!cell) return this.hideAt(place);
       this.moveTo(place, true);
       this.on.onPick(cell, event.shiftKey);
     });
@@ -342,6 +317,16 @@ export class Grid {
     });
     this.element.addEventListener("pointerleave", () => this.on.onHover(null));
   }
+}
+
+/** @param {Comparison} comparison */
+function shapeOf({ rows, columns, cells }) {
+  return JSON.stringify([rows, columns, cells.length]);
+}
+
+/** @param {HTMLElement} element */
+function boxOf({ offsetWidth, offsetHeight }) {
+  return `${offsetWidth} ${offsetHeight}`;
 }
 
 /** @param {{row: number, column: number}} place */

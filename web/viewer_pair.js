@@ -133,7 +133,7 @@ export class Pair {
     const factor = Math.min(width / this.first.width, height / this.first.height);
     this.frame.style.width = `${this.first.width * factor}px`;
     this.frame.style.height = `${this.first.height * factor}px`;
-    this.frame.style.setProperty("--pixels", String(1 / factor));
+    this.frame.dataset.pixels = String(1 / factor);
   }
 
   /**

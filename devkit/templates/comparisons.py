@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..canvas import BETWEEN_GROUPS, Canvas, Node
-from .parts import BELOW_NOTE, PICKER, SOLVER, loaders, named_label, sampler
+from .parts import PICKER, SAMPLER_WITH_PREVIEW, SOLVER, loaders, sampler
 
 
 def seven_ratios(canvas: Canvas) -> None:
@@ -16,7 +16,7 @@ def seven_ratios(canvas: Canvas) -> None:
         '"320x160". **FiT Sweep Sampler** draws all of them at once, each as it would be alone; '
         "**FiT Compare Sheet** labels them. Where a side is longer than trained, **FiT "
         "Extrapolation** stretches the image instead of repeating it.",
-        (1080, 190),
+        (320, 420),
     )
     loader, vae = loaders(canvas)
     extrapolation = canvas.add("FiTExtrapolation", model=loader[0], method="auto")
@@ -46,7 +46,7 @@ def extrapolation_methods(canvas: Canvas) -> None:
         'such as "yarn coupled" or "ntk + pro2", sizes such as "3:1 @ 1024". '
         "**tokens_per_pass** is set so that one row is drawn at a time; the preview fills row by "
         "row. It takes one to two minutes on a CPU, seconds on a GPU.",
-        (1080, 190),
+        (320, 420),
     )
     loader, vae = loaders(canvas)
     sweep = canvas.add(
@@ -82,7 +82,7 @@ def compare(
     sheet: dict[str, Any],
     name: str,
 ) -> None:
-    """What draws a sweep and shows it on a sheet, in three groups under the note."""
+    """What draws a sweep and shows it on a sheet, in three groups beside the note."""
     report = canvas.add(
         "PreviewAny", "Sizes, and what each method does to them", source=sweep["report"]
     )
@@ -96,13 +96,11 @@ def compare(
     sheets = canvas.add("FiTCompareSheet", **sheet, images=decode[0], sweep=drawn["sweep"])
     save = canvas.add("SaveImage", images=sheets[0], filename_prefix=name)
     save.collapsed = True
-    canvas.column(0, 0, note)
-    top = note.size[1] + BELOW_NOTE
-    canvas.column(0, top, *models)
-    canvas.column(360, top, sweep, report)
-    canvas.column(780, top, drawn, decode)
-    canvas.column(1180, top, sheets, save)
-    canvas.group("What to draw", [*models, sweep, report])
+    canvas.column(0, 0, note, *models)
+    canvas.column(380, 0, sweep, report)
+    canvas.column(800, 0, drawn, decode)
+    canvas.column(1200, 0, sheets, save)
+    canvas.group("What to draw", [sweep, report])
     canvas.group("Drawn together", [drawn, decode])
     canvas.group("One sheet", [sheets, save])
     canvas.as_app(
@@ -117,8 +115,8 @@ def guidance(canvas: Canvas) -> None:
         "middle of the way only; the other steps take half the time. **APG** and **CFG-Zero★** "
         "are ComfyUI's own nodes, and work on FiT as on other models; CFG-Zero★ makes colours "
         "brighter.\n\nThe bundled checkpoint needs little guidance: at 3, plain CFG smudges. "
-        "Change **guidance** of the samplers to compare.",
-        (1400, 150),
+        "Change **guidance** of the samplers to compare, or the flag with **Classes…**.",
+        (320, 220),
     )
     loader, vae = loaders(canvas)
     label = canvas.add("FiTClassLabel", model=loader[0], text="Botswana")
@@ -135,62 +133,57 @@ def guidance(canvas: Canvas) -> None:
     ]
     drawn[0].inputs["guidance"] = 1.0
     row = one_row(canvas, drawn, vae, "; ".join(ways), "Ways to guide", "fit_guidance")
-    canvas.column(0, 0, note)
-    top = note.size[1] + BELOW_NOTE
-    bottom = max(canvas.column(0, top, loader, vae, seed), canvas.column(360, top, label, size))
-    canvas.group("What to draw", [loader, vae, seed, label, size])
-    for x, patch in ((740, interval), (1100, apg), (1460, zero)):
-        canvas.column(x, top, patch)
+    batch, decode, sheet, save = row
+    bottom = canvas.column(0, 0, note, loader, vae)
+    canvas.column(340, 0, label, seed)
+    canvas.column(680, 0, size)
+    canvas.column(1040, 0, interval, apg, zero)
     canvas.group("Changes to the model", [interval, apg, zero])
-    side_by_side(canvas, drawn, bottom + BETWEEN_GROUPS, "The same noise, guided in five ways")
-    at_the_right(canvas, row, top)
-    canvas.as_app([(label, "text"), (size, "aspect_ratio"), (seed, "value")], [row[2]])
+    sheet.size = (660, bottom)
+    canvas.column(1400, 0, sheet)
+    top = bottom + BETWEEN_GROUPS
+    for number, node in enumerate(drawn):
+        node.size = (320, SAMPLER_WITH_PREVIEW)
+        canvas.column(340 * number, top, node)
+    canvas.group("The same noise, guided in five ways", drawn)
+    canvas.column(1740, top, batch, decode, save)
+    canvas.as_app([(label, "text"), (size, "aspect_ratio"), (seed, "value")], [sheet])
 
 
 def morph(canvas: Canvas) -> None:
     note = canvas.note(
-        "One class turns into another. **Conditioning (Average)** blends two classes: at 0.75 an "
-        "image is three parts of the first and one part of the second. All five start from the "
-        "same noise, so that only the class changes.\n\nType other classes into **First** and "
-        "**Last**. Flags with the same layout blend best.",
-        (1400, 130),
+        "One class turns into another. In **FiT Resolution Sweep**, a blend such as "
+        '"0.75*France + 0.25*Italy" is three parts of the first class and one part of the second. '
+        "All five start from the same noise, so that only the class changes, and **columns** puts "
+        "them side by side.\n\nType other classes, or choose them with **Classes…**. Flags with "
+        'the same layout blend best. FiT Class Label reads blends too; "France + Italy" has equal '
+        "parts.",
+        (320, 380),
     )
     loader, vae = loaders(canvas)
-    first = named_label(canvas, "First", loader[0], "France")
-    last = named_label(canvas, "Last", loader[0], "Italy")
-    size = canvas.add("FiTResolution", model=loader[0], aspect_ratio="3:2")
-    seed = canvas.add("PrimitiveInt", "Seed of all", value=16)
-    seed.labels["value"] = "seed"
-    blends = {
-        part: canvas.add(
-            "ConditioningAverage",
-            f"{part:.0%} first",
-            conditioning_to=first[0],
-            conditioning_from=last[0],
-            conditioning_to_strength=part,
-        )
-        for part in (0.75, 0.5, 0.25)
-    }
-    drawn = [
-        sampler(canvas, loader[0], first, size[0], called=f"{part:.0%}", seed=seed[0])
-        for part in (1.0, *blends, 0.0)
-    ]
-    for node, blend in zip(drawn[1:], [*blends.values(), last], strict=True):
-        node.inputs["positive"] = blend[0]
-    row = one_row(canvas, drawn, vae, "first; 75 %; 50 %; 25 %; last", "A morph", "fit_morph")
-    canvas.column(0, 0, note)
-    top = note.size[1] + BELOW_NOTE
-    bottom = max(
-        canvas.column(0, top, loader, vae, seed),
-        canvas.column(360, top, first, last),
-        canvas.column(720, top, size),
+    sweep = canvas.add(
+        "FiTResolutionSweep",
+        model=loader[0],
+        classes="; ".join(
+            (
+                "France",
+                *(f"{part}*France + {1 - part}*Italy" for part in (0.75, 0.5, 0.25)),
+                "Italy",
+            )
+        ),
+        sizes="3:2",
+        columns="classes",
     )
-    canvas.group("What to draw", [loader, vae, seed, first, last, size])
-    canvas.column(1100, top, *blends.values())
-    canvas.group("Blends", [*blends.values()])
-    side_by_side(canvas, drawn, bottom + BETWEEN_GROUPS, "The same noise, five classes")
-    at_the_right(canvas, row, top)
-    canvas.as_app([(first, "text"), (last, "text"), (seed, "value")], [row[2]])
+    compare(
+        canvas,
+        note,
+        [loader, vae],
+        sweep,
+        vae,
+        draw={"seed": 16},
+        sheet={"title": "A morph", "columns": "France; 75 %; 50 %; 25 %; Italy"},
+        name="fit_morph",
+    )
 
 
 def one_row(
@@ -204,17 +197,3 @@ def one_row(
     save = canvas.add("SaveImage", images=sheet[0], filename_prefix=name)
     save.collapsed, save.size = True, decode.size
     return [batch, decode, sheet, save]
-
-
-def side_by_side(canvas: Canvas, drawn: list[Node], top: int, title: str) -> None:
-    for number, node in enumerate(drawn):
-        canvas.column(360 * number, top, node)
-    canvas.group(title, drawn)
-
-
-def at_the_right(canvas: Canvas, row: list[Node], top: int) -> None:
-    """Put the nodes of ``one_row`` right of five samplers, their upper ends at ``top``."""
-    batch, decode, sheet, save = row
-    canvas.column(1860, top, batch, decode, save)
-    canvas.column(2140, top, sheet)
-    canvas.group("One sheet", row)

@@ -13,34 +13,33 @@ SOLVER = {"steps": 20, "solver": "ab2", "guidance": 2.0}
 SIZES = {
     "FiTLoader": (320, 150),
     "VAELoader": (320, 90),
-    "FiTClassLabel": (320, 280),
-    "FiTResolution": (320, 480),
+    "FiTClassLabel": (320, 230),
+    "FiTResolution": (320, 450),
     "FiTSampler": (320, 280),
     "KSampler": (320, 280),
     "VAEDecode": (240, 70),
     "VAEEncode": (240, 70),
-    "SaveImage": (440, 410),
+    "SaveImage": (440, 380),
     "FiTExtrapolation": (320, 220),
     "FiTGuidance": (320, 190),
     "FiTResolutionSweep": (360, 700),
-    "FiTSweepSampler": (340, 480),
+    "FiTSweepSampler": (340, 540),
     "FiTSweepDecoder": (340, 400),
-    "FiTCompareSheet": (900, 900),
+    "FiTCompareSheet": (860, 900),
     "PreviewAny": (360, 240),
     "PrimitiveInt": (320, 110),
-    "ConditioningAverage": (320, 110),
     "BatchLatentsNode": (240, 170),
     "APG": (320, 140),
     "CFGZeroStar": (320, 60),
-    "SolidMask": (320, 130),
-    "MaskComposite": (320, 170),
+    "SolidMask": (320, 110),
+    "MaskComposite": (320, 150),
     "SetLatentNoiseMask": (240, 70),
 }
 """Width and height that hold a node's contents on the classic canvas and in Nodes 2.0."""
+SAMPLER_WITH_PREVIEW = 510
+"""Height of a sampler once it has drawn: the last preview stays in it."""
 PICKER, PAD = "class_picker", "shape"
 """Widgets of our JavaScript, which App mode shows too."""
-BELOW_NOTE = 120
-"""Between a note at the top and the first nodes below it, for their titles and a group's."""
 
 
 def loaders(canvas: Canvas) -> tuple[Node, Node]:

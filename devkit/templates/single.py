@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from ..canvas import BETWEEN_GROUPS, Canvas
-from .parts import BELOW_NOTE, PICKER, loaders, named_label, one_image, sampler
+from .parts import (
+    PICKER,
+    SAMPLER_WITH_PREVIEW,
+    loaders,
+    named_label,
+    one_image,
+    sampler,
+)
 
 
 def one_flag(canvas: Canvas) -> None:
     note = canvas.note(
-        "Type a country into **FiT Class Label**, choose a shape in **FiT Resolution**, and press "
+        "Choose a flag with **Classes…** in **FiT Class Label**, or type its country. Choose a "
+        "shape in **FiT Resolution**: click one, or drag the corner of the pad. Then press "
         "**Run**. Each run draws from another seed.\n\nThe checkpoint that comes with the pack "
         "draws 256 flags. For a name that it does not know, you are told the closest ones.",
         (1600, 100),
@@ -23,36 +31,39 @@ def one_flag(canvas: Canvas) -> None:
 
 def three_ratios(canvas: Canvas) -> None:
     note = canvas.note(
-        "One class at three aspect ratios.\n\nType a class into **FiT Class Label**: a name such "
-        'as "France", a number such as "76", or several, "Finland; France; Brazil", for one '
-        "image of each. **FiT Resolution** sets the ratio and how many tokens, of 16 × 16 pixels "
-        "each, an image may have: more make it larger.",
-        (700, 170),
+        "One class at three aspect ratios.\n\nChoose classes with **Classes…** in **FiT Class "
+        'Label**, or type them: a name such as "France", a number such as "76", or several, '
+        '"Finland; France; Brazil", for one image of each. **FiT Resolution** sets the ratio and '
+        "how many tokens, of 16 × 16 pixels each, an image may have: more make it larger. Its "
+        "corner can be dragged.",
+        (320, 320),
     )
     loader, vae = loaders(canvas)
     label = canvas.add("FiTClassLabel", model=loader[0], text="Finland")
     understood = canvas.add("PreviewAny", "Recognised classes", source=label["label"])
     understood.size = (320, 120)
-    canvas.column(0, 0, note)
-    top = note.size[1] + BELOW_NOTE
-    canvas.column(0, top, loader, vae, label, understood)
+    canvas.column(0, 0, note, loader, vae, label, understood)
     saves = []
-    for ratio, seed in (("1:1", 9), ("3:2", 16), ("2:1", 14)):
+    for number, (ratio, seed) in enumerate((("1:1", 9), ("3:2", 16), ("2:1", 14))):
         size = canvas.add(
             "FiTResolution", model=loader[0], aspect_ratio=ratio, batch_size=label["count"]
         )
         drawn = sampler(canvas, loader[0], label, size[0], seed=seed)
         decode = canvas.add("VAEDecode", samples=drawn[0], vae=vae[0])
         save = canvas.add(
-            "SaveImage", images=decode[0], filename_prefix=f"fit_{ratio.replace(':', 'x')}"
+            "SaveImage",
+            f"Save {ratio}",
+            images=decode[0],
+            filename_prefix=f"fit_{ratio.replace(':', 'x')}",
         )
-        row = [size, drawn, decode, save]
-        canvas.column(400, top, size)
-        canvas.column(760, top, drawn, decode)
-        canvas.column(1120, top, save)
+        row = [size, drawn, decode]
+        drawn.size = (320, SAMPLER_WITH_PREVIEW)
+        canvas.column(400 + 380 * number, 0, *row)
         canvas.group(ratio, row)
+        save.size = (360, 340)
         saves.append(save)
-        top = max(node.bottom for node in row) + BETWEEN_GROUPS
+    canvas.column(400 + 380 * 3, 0, *saves)
+    canvas.group("Images", saves)
     canvas.as_app([(label, "text"), (label, PICKER)], saves)
 
 
@@ -61,8 +72,9 @@ def image_to_image(canvas: Canvas) -> None:
         "The first image is encoded and drawn again as another class. **denoise** sets how much "
         "changes: 1 ignores the image, 0.7 keeps its layout.\n\nThe first image is drawn here, so "
         "that the workflow runs as it is. To start from your own, connect **Load Image** to VAE "
-        "Encode; its sides must be multiples of 16 pixels.",
-        (1080, 150),
+        "Encode; its sides must be multiples of 16 pixels. **Classes…** shows what else can be "
+        "drawn.",
+        (320, 260),
     )
     loader, vae = loaders(canvas)
     first = named_label(canvas, "First", loader[0], "France")
@@ -75,17 +87,16 @@ def image_to_image(canvas: Canvas) -> None:
     changed = sampler(canvas, loader[0], second, encode[0], called="Change", seed=0, denoise=0.7)
     after = canvas.add("VAEDecode", samples=changed[0], vae=vae[0])
     save_after = canvas.add("SaveImage", "After", images=after[0], filename_prefix="fit_after")
-    canvas.column(0, 0, note)
-    top = note.size[1] + BELOW_NOTE
-    canvas.column(0, top, loader, vae)
-    bottom = canvas.column(400, top, first, size)
-    canvas.column(760, top, drawn, before)
-    canvas.column(1120, top, save_before)
+    canvas.column(0, 0, note, loader, vae)
+    canvas.column(400, 0, first)
+    canvas.column(740, 0, size)
+    canvas.column(1080, 0, drawn)
+    bottom = canvas.column(1420, 0, before, save_before)
     canvas.group("An image to start from", [first, size, drawn, before, save_before])
     top = bottom + BETWEEN_GROUPS
     canvas.column(400, top, encode, second)
-    canvas.column(760, top, changed, after)
-    canvas.column(1120, top, save_after)
+    canvas.column(1080, top, changed)
+    canvas.column(1420, top, after, save_after)
     canvas.group("Drawn again as another class", [encode, second, changed, after, save_after])
     canvas.as_app(
         [(first, "text"), (second, "text"), (changed, "denoise"), (changed, "seed")],
@@ -98,8 +109,8 @@ def inpaint(canvas: Canvas) -> None:
         "Only the masked part is drawn again, as another class; the rest stays. Here the mask is "
         "the right part of the image.\n\nTo paint your own, connect **Load Image** to VAE Encode "
         "and to Set Latent Noise Mask, and choose **Open in MaskEditor** in the menu of Load "
-        "Image. Sides must be multiples of 16 pixels.",
-        (1080, 150),
+        "Image. Sides must be multiples of 16 pixels. **Classes…** shows what else can be drawn.",
+        (320, 260),
     )
     loader, vae = loaders(canvas)
     first = named_label(canvas, "First", loader[0], "Sweden")
@@ -120,19 +131,18 @@ def inpaint(canvas: Canvas) -> None:
     changed = sampler(canvas, loader[0], second, masked[0], called="Inpaint", seed=0)
     after = canvas.add("VAEDecode", samples=changed[0], vae=vae[0])
     save_after = canvas.add("SaveImage", "After", images=after[0], filename_prefix="fit_inpaint")
-    canvas.column(0, 0, note)
-    top = note.size[1] + BELOW_NOTE
-    canvas.column(0, top, loader, vae)
-    bottom = canvas.column(400, top, first, size)
-    canvas.column(760, top, drawn, before)
-    canvas.column(1120, top, save_before)
+    left = canvas.column(0, 0, note, loader, vae)
+    canvas.column(400, 0, first)
+    canvas.column(740, 0, size)
+    canvas.column(1080, 0, drawn)
+    bottom = canvas.column(1420, 0, before, save_before)
     canvas.group("An image to start from", [first, size, drawn, before, save_before])
     top = bottom + BETWEEN_GROUPS
-    canvas.column(0, top, whole, part, mask)
+    canvas.column(0, left + BETWEEN_GROUPS, whole, part, mask)
     canvas.group("Where to draw again", [whole, part, mask])
     canvas.column(400, top, encode, masked, second)
-    canvas.column(760, top, changed, after)
-    canvas.column(1120, top, save_after)
+    canvas.column(1080, top, changed)
+    canvas.column(1420, top, after, save_after)
     canvas.group(
         "Drawn again inside the mask", [encode, masked, second, changed, after, save_after]
     )

@@ -3,7 +3,7 @@
 A test asks for ``page`` and reads like a sentence::
 
     def test_a_picture_is_drawn(page: Page):
-        page.load("three_aspect_ratios")
+        page.load("2 Three aspect ratios")
         label = page.node("FiTClassLabel")
         label.set("text", "Finland")
         run = page.run()

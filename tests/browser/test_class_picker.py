@@ -191,6 +191,7 @@ def test_a_blend_is_made_and_changed_with_sliders(page: Page) -> None:
     dialog.get_by_role("radio", name="Blend").click()
     dialog.get_by_role("button", name="Use").click()
     expect_text(node, "France + Italy")
+    expect(chips(node)).to_have_count(1)
 
     node.find(".fitv2-class-chip-face").click()
     weight = dialog.get_by_label("Weight of France")
@@ -283,6 +284,30 @@ def test_a_thousand_classes_are_searched_and_walked_through(
     expect_text(node, "class 7")
     dialog = open_dialog(node)
     expect(dialog.get_by_role("group", name="Recently used")).to_contain_text("class 7")
+
+
+@pytest.mark.newest_frontend
+def test_other_names_in_a_file_are_seen_after_the_r_key_and_after_a_run(
+    page: Page, comfyui: Server
+) -> None:
+    file = comfyui.base / "models" / "fit" / "renamed.safetensors"
+    config = FiTConfig(hidden_size=96, depth=1, num_heads=4, num_classes=2, adaln_lora_dim=24)
+
+    def save(*names: str) -> None:
+        save_checkpoint(file, FiT(config).state_dict(), Metadata(config, list(names)))
+
+    save("cat", "dog")
+    node = graph(page, "0", file.name)
+    expect(chips(node)).to_have_text(["cat×"])
+    save("lion", "wolf")
+    page.command("Comfy.RefreshNodeDefinitions")
+    expect(chips(node)).to_have_text(["lion×"])
+    save("tiger", "fox")
+    page.js(
+        """() => app.api.dispatchCustomEvent("execution_success",
+          {prompt_id: "made", timestamp: 0})"""
+    )
+    expect(chips(node)).to_have_text(["tiger×"])
 
 
 def test_the_choice_survives_refresh_copying_and_a_subgraph(page: Page) -> None:

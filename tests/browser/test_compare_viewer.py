@@ -74,7 +74,9 @@ def comparison(server: Server, rows: list[str], sizes: dict[str, tuple[int, int]
             }
             cell = {"row": row, "column": column, "filename": name, "subfolder": ""}
             cell |= {"type": "temp", "width": width, "height": height, "settings": settings}
-            cell |= {"tokens": width * height // 256, "factor": round(max(width, height) / 256, 2)}
+            tokens = width * height // 256
+            cell |= {"tokens": tokens, "factor": round(tokens / 256, 2)}
+            cell |= {"side_factor": round(max(width, height) / 256, 2)}
             cells.append(cell)
     return {"images": [], "fitv2_cells": [{"rows": rows, "columns": [*sizes], "cells": cells}]}
 
@@ -92,7 +94,7 @@ def send(page: Page, node: Node, output: Any) -> None:
 @pytest.fixture
 def sheet(page: Page, comfyui: Server) -> Node:
     """A FiT Compare Sheet that shows two methods and three sizes, in a workflow that sweeps."""
-    page.load("seven_aspect_ratios")
+    page.load("5 Seven aspect ratios compared")
     node = page.node("FiTCompareSheet")
     bring_into_view(page, node)
     send(page, node, comparison(comfyui, METHODS, SIZES))
@@ -143,7 +145,8 @@ def shown_size(image: Locator) -> tuple[float, float]:
 @in_one_renderer
 def test_captions_and_details_say_what_differs(sheet: Node, page: Page):
     expect(cell(sheet, 0, 1)).to_contain_text("352 × 176 px")
-    expect(cell(sheet, 0, 1)).to_contain_text("242 tokens · 1.38×")
+    expect(cell(sheet, 0, 0)).to_contain_text(re.compile("256 tokens$"))
+    expect(cell(sheet, 0, 1)).to_contain_text("242 tokens · 1.38× trained side")
     # The class is the same everywhere, and the row's name tells the method.
     expect(cell(sheet, 0, 1)).not_to_contain_text("Finland")
     expect(cell(sheet, 1, 1)).not_to_contain_text("linear")
@@ -151,6 +154,7 @@ def test_captions_and_details_say_what_differs(sheet: Node, page: Page):
     details = sheet.find(".fitv2-viewer-details")
     cell(sheet, 1, 2).hover()
     expect(details).to_contain_text("linear · 1:3")
+    expect(details).to_contain_text("243 tokens · 0.95× trained tokens · 1.69× trained side")
     cell(sheet, 0, 0).click()
     press(page, "ArrowRight")
     expect(details).to_contain_text("none · 2:1")
@@ -300,6 +304,8 @@ def test_the_host_shows_no_second_preview(sheet: Node, page: Page):
         """([ids, output]) => {
           for (const node of ids) app.api.dispatchCustomEvent("executed",
             {node, display_node: node, output, prompt_id: "made"});
+          const saver = app.graph.getNodeById(ids[1]);
+          if (saver.flags.collapsed) saver.collapse();
           app.canvas.ds.scale = 0.5;  // both are in the window, so both are drawn
           app.canvas.setDirty(true, true);
         }""",
@@ -347,11 +353,52 @@ def test_a_run_is_shown_again_after_a_refresh(page: Page):
     page.run()
     expect(page.node("FiTCompareSheet").find("[role=gridcell]")).to_have_count(4)
     page.refresh()
+    page.wait_for("() => app.graph.nodes.length === 2")
     again = page.node("FiTCompareSheet")
     bring_into_view(page, again)
     expect(again.find("[role=gridcell]")).to_have_count(4)
     expect(again.find('[role="columnheader"]')).to_have_text(["left", "right"])
     page.js("() => new Promise(done => setTimeout(done, 500))")  # a missing file would be reported
+
+
+def test_what_was_chosen_is_kept_over_a_refresh(page: Page):
+    page.load(FOUR_IMAGES)
+    node = page.node("FiTCompareSheet")
+    bring_into_view(page, node)
+    page.run()
+    cell(node, 0, 1).click()
+    cell(node, 1, 1).click(modifiers=["Shift"])
+    press(page, "Escape")
+    node.find('[role="columnheader"]').first.click()
+    expect(node.find("[role=gridcell]")).to_have_count(2)
+    page.refresh()
+    page.wait_for("() => app.graph.nodes.length === 2")
+    again = page.node("FiTCompareSheet")
+    bring_into_view(page, again)
+    expect(again.find("[role=gridcell]")).to_have_count(2)
+    expect(cell(again, 0, 1)).to_have_attribute("data-mark", "A")
+    expect(cell(again, 1, 1)).to_have_attribute("data-mark", "B")
+    button(page, "Show all rows and columns").click()
+    expect(again.find("[role=gridcell]")).to_have_count(4)
+
+
+@in_one_renderer
+def test_images_fit_again_after_they_were_measured_without_a_height(sheet: Node, page: Page):
+    frame = cell(sheet, 1, 1).locator(".fitv2-viewer-frame")
+    true_scale = button(page, "One scale for all")
+    true_scale.click()
+    before = shown_size(frame)
+    true_scale.click()
+    page.js(
+        """() => {
+          const body = document.querySelector(".fitv2-viewer-body");
+          body.style.flex = "0 0 60px";
+          document.querySelector("button[aria-label^='One scale']").click();
+          body.style.flex = "";
+        }""",
+    )
+    page.settle()
+    assert shown_size(frame) == pytest.approx(before, rel=0.01)
 
 
 @in_one_renderer

@@ -13,6 +13,8 @@ from support.live_client import LiveClient
 
 from sheets.file_names import legal_name
 
+MEASURES = ("width", "height", "tokens", "factor", "side_factor", "caption")
+
 
 def sheet(graph: Graph, images: list, **changes) -> Node:
     settings = {"scale": "fitted", "title": "", "picture_size": 64, "rows": "", "columns": ""}
@@ -49,11 +51,12 @@ def test_every_cell_is_a_file_with_its_settings(graph: Graph, client: LiveClient
         "guidance_scale": 2.0,
     }
     assert first["settings"] == expected
-    assert {k: first[k] for k in ("width", "height", "tokens", "factor", "caption")} == {
+    assert {k: v for k, v in first.items() if k in MEASURES} == {
         "width": 96,
         "height": 64,
         "tokens": 24,
         "factor": 0.09,
+        "side_factor": 0.38,
         "caption": "96 × 64 px · 24 tokens",
     }
     image = Image.open(io.BytesIO(client.fetch(first)))
@@ -72,6 +75,7 @@ def test_images_without_a_sweep_tell_their_size_alone(graph: Graph, client: Live
     assert cells["rows"] == [""]
     assert cells["cells"][1]["settings"] == {"size": "40 × 64", "width": 40, "height": 64}
     assert cells["cells"][1]["factor"] is None
+    assert cells["cells"][1]["side_factor"] is None
 
 
 def test_pages_are_numbered_and_never_written_over(

@@ -10,14 +10,14 @@ from support.graph import BUNDLED, VAE, Graph
 from support.live_client import LiveClient, LiveRun
 
 
-def test_a_size_is_shown_on_its_node_with_what_was_asked_for(
+def test_a_rounded_size_is_shown_on_its_node_with_what_was_asked_for(
     graph: Graph, client: LiveClient
 ) -> None:
     size = {"tokens": 256, "width": 300, "height": 250, "batch_size": 1}
     node = graph.add("FiTResolution", aspect_ratio="exact size", **size)
     report = graph.add("PreviewAny", source=node[3])
     run = client.run(graph.prompt)
-    assert run.texts == {node.id: "300 × 250 → 304 × 256 px\n304 tokens"}
+    assert run.texts == {node.id: "300 × 250 → 304 × 256 px"}
     assert run.warnings == []
     full = (
         "300 × 250 → 304 × 256 px · 19 × 16 = 304 tokens · 1.19× trained tokens (256), beyond"
@@ -26,10 +26,10 @@ def test_a_size_is_shown_on_its_node_with_what_was_asked_for(
     assert run.outputs[report.id]["text"] == run.outputs[node.id]["text"] == [full]
 
 
-def test_what_needs_no_rounding_is_shown_as_it_is(graph: Graph, client: LiveClient) -> None:
+def test_a_size_that_needs_no_rounding_is_not_repeated(graph: Graph, client: LiveClient) -> None:
     node = graph.size(304, 256)
     graph.add("PreviewAny", source=node[3])
-    assert client.run(graph.prompt).texts == {node.id: "304 × 256 px\n304 tokens"}
+    assert client.run(graph.prompt).texts == {}
 
 
 def test_extrapolation_and_scheduler_show_their_reports(graph: Graph, client: LiveClient) -> None:

@@ -14,8 +14,12 @@ export * from "./links.js";
 export * from "./typing.js";
 export * from "./values.js";
 
+/** Packs share the names of extensions, so each begins with that of its pack. */
+const EXTENSION = "fitv2.widgets";
 /** Nodes whose size and values come from a workflow or the clipboard. */
 const configured = new WeakSet();
+/** What is called when people refresh the lists of files. @type {Set<() => void>} */
+const refreshed = new Set();
 /** Characters of a query; what is longer is posted, for servers limit an address. */
 const LONGEST_QUERY = 4000;
 
@@ -27,11 +31,11 @@ const LONGEST_QUERY = 4000;
  * @param {() => void} [onStart] called once, when the frontend is ready
  */
 export function register(setUps, onStart) {
-  if (app.extensions.some((/** @type {any} */ extension) => extension.name === "fitv2")) return;
-  addStyleSheet();
+  if (app.extensions.some((/** @type {any} */ { name }) => name === EXTENSION)) return;
   app.registerExtension({
-    name: "fitv2",
+    name: EXTENSION,
     setup: onStart,
+    refreshComboInNodes: () => refreshed.forEach((callback) => callback()),
     nodeCreated(/** @type {any} */ node) {
       const functions = [setUps[node.comfyClass] ?? []].flat();
       // The frontend creates a node first and gives it its values afterwards.
@@ -46,11 +50,10 @@ export function register(setUps, onStart) {
   });
 }
 
-function addStyleSheet() {
-  const link = document.createElement("link");
-  link.rel = "stylesheet";
-  link.href = new URL("../fitv2.css", import.meta.url).href;
-  document.head.append(link);
+/** The style sheet of all widgets; each brings it along, as the page is not ours. */
+function styleSheet() {
+  const href = new URL("../fitv2.css", import.meta.url).href;
+  return Object.assign(document.createElement("link"), { rel: "stylesheet", href });
 }
 
 /**
@@ -64,6 +67,7 @@ function addStyleSheet() {
  * @returns {any} the widget
  */
 export function addElement(node, name, element, { minHeight, maxHeight, newWidth = 0 }) {
+  element.prepend(styleSheet());
   const widget = node.addDOMWidget(name, "fitv2", element, {
     serialize: false,
     hideOnZoom: false,
@@ -88,6 +92,26 @@ export function onGraphChange(node, callback) {
   const before = node.onRemoved;
   node.onRemoved = function (/** @type {any[]} */ ...rest) {
     api.removeEventListener("graphChanged", callback);
+    return before?.apply(this, rest);
+  };
+}
+
+/**
+ * Calls back when files that the server lists may have changed, until the node is removed.
+ *
+ * @param {any} node
+ * @param {(asked: boolean) => void} callback gets whether people asked for it with the R key, and
+ *   not only a run has ended
+ */
+export function onFilesChange(node, callback) {
+  const afterRun = () => callback(false);
+  const asked = () => callback(true);
+  api.addEventListener("execution_success", afterRun);
+  refreshed.add(asked);
+  const before = node.onRemoved;
+  node.onRemoved = function (/** @type {any[]} */ ...rest) {
+    api.removeEventListener("execution_success", afterRun);
+    refreshed.delete(asked);
     return before?.apply(this, rest);
   };
 }
@@ -130,8 +154,14 @@ export function toast(severity, summary, detail) {
   app.extensionManager.toast.add({ severity, summary, detail, life: 15000 });
 }
 
+/** Whether a node shows an image that people upload, as Load Image does. */
+function showsUpload(/** @type {any} */ node) {
+  const { required = {}, optional = {} } = node.constructor.nodeData?.input ?? {};
+  return !!{ ...optional, ...required }.image?.[1]?.image_upload && !!valueOf(node, "image");
+}
+
 /**
- * The Load Image nodes of a node's graph, selected ones first.
+ * The uploaded images that nodes of a node's graph load, those of selected nodes first.
  *
  * @param {any} node
  * @returns {{title: string, url: string}[]}
@@ -139,7 +169,7 @@ export function toast(severity, summary, detail) {
 export function loadedImages(node) {
   const isSelected = (/** @type {any} */ n) => Number(app.canvas.selectedItems.has(n));
   return node.graph.nodes
-    .filter((/** @type {any} */ n) => n.comfyClass === "LoadImage" && valueOf(n, "image"))
+    .filter(showsUpload)
     .sort((/** @type {any[]} */ ...two) => isSelected(two[1]) - isSelected(two[0]))
     .map((/** @type {any} */ n) => {
       const path = String(valueOf(n, "image")).replace(/ \[\w+\]$/, "").split("/");
@@ -208,19 +238,4 @@ export function urlOf({ filename, subfolder, type }) {
  */
 export function onWarning(callback) {
   api.addEventListener("fitv2_warning", (/** @type {any} */ event) => callback(event.detail));
-}
-
-/**
- * Lists the workflows of this pack by their names, which number them; the server has no order.
- */
-export function sortTemplates() {
-  const pack = decodeURIComponent(new URL("..", import.meta.url).pathname.split("/").at(-2) ?? "");
-  const before = api.getWorkflowTemplates;
-  api.getWorkflowTemplates = async function (/** @type {any[]} */ ...rest) {
-    const templates = await before.apply(this, rest);
-    templates[pack]?.sort((/** @type {string} */ a, /** @type {string} */ b) =>
-      a.localeCompare(b, "en", { numeric: true }),
-    );
-    return templates;
-  };
 }

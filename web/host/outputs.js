@@ -43,6 +43,14 @@ export async function lastOutput(node, key) {
 }
 
 /**
+ * @param {any} node
+ * @returns {string} where it is: in which workflow, and in which graph of that
+ */
+export function placeOf(node) {
+  return `${app.rootGraph.id}:${node.graph?.id}:${node.id}`;
+}
+
+/**
  * The id of a node in a run: with those of the subgraphs that it lies in.
  *
  * @param {any} graph

@@ -27,10 +27,12 @@ export function onTyping(node, name, callback) {
     if (id !== String(node.id) || target.ariaLabel !== name) return;
     if (app.canvas.graph === node.graph) callback(target);
   };
-  document.addEventListener("focusin", onFocus);
+  // Fields come and go with Nodes 2.0; what holds the canvas and all nodes stays.
+  const container = app.canvas.canvas.parentElement;
+  container?.addEventListener("focusin", onFocus);
   const onRemoved = node.onRemoved;
   node.onRemoved = function (/** @type {any[]} */ ...rest) {
-    document.removeEventListener("focusin", onFocus);
+    container?.removeEventListener("focusin", onFocus);
     return onRemoved?.apply(this, rest);
   };
 }

@@ -32,6 +32,7 @@ ROOMS = {
     "tests": "dev",
     "tests/support/counting_node.py": "host",
     "devkit": "",
+    "devkit/animations.py": "dev",
     "devkit/thumbnails.py": "dev",
     "dev.py": "",
 }
