@@ -58,7 +58,7 @@ _SCHEMA = pa.schema(
 _READ_COLUMNS = ["label", *_GRID_COLUMNS, "resized", "cropped"]
 _FAILURES_KEY = b"failures"
 _ROWS_PER_BATCH = 64
-_MOST_SHARDS = 10_000_000
+_MOST_SHARDS = 1_000_000
 _LONGEST_SIDE = 1 << 20
 """In tokens; beyond it the number of an image's tokens could overflow."""
 
@@ -250,7 +250,7 @@ def _require_consistent(path: Path, parts: SetParts, table: pa.Table) -> None:
         raise _damaged(path, "a size is not a number of tokens")
     per_token = (1 + info.flips) * (1 + info.posterior) * info.channels * PATCH_SIZE**2
     for name, sides in (("resized", grids[:, :2]), ("cropped", grids[:, 2:])):
-        lengths = pc.list_value_length(table[name]).to_numpy()
+        lengths = pc.call_function("list_value_length", [table[name]]).to_numpy()
         whole = lengths == sides.prod(axis=1) * per_token
         if not (whole | ((lengths == 0) & (name == "cropped"))).all():
             raise _damaged(path, "latents are not of the size that is written beside them")
@@ -331,11 +331,11 @@ def read_parts(path: Path) -> SetParts:
         version = content.pop("format")
         count, shards = int(content.pop("pictures")), content.pop("shards")
         if version in (_FORMAT, _CHANGED_FORMAT):
-            numbers = range(min(shards, _MOST_SHARDS)) if type(shards) is int else shards
+            numbers = range(shards) if type(shards) is int else shards
             class_ids = content.pop("class_ids", None)
             history = tuple(map(SetChange.from_dict, content.pop("history", ())))
-            if not numbers:
-                raise ValueError("it names no shards")
+            if not 1 <= len(numbers) <= _MOST_SHARDS:
+                raise ValueError(f"it names {len(numbers)} shards")
             return SetParts(
                 LatentSetInfo.from_dict(content),
                 count,

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from comfyui_fitv2.untrusted_json import parse_json
+
 from ..packing import Position
 
 _RENAMED = {"labels": "class_map"}
@@ -56,7 +58,7 @@ class CheckpointSummary:
         Raises ``ValueError`` on any other text.
         """
         try:
-            content: Mapping[str, Any] = json.loads(text)
+            content: Mapping[str, Any] = parse_json(text)
             values = {_RENAMED.get(key, key): value for key, value in content.items()}
             known = {f.name: values[f.name] for f in fields(cls)}
             known["position"] = Position(**known["position"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from datasets import Dataset
@@ -204,3 +206,61 @@ def test_missing_and_damaged_shards_are_named(tmp_path: Path) -> None:
     shard.write_bytes((folder / "shard-000000.arrow").read_bytes())
     with pytest.raises(LatentSetError, match="its shards hold 10 examples, not the 9"):
         ArrowLatentSet(folder)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("resized", pa.array([[1.0] * 7], pa.list_(pa.float16())), "latents are not of the size"),
+        ("rows", pa.array([-2], pa.int32()), "not a number of tokens"),
+        ("rows", pa.array([2.0], pa.float64()), "rows is of type double"),
+        ("label", pa.array([7], pa.int64()), "a label is none of the 2 classes"),
+        ("label", pa.array([None], pa.int64()), "values are missing"),
+    ],
+)
+def test_a_shard_with_damaged_values_is_refused(
+    examples: list[EncodedExample], tmp_path: Path, column: str, values: pa.Array, message: str
+) -> None:
+    path = tmp_path / "set" / "shard-000001.arrow"
+    table = pa.ipc.open_stream(path.read_bytes()).read_all()
+    place = table.column_names.index(column)
+    damaged = table.set_column(place, column, values)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, damaged.schema) as stream:
+        stream.write_table(damaged)
+    with pytest.raises(LatentSetError, match=message):
+        open_latent_set(tmp_path / "set")
+
+
+def test_an_offset_beyond_the_data_is_refused(
+    examples: list[EncodedExample], tmp_path: Path
+) -> None:
+    """Arrow ends the process when it follows one."""
+    path = tmp_path / "set" / "shard-000001.arrow"
+    stored, beyond = (np.array([0, n], np.int32).tobytes() for n in (320, 10**8))
+    content = path.read_bytes()
+    assert stored in content
+    path.write_bytes(content.replace(stored, beyond))
+    with pytest.raises(LatentSetError, match="not a readable Arrow file"):
+        open_latent_set(tmp_path / "set")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("shards", 0),
+        ("shards", 10**30),
+        ("shards", [0.5]),
+        ("channels", True),
+        ("flips", 1),
+        ("class_names", ["cat", None]),
+        ("resolution", "64"),
+    ],
+)
+def test_a_description_with_wrong_values_is_refused(
+    examples: list[EncodedExample], tmp_path: Path, name: str, value: object
+) -> None:
+    file = tmp_path / "set" / "latent_set.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**content, name: value}), encoding="utf-8")
+    with pytest.raises(LatentSetError):
+        open_latent_set(tmp_path / "set")
