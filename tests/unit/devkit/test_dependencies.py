@@ -16,17 +16,8 @@ from devkit.environment import ROOT
 
 OURS = {"comfyui_fitv2", "sheets", "nodes", "training", "devkit", "benchmarks", "dev"}
 TESTS = {"support", "host", "browser", "soak", "kill_nine"}
-HOST_MODULES = set(
-    [
-        "comfy",
-        "comfy_api",
-        "comfy_execution",
-        "comfyui_version",
-        "folder_paths",
-        "latent_preview",
-        "server",
-    ]
-)
+HOST_MODULES = {"comfy", "comfy_api", "comfy_execution", "comfyui_version"}
+HOST_MODULES |= {"folder_paths", "latent_preview", "server"}
 HOST_BRINGS = {"aiohttp", "numpy", "pillow", "safetensors", "torch", "torchvision", "tqdm"}
 """What ComfyUI 0.30's requirements install."""
 
