@@ -25,6 +25,8 @@ Renderer = Literal["classic", "nodes2"]
 
 START_MS = 30_000
 RUN_MS = 180_000
+DRAFT_MS = 1500
+"""The frontend writes drafts with a delay."""
 
 # Errors of the host's own that no pack can help, each with its reason.
 HOST_ERRORS = (
@@ -101,7 +103,8 @@ class Page:
         self.errors.clear()
 
     def refresh(self) -> None:
-        """Reload the page, as F5 does."""
+        """Reload the page, as F5 does, once the frontend has kept a draft of the canvas."""
+        self.dom.wait_for_timeout(DRAFT_MS)
         self.dom.reload(wait_until="domcontentloaded")
         self._wait_until_ready()
 

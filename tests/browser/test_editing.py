@@ -73,7 +73,6 @@ def test_a_pasted_node_has_the_values_of_its_original(starter: Page) -> None:
 def test_a_refresh_keeps_unsaved_work(starter: Page) -> None:
     starter.node("FiTClassLabel").set("text", "Sweden")
     starter.node("FiTClassLabel").click_title()  # what a click ends is kept for undo, and as draft
-    starter.dom.wait_for_timeout(1500)  # the frontend writes drafts with a delay
     before = starter.prompt()
     starter.refresh()
     starter.wait_for("() => app.graph.nodes.some(node => node.type === 'FiTClassLabel')")
@@ -86,7 +85,6 @@ def test_a_run_goes_on_through_a_refresh_and_its_picture_appears(starter: Page) 
     sampler(starter).set("steps", 20)
     sampler(starter).set("seed", 4)
     starter.node("FiTClassLabel").click_title()
-    starter.dom.wait_for_timeout(1500)
     prompt_id = starter.queue()
     starter.refresh()
     starter.wait_for("() => app.graph.nodes.some(node => node.type === 'SaveImage')")
