@@ -197,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
         "--hosts",
         nargs="*",
         metavar="VERSION",
-        help="older versions of ComfyUI, by default all; then README's table is written",
+        help="older versions of ComfyUI, by default all; a table is printed",
     )
     test_options.add_argument(
         "--soak", action="store_true", help="hundreds of prompts and thousands of damaged files"

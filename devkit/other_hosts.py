@@ -43,9 +43,6 @@ COLUMNS: dict[str, Sequence[str]] = {
 }
 """What is tested on each version, by arguments of pytest."""
 
-README = ROOT / "README.md"
-_MATRIX = re.compile(r"(<!-- hosts -->\n).*?(<!-- /hosts -->)", re.DOTALL)
-
 
 @dataclass(frozen=True)
 class Count:
@@ -87,7 +84,7 @@ def other_host(version: str) -> tuple[Host, Mapping[str, str]]:
 
 
 def compare_hosts(environment: Mapping[str, str], versions: Sequence[str] = ()) -> list[str]:
-    """Test these versions, by default all, and our own; write the table into the README.
+    """Test these versions, by default all and our own, and print a table.
 
     Returns what failed, as "0.16.3: workflows".
     """
@@ -106,8 +103,7 @@ def compare_hosts(environment: Mapping[str, str], versions: Sequence[str] = ()) 
             say(f"ComfyUI {version}: {column}: {count}, {time.monotonic() - started:.0f} s")
             if count.failed or not count.passed:
                 failed.append(f"{version}: {column}")
-    if not versions:
-        write_matrix(rows)
+    print(matrix(rows), flush=True)
     return failed
 
 
@@ -126,16 +122,11 @@ def _count(host: Host, environment: Mapping[str, str], arguments: Sequence[str])
     return Count(total - failures - errors - skipped, failures + errors, skipped)
 
 
-def write_matrix(rows: Mapping[str, Mapping[str, Count]]) -> None:
-    """Put the table into the README, between its marks."""
+def matrix(rows: Mapping[str, Mapping[str, Count]]) -> str:
+    """The table in Markdown: versions × what was tested."""
     lines = [
         f"| ComfyUI | {' | '.join(COLUMNS)} |",
         f"|{'---|' * (len(COLUMNS) + 1)}",
         *(f"| {version} | {' | '.join(map(str, row.values()))} |" for version, row in rows.items()),
     ]
-    table = "\n".join(lines)
-    text = README.read_text(encoding="utf-8")
-    assert _MATRIX.search(text), "README.md has no marks for the table"
-    README.write_text(
-        _MATRIX.sub(lambda marks: f"{marks[1]}{table}\n{marks[2]}", text), encoding="utf-8"
-    )
+    return "\n".join(lines)
