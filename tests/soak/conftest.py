@@ -1,0 +1,5 @@
+"""The ComfyUI of the host tests."""
+
+from host.conftest import client, server
+
+__all__ = ["client", "server"]
