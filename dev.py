@@ -75,7 +75,7 @@ def serve(arguments: argparse.Namespace) -> int:
         say(f"port {arguments.port} is taken, so this is {port}")
     folders = ["--output-directory", str(OUTPUT), *models]
     with Server(host, DEV / "base", *folders, port=port) as server:
-        say(f"ComfyUI runs at {server.url} - open it, then Templates > fitv2. Ctrl+C stops it.")
+        say(f"ComfyUI runs at {server.url} - open it, then Templates > FiTv2. Ctrl+C stops it.")
         say(server.wait())
     return 1  # Ctrl+C is another way out
 
