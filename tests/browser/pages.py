@@ -104,7 +104,15 @@ class Page:
 
     def refresh(self) -> None:
         """Reload the page, as F5 does, once the frontend has kept a draft of the canvas."""
+        self.keep_draft()
+        self.reload()
+
+    def keep_draft(self) -> None:
+        """Wait until the frontend has kept a draft of the canvas."""
         self.dom.wait_for_timeout(DRAFT_MS)
+
+    def reload(self) -> None:
+        """Reload the page at once, as F5 does."""
         self.dom.reload(wait_until="domcontentloaded")
         self._wait_until_ready()
 
