@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from .label import Label, LabelError, listed
 from .nearest_names import NearestNames
@@ -190,8 +190,4 @@ def name_key(name: str) -> str:
 
 def name_keys(name: str) -> list[str]:
     """What a class name is compared by: the whole name first, then each synonym in it."""
-    return list(dict.fromkeys([name_key(name), *_part_keys(name)]))
-
-
-def _part_keys(name: str) -> Iterator[str]:
-    return map(name_key, COMMA.split(name))
+    return list(dict.fromkeys([name_key(name), *map(name_key, COMMA.split(name))]))

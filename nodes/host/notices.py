@@ -12,6 +12,8 @@ from typing import Any
 
 from comfy_execution.utils import get_executing_context
 
+from .web import web_server
+
 WARNING_SIGN = "⚠"
 WARNING_EVENT = "fitv2_warning"
 """Type of the message to the browser: a dict of ``node_id`` and ``text``."""
@@ -22,7 +24,7 @@ def show(report: str, warnings: tuple[str, ...] = ()) -> None:
 
     Outside of a node there is the log alone.
     """
-    running, server = get_executing_context(), _server()
+    running, server = get_executing_context(), web_server()
     node_id = None if running is None else running.node_id
     client_id = None if server is None else server.client_id
     for text in warnings:
@@ -35,7 +37,7 @@ def show(report: str, warnings: tuple[str, ...] = ()) -> None:
 def warn(text: str, node_id: str | None, client_id: str | None) -> None:
     """Write a warning of a node to the log, and send it to the browser that queued the prompt."""
     logging.warning("FiT: %s", text)
-    server = _server()
+    server = web_server()
     if server is not None and client_id is not None:
         server.send_sync(WARNING_EVENT, {"node_id": node_id, "text": text}, client_id)
 
@@ -49,15 +51,6 @@ def on_prompt(look: Callable[[Mapping[str, Any], str | None], None]) -> None:
             look(prompt, data.get("client_id"))
         return data
 
-    server = _server()
+    server = web_server()
     if server is not None:
         server.add_on_prompt_handler(handle)
-
-
-def _server() -> Any:
-    """ComfyUI's web server; None where there is none, as in scripts."""
-    try:
-        from server import PromptServer  # not at the top: it is there in a running ComfyUI only
-    except ImportError:
-        return None
-    return getattr(PromptServer, "instance", None)

@@ -1,4 +1,4 @@
-"""Routes that answer with JSON, on the web server of ComfyUI."""
+"""The web server of ComfyUI, and routes on it that answer with JSON."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ class RouteError(ValueError):
         self.status = status
 
 
+def web_server() -> Any:
+    """ComfyUI's web server; None where there is none, as in scripts."""
+    try:
+        from server import PromptServer  # not at the top: it is there in a running ComfyUI only
+    except ImportError:
+        return None
+    return getattr(PromptServer, "instance", None)
+
+
 def add_json_routes(answers: Mapping[str, Answer]) -> None:
     """Serve each answer under its path, to GET with a query and to POST with a JSON object.
 
@@ -31,11 +40,7 @@ def add_json_routes(answers: Mapping[str, Answer]) -> None:
     ``RouteError`` with its status, another ``ValueError`` with 400. Where there is no web server,
     as in scripts that import the nodes alone, nothing is served.
     """
-    try:
-        from server import PromptServer  # not at the top: it is there in a running ComfyUI only
-    except ImportError:
-        return
-    server = getattr(PromptServer, "instance", None)
+    server = web_server()
     if server is None:
         return
     for path, answer in answers.items():
