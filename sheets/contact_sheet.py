@@ -14,6 +14,10 @@ from .text import Type, wrap
 
 FITTED, TRUE_SCALE = "fitted", "true relative scale"
 SCALES = (FITTED, TRUE_SCALE)
+MAX_SIDE = 4096
+"""Of a sheet, in pixels."""
+CELL_SIDE = 256
+"""Of a square image on a sheet, in pixels."""
 
 # Grey, so that neither a white image nor a black one loses its edges.
 PAPER, INK, FAINT = (224, 226, 228), (30, 30, 34), (88, 88, 94)
@@ -65,8 +69,8 @@ def contact_sheet(
     *,
     title: str = "",
     scale: str = FITTED,
-    max_side: int = 4096,
-    cell_side: int = 256,
+    max_side: int = MAX_SIDE,
+    cell_side: int = CELL_SIDE,
     fonts: Sequence[str] = SYSTEM_FONTS,
 ) -> Image.Image:
     """One RGB image of a ``grid``; ``rows`` and ``columns`` are their names, where they have any.

@@ -8,7 +8,9 @@ from typing import NamedTuple
 from PIL import Image
 
 from .contact_sheet import (
+    CELL_SIDE,
     FITTED,
+    MAX_SIDE,
     TRUE_SCALE,
     Grid,
     Layout,
@@ -37,8 +39,8 @@ def contact_sheets(
     *,
     title: str = "",
     scale: str = FITTED,
-    max_side: int = 4096,
-    cell_side: int = 256,
+    max_side: int = MAX_SIDE,
+    cell_side: int = CELL_SIDE,
     fonts: Sequence[str] = SYSTEM_FONTS,
 ) -> list[Image.Image]:
     """A ``contact_sheet``, or several of some rows and columns each, all of one scale.
@@ -51,19 +53,9 @@ def contact_sheets(
     return [layout.draw() for layout in layouts]
 
 
-def count_sheets(
-    grid: Grid,
-    rows: Sequence[str] = (),
-    columns: Sequence[str] = (),
-    *,
-    title: str = "",
-    scale: str = FITTED,
-    max_side: int = 4096,
-    cell_side: int = 256,
-    fonts: Sequence[str] = SYSTEM_FONTS,
-) -> int:
+def count_sheets(grid: Grid, rows: Sequence[str] = (), columns: Sequence[str] = ()) -> int:
     """The number of ``contact_sheets``, for images or for ``Blank`` ones of the same sizes."""
-    return len(_layouts(grid, rows, columns, title, scale, max_side, cell_side, fonts))
+    return len(_layouts(grid, rows, columns, "", FITTED, MAX_SIDE, CELL_SIDE, SYSTEM_FONTS))
 
 
 def _layouts(

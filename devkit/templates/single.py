@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..canvas import BETWEEN_GROUPS, Canvas
+from ..canvas import BETWEEN_GROUPS, Canvas, Node
 from .parts import (
     PICKER,
     SAMPLER_WITH_PREVIEW,
@@ -67,6 +67,16 @@ def three_ratios(canvas: Canvas) -> None:
     canvas.as_app([(label, "text"), (label, PICKER)], saves)
 
 
+def _first_image(canvas: Canvas, loader: Node, vae: Node, name: str) -> tuple[Node, ...]:
+    """The nodes that draw and save an image of a class, to start from."""
+    first = named_label(canvas, "First", loader[0], name)
+    size = canvas.add("FiTResolution", model=loader[0], aspect_ratio="3:2")
+    drawn = sampler(canvas, loader[0], first, size[0], called="Draw", seed=16)
+    before = canvas.add("VAEDecode", samples=drawn[0], vae=vae[0])
+    save_before = canvas.add("SaveImage", "Before", images=before[0], filename_prefix="fit_before")
+    return first, size, drawn, before, save_before
+
+
 def image_to_image(canvas: Canvas) -> None:
     note = canvas.note(
         "The first image is encoded and drawn again as another class. **denoise** sets how much "
@@ -77,11 +87,7 @@ def image_to_image(canvas: Canvas) -> None:
         (320, 260),
     )
     loader, vae = loaders(canvas)
-    first = named_label(canvas, "First", loader[0], "France")
-    size = canvas.add("FiTResolution", model=loader[0], aspect_ratio="3:2")
-    drawn = sampler(canvas, loader[0], first, size[0], called="Draw", seed=16)
-    before = canvas.add("VAEDecode", samples=drawn[0], vae=vae[0])
-    save_before = canvas.add("SaveImage", "Before", images=before[0], filename_prefix="fit_before")
+    first, size, drawn, before, save_before = _first_image(canvas, loader, vae, "France")
     encode = canvas.add("VAEEncode", pixels=before[0], vae=vae[0])
     second = named_label(canvas, "Second", loader[0], "Italy")
     changed = sampler(canvas, loader[0], second, encode[0], called="Change", seed=0, denoise=0.7)
@@ -113,11 +119,7 @@ def inpaint(canvas: Canvas) -> None:
         (320, 260),
     )
     loader, vae = loaders(canvas)
-    first = named_label(canvas, "First", loader[0], "Sweden")
-    size = canvas.add("FiTResolution", model=loader[0], aspect_ratio="3:2")
-    drawn = sampler(canvas, loader[0], first, size[0], called="Draw", seed=16)
-    before = canvas.add("VAEDecode", samples=drawn[0], vae=vae[0])
-    save_before = canvas.add("SaveImage", "Before", images=before[0], filename_prefix="fit_before")
+    first, size, drawn, before, save_before = _first_image(canvas, loader, vae, "Sweden")
     whole = canvas.add(
         "SolidMask", "Keep all", value=0.0, width=size["width"], height=size["height"]
     )
