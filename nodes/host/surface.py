@@ -108,8 +108,9 @@ KEYS = {
         "size",
         "wrappers",
     ),
-    "PromptServer": ("instance", "routes"),
+    "PromptServer": ("app", "instance", "routes"),
     "VAE": ("patcher",),
+    "nodes": ("NODE_CLASS_MAPPINGS",),
     "transformer_options": (
         "optimized_attention_override",
         "patches_replace",

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support.published import published_files
 
 ROOT = Path(__file__).resolve().parents[3]
 MAX_PUBLISHED_BYTES = 24_000_000
@@ -18,19 +19,9 @@ REFUSED_IMPORTS = {"pickle", "subprocess", "marshal", "ctypes"}
 """The registry looks for code that runs other code; nothing that users install needs any."""
 
 
-def listed(*options: str) -> set[str]:
-    command = ["git", "ls-files", "-z", "--cached", *options]
-    listing = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout
-    return set(filter(None, listing.decode().split("\0")))
-
-
 @pytest.fixture(scope="module")
 def published() -> list[Path]:
-    """The files of the registry's archive: those in git that .comfyignore leaves."""
-    if not (ROOT / ".git").exists():
-        pytest.skip("needs a git checkout, to know which files belong to the project")
-    ignored = listed("--ignored", f"--exclude-from={ROOT / '.comfyignore'}")
-    return [ROOT / name for name in sorted(listed() - ignored) if (ROOT / name).is_file()]
+    return published_files()
 
 
 def test_the_published_pack_is_small_and_holds_what_users_need(published: list[Path]) -> None:
