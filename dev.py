@@ -113,6 +113,7 @@ def test(arguments: argparse.Namespace) -> int:
             Check("JavaScript types", javascript.type_check(python), environment),
             Check("JavaScript style", javascript.style_check(python), environment),
             Check("types", [python, "-m", "pyright"], environment),
+            Check("registry", [python, "-m", "devkit.registry"], environment),
         ]
     pytest = [python, "-m", "pytest"]
     if arguments.soak:
