@@ -60,11 +60,16 @@ def arranged_blueprints(
 ) -> dict[str, Any]:
     """ComfyUI's blueprints by id, without those of copies that are skipped."""
     unwanted = {f"custom_nodes.{name}" for name in skipped if name != pack}
-    return {
-        key: blueprint
-        for key, blueprint in listed.items()
-        if blueprint.get("info", {}).get("node_pack") not in unwanted
-    }
+    seen: set[tuple[str, str]] = set()
+    arranged = {}
+    for key, blueprint in listed.items():
+        place = blueprint.get("info", {}).get("node_pack"), blueprint.get("name")
+        # Of folders with the same name, the one that is loaded first is listed first.
+        if place[0] in unwanted or (place in seen and place[0] == f"custom_nodes.{pack}"):
+            continue
+        seen.add(place)
+        arranged[key] = blueprint
+    return arranged
 
 
 def _arranged_lists(folder: Path, skipped: Sequence[Path]) -> Any:

@@ -110,7 +110,7 @@ KEYS = {
     ),
     "PromptServer": ("app", "instance", "routes"),
     "VAE": ("patcher",),
-    "nodes": ("NODE_CLASS_MAPPINGS",),
+    "nodes": ("LOADED_MODULE_DIRS", "NODE_CLASS_MAPPINGS"),
     "transformer_options": (
         "optimized_attention_override",
         "patches_replace",
