@@ -36,7 +36,7 @@ def seen(bundled_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     code = f"""
 import comfy.sd
 from fitv2.comfyui_fitv2.checkpoint import read_checkpoint
-from fitv2.nodes.host import vaes
+from fitv2.nodes.host import network, vaes
 plain, patcher = load(False), load(True)
 before = {{key: value.clone() for key, value in weights(patcher).items()}}
 in_fp8 = [key for key, value in before.items() if value.dtype == torch.float8_e4m3fn]
@@ -68,6 +68,20 @@ for value in plain.model.diffusion_model.parameters():
 errors = [
     ((out - exact).norm() / exact.norm()).item() for out in (with_matrices, evaluate(plain))
 ]
+import comfy.memory_management, comfy.ops
+comfy.memory_management.aimdo_enabled = True  # layers get no weights before those of the file
+config = plain.model.metadata.config
+lazy = {{}}
+empty = network.HostFiT(
+    "fitv2", config, torch.float8_e4m3fn, None, comfy.ops.manual_cast, torch.bfloat16
+)
+for name, layer in empty.named_modules():
+    for own in ("weight", "bias"):
+        dtype = getattr(layer, own + "_comfy_model_dtype", None)
+        dtype = dtype or getattr(getattr(layer, own, None), "dtype", None)
+        if dtype is not None:
+            lazy[f"{{name}}.{{own}}"] = str(dtype)
+comfy.memory_management.aimdo_enabled = False
 fast_vae, args.fp16_vae = vaes._slowness(), True
 answer(dict(
     in_fp8=in_fp8,
@@ -75,7 +89,7 @@ answer(dict(
     without_flag=sorted({{str(value.dtype) for value in weights(load(False)).values()}}),
     small=sorted({{str(value.dtype) for value in weights(load(True, 10**9)).values()}}),
     errors=errors, not_saved=not_saved, loaded_again=loaded_again, dtypes_kept=dtypes_kept,
-    changes=changes, restored=restored, fast_vae=fast_vae, slow_vae=vaes._slowness(),
+    lazy=lazy, changes=changes, restored=restored, fast_vae=fast_vae, slow_vae=vaes._slowness(),
 ))
 """
     return run_inside(START.format(checkpoint=str(bundled_checkpoint)) + code)
@@ -88,6 +102,12 @@ def test_only_matrices_are_in_fp8(seen: dict[str, Any]) -> None:
     )
     assert len(seen["others"]) == 1
     assert "float8" not in str([seen["others"], seen["without_flag"]])
+
+
+def test_layers_that_get_their_weights_late_have_the_same_precisions(seen: dict[str, Any]) -> None:
+    in_fp8 = [name for name, dtype in seen["lazy"].items() if dtype == "torch.float8_e4m3fn"]
+    assert sorted(in_fp8) == sorted(seen["in_fp8"])
+    assert set(seen["lazy"].values()) == {"torch.float8_e4m3fn", "torch.bfloat16"}
 
 
 def test_a_small_model_stays_as_it_is_in_its_file(seen: dict[str, Any]) -> None:
