@@ -25,7 +25,7 @@ TIMES = (0.1, 0.5, 0.9)
 CHOICES: Mapping[str, Callable[[str], bool]] = {
     "matrices": lambda key: _is_matrix(key),
     "all others": lambda key: not _is_matrix(key),
-    "AdaLN": lambda key: "adaLN" in key.lower(),
+    "AdaLN": lambda key: "adaLN" in key,
     "embedders": lambda key: "_embedder" in key,
     "final layer": lambda key: key.startswith("final_layer"),
     "all": lambda key: True,
