@@ -20,6 +20,8 @@ NAMES = (
     "comfy.model_management.unet_dtype",
     "comfy.model_management.unet_manual_cast",
     "comfy.model_management.unet_offload_device",
+    "comfy.model_management.vae_device",
+    "comfy.model_management.vae_dtype",
     "comfy.model_patcher.CoreModelPatcher",
     "comfy.model_patcher.ModelPatcher",
     "comfy.nested_tensor.NestedTensor",
@@ -109,6 +111,7 @@ KEYS = {
         "wrappers",
     ),
     "PromptServer": ("app", "instance", "routes"),
+    "layers": ("bias_comfy_model_dtype", "weight_comfy_model_dtype"),
     "VAE": ("patcher",),
     "nodes": ("LOADED_MODULE_DIRS", "NODE_CLASS_MAPPINGS"),
     "transformer_options": (
