@@ -222,9 +222,11 @@ def _row(rows: Sequence[PaperRow], name: str | None, metadata: Metadata | None) 
             f"the checkpoint has the architecture of several rows of Table {table}: {same}. Name "
             f'the one that it was trained as, such as --row "{fitting[0].name}".'
         )
+    # By its shapes alone a released file is taken for the model before the post-training.
+    released = " A released high-resolution file needs --preset too." if table == "VI" else ""
     raise OptionError(
-        f"the checkpoint has the architecture of no row of Table {table}: {', '.join(names)}. "
-        f'Compare it with one of them all the same, such as --row "{names[-1]}".'
+        f"the checkpoint has the architecture of no row of Table {table}: {', '.join(names)}."
+        f'{released} Compare it with one of them all the same, such as --row "{names[-1]}".'
     )
 
 

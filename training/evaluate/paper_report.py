@@ -19,7 +19,7 @@ def beside_paper(compared: Comparison, evaluations: Sequence[Evaluation]) -> str
     row, first = compared.row, evaluations[0]
     reported = {name for cell in row.cells for name in cell.metrics}
     heads = [
-        _head(name, paper, paper in reported, published=first.published)
+        _head(name, paper, reported=paper in reported)
         for name, paper in zip(first.metric_names, INCEPTION_METRICS, strict=True)
     ]
     lines = [
@@ -37,7 +37,11 @@ def beside_paper(compared: Comparison, evaluations: Sequence[Evaluation]) -> str
             values = _values(evaluation, measured, cell, reported)
             about = (measured.size, measured.extrapolation, f"{guidance:g}", measured.images)
             lines.append(_line(*about, *values))
-    lines += ["", "Sizes are width x height; the paper writes height x width."]
+    lines += [
+        "",
+        "Sizes are width x height; the paper writes height x width. Its VisionYaRN and VisionNTK "
+        "are yarn and ntk here, its PI is linear, and its attention scale pro2.",
+    ]
     if differences := _differences(compared, evaluations):
         lines += ["", "Not as in the paper:", *(f"- {what}" for what in differences)]
     lines += [
@@ -49,11 +53,11 @@ def beside_paper(compared: Comparison, evaluations: Sequence[Evaluation]) -> str
     return "\n".join(lines)
 
 
-def _head(name: str, paper: str, reported: bool, *, published: bool) -> str:
+def _head(name: str, paper: str, *, reported: bool) -> str:
     arrow = "↓" if name in LOWER_IS_BETTER else "↑"
     if not reported:
         return f"{name} {arrow}"
-    return f"{name} {arrow} (paper)" if published else f"{name} {arrow} (paper: {paper})"
+    return f"{name} {arrow} (paper)" if name == paper else f"{name} {arrow} (paper: {paper})"
 
 
 def _not_comparable(evaluation: Evaluation) -> str:

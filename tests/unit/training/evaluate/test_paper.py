@@ -189,6 +189,8 @@ def test_table_iii_is_drawn_with_all_its_methods_and_says_what_it_is_not(
     assert main(["--table", "III", *drawing]) == 0
     printed = capsys.readouterr().out
     assert "cannot be compared with the paper's" in printed
+    assert "| random-feature distance ↓ (paper: FID) |" in printed
+    assert "| precision ↑ (paper) |" in printed
     assert "does not have the architecture of FiTv2-XL/2" in printed
     assert "1 step of euler in place of dopri5" in printed
     assert "4 images per line in place of 50,000" in printed
