@@ -4,6 +4,8 @@ python -m training.evaluate --checkpoint mine.safetensors --reference photos \\
     --sizes 256x256,160x320 --output results
 python -m training.evaluate ... --extrapolations "none; ntk; ntk + pro2" \\
     --inception weights-inception-2015-12-05-6726825d.pth       FID, sFID, IS, precision and recall
+python -m training.evaluate --table III --checkpoint xl.safetensors --vae sd-vae-ft-ema \\
+    --reference imagenet --inception FILE --output results     beside the numbers of the paper
 accelerate launch -m training.evaluate ...         generates on all GPUs, measures on one
 
 Of each reference image the middle part with the shape of a size is resized to it, as training
@@ -18,7 +20,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from torch_fidelity import FeatureExtractorBase
@@ -36,9 +38,12 @@ from ..sample import LESS_MEMORY, RESUMES, GenerationOptions, write_images
 from ..sample.generate import Request
 from ..sample.option_names import NAMES
 from ..sample.sampler import Sampler
+from ..whole_files import write_text
 from .extractors import feature_extractor
 from .feature_set import FeatureSet, generated_features, reference_features
 from .metrics import INCEPTION_METRICS, RANDOM_FEATURE_METRICS
+from .paper import Comparison, comparison
+from .paper_report import beside_paper
 from .report import Evaluation, Floor, Reference, Row, check_report, markdown, write_report
 
 _IMAGES, _FEATURES, _REFERENCE = "images", "features", "reference"
@@ -75,6 +80,17 @@ class EvaluateOptions(GenerationOptions):
         if not texts:
             raise ValueError('--extrapolations is empty. Write such as none "ntk + pro2".')
         return list(dict.fromkeys(Extrapolation.parse(text) for text in texts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CommandLine(EvaluateOptions):
+    """Options of the command."""
+
+    table: str | None = None
+    """A table of the FiTv2 paper (arXiv 2410.13925), II to VI: its sizes, methods, guidance, solver
+    and number of images, and its numbers beside yours. Other options win over it."""
+    row: str | None = None
+    """Row of that table, such as "Config A"; by default the model of the checkpoint's shape."""
 
 
 def evaluate(options: EvaluateOptions) -> Evaluation | None:
@@ -186,18 +202,54 @@ def _folder_name(label: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", label).strip("-")
 
 
+def beside_the_paper(runs: Sequence[EvaluateOptions], compared: Comparison) -> str | None:
+    """Evaluate ``runs``, one per guidance scale of ``compared``; None on all but the main process.
+
+    The table is also written to the folder of the results; several runs get a folder each in it.
+    Raises as ``evaluate`` does.
+    """
+    output = runs[0].output
+    if len(runs) > 1:
+        # They share the features of the reference, which do not depend on the guidance.
+        runs = [
+            replace(
+                run,
+                output=output / f"guidance-{run.guidance_scale:g}",
+                cache=run.cache or output / _REFERENCE,
+            )
+            for run in runs
+        ]
+    evaluations = [evaluation for run in runs if (evaluation := evaluate(run)) is not None]
+    if not evaluations:
+        return None
+    table = beside_paper(compared, evaluations)
+    write_text(output / f"table-{compared.row.table}.md", f"{table}\n")
+    return table
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command ``python -m training.evaluate``; returns the exit status."""
 
     def command() -> None:
-        options = parse_options(
-            EvaluateOptions,
-            own_names(argv, NAMES),
-            prog="python -m training.evaluate",
-            description="Measure the images of a checkpoint against a folder of images.",
-        )
-        evaluation = evaluate(options)
-        if evaluation is not None:
-            print(markdown(evaluation))
+        words = own_names(argv, NAMES)
+        compared = comparison(words)
+        if compared is None:
+            evaluation = evaluate(_parse(words))
+            printed = None if evaluation is None else markdown(evaluation)
+        else:
+            runs = [_parse([*protocol, *words]) for protocol in compared.options()]
+            printed = beside_the_paper(runs, compared)
+        if printed is not None:
+            print(printed)
 
     return run_command(command, "The same command resumes from here.")
+
+
+def _parse(words: Sequence[str]) -> EvaluateOptions:
+    options = parse_options(
+        _CommandLine,
+        words,
+        prog="python -m training.evaluate",
+        description="Measure the images of a checkpoint against a folder of images.",
+    )
+    return EvaluateOptions(**{f.name: getattr(options, f.name) for f in fields(EvaluateOptions)})
