@@ -111,9 +111,13 @@ KEYS = {
     "PromptServer": ("instance", "routes"),
     "VAE": ("patcher",),
     "transformer_options": (
+        "block_index",
+        "block_type",
         "optimized_attention_override",
+        "patches",
         "patches_replace",
         "rope_options",
+        "total_blocks",
         "wrappers",
     ),
     "unet_config": ("image_model",),
