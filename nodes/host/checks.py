@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...comfyui_fitv2.resolution import FAR_BEYOND, VAE_FACTOR
 from . import notices
+from .foreign_patches import telling_once
 from .network import LATENT_SHAPES
 from .sigma import sampler_time
 
@@ -50,7 +51,8 @@ def _look_and_sample(
     ]
     if warnings:
         notices.show("", tuple(warnings))
-    return sample(noise, latents, sampler, sigmas, *rest, **named)
+    with telling_once():
+        return sample(noise, latents, sampler, sigmas, *rest, **named)
 
 
 def _of_size(model: FiTModel, shapes: Sequence[Sequence[int]]) -> Iterator[str]:

@@ -69,9 +69,10 @@ def labels_of(values: Mapping[str, Any], config: FiTConfig, images: int) -> Tens
         )
     if marker is not None and marker.shape[1] != 1:
         raise ValueError(
-            "ConditioningConcat joins texts, and a class label is not one. To blend two classes, "
-            "use ConditioningAverage; for one image of each, separate their names with a semicolon "
-            "in FiT Class Label."
+            f"This conditioning has {marker.shape[1]} tokens, as nodes for texts make them: "
+            "ConditioningConcat joins texts, and others fill them up. A class label is one token. "
+            "To blend two classes, use ConditioningAverage; for one image of each, separate their "
+            "names with a semicolon in FiT Class Label."
         )
     # Nodes of other packs may leave the number out; it is at least what the largest id needs.
     num_classes = values.get(NUM_CLASSES, max(int(labels.max()), config.num_classes))

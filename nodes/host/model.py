@@ -25,7 +25,7 @@ from ...comfyui_fitv2.flow import (
 from ...comfyui_fitv2.metadata import LatentFormat, Metadata
 from ...comfyui_fitv2.preview import preview_features
 from .conditioning import for_network, labels_of
-from .foreign_labels import with_class_ids
+from .foreign_labels import refuse_regions, with_class_ids
 from .network import EXTRAPOLATION, LATENT_SHAPES, HostFiT
 
 # The peak activation memory of a forward pass is proportional to the width, by this factor in the
@@ -42,7 +42,9 @@ class FiTModelConfig(supported_models_base.BASE):
 
     def __init__(self, metadata: Metadata) -> None:
         config = metadata.config
-        super().__init__({"image_model": "fitv2", "config": config})
+        # Nodes made for DiT look for the null class in the number of classes.
+        facts = {"image_model": "fitv2", "num_classes": config.num_classes}
+        super().__init__({**facts, "config": config})
         self.metadata = metadata
         self.latent_format = _host_latent_format(metadata.latent_format, config)
         self.memory_usage_factor = _MEMORY_FACTOR_PER_WIDTH * config.hidden_size
@@ -110,6 +112,7 @@ class FiTModel(model_base.BaseModel):
         for shape in shapes if packed else [kwargs["noise"].shape]:
             require_image_latents(shape, self.metadata)
         images = len(shapes) if packed else kwargs["noise"].shape[0]
+        refuse_regions(kwargs)
         labels = labels_of(with_class_ids(kwargs), self.metadata.config, images)
         if not packed:
             key, value = for_network(labels)

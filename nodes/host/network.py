@@ -19,6 +19,7 @@ from ...comfyui_fitv2.layers import Operations
 from ...comfyui_fitv2.model import FiT, RunBlock, patchify, unpatchify
 from ...comfyui_fitv2.rope import Pair, untraced
 from .conditioning import from_host
+from .foreign_patches import tell
 from .precision import keep_apart
 from .sigma import model_time
 
@@ -45,6 +46,7 @@ class HostFiT(FiT):
         device: torch.device | None,
         operations: Operations,
         other_dtype: torch.dtype | None = None,
+        **_: Any,  # the host hands over all that ``FiTModelConfig`` tells other nodes
     ) -> None:
         """``dtype`` is that of the matrices, and ``other_dtype`` that of all other weights."""
         super().__init__(config, operations=operations, device=device, dtype=dtype)
@@ -80,7 +82,7 @@ class HostFiT(FiT):
         tokens, grid = self._tokens(x)
         t = model_time(self.flow, timestep)
         batch = self._batch(grid, t, transformer_options)
-        run_block = _block_runner(transformer_options) or _run_plain_block
+        run_block = self._block_runner(transformer_options) or _run_plain_block
         out = self.transform(tokens, t, y, batch, run_block)
         return self._image(out, grid, x)
 
@@ -92,7 +94,7 @@ class HostFiT(FiT):
         t = model_time(self.flow, timestep).repeat_interleave(len(x))
         batch = self._packed_batch(grids * rows, t, transformer_options)
         pack = torch.cat([images[row] for row in range(rows) for images in tokens])[None]
-        run_block = _block_runner(transformer_options) or _run_plain_block
+        run_block = self._block_runner(transformer_options) or _run_plain_block
         out = self.transform(pack, t, y.flatten(0, 1), batch, run_block)
         lengths = [height * width for height, width in grids]
         parts = out[0].view(rows, sum(lengths), -1).split(lengths, dim=1)
@@ -131,6 +133,23 @@ class HostFiT(FiT):
         replaced = "optimized_attention_override" in options
         attention = _attention(options) if replaced else None
         return PackedBatch.of(self, grids, t, asked, attention, *_positions(options))
+
+    @untraced
+    def _block_runner(self, options: TransformerOptions) -> RunBlock | None:
+        """Runs blocks for those who replace them or their attention; None where nobody does."""
+        _stop_if_cancelled()
+        depth = len(self.blocks)
+        tell(options, depth)
+        replacements = options.get("patches_replace", {}).get("dit", {})
+        if not replacements and "optimized_attention_override" not in options:
+            return None
+        options.update(block_type="double", total_blocks=depth)
+        return partial(
+            _run_block,
+            shared=self.global_adaLN_modulation,
+            replacements=replacements,
+            transformer_options=options,
+        )
 
 
 def _positions(options: TransformerOptions) -> tuple[Pair, Pair]:
@@ -197,16 +216,6 @@ def _run_plain_block(
     return block(x, conditioning, shared_modulation, batch)
 
 
-@untraced
-def _block_runner(transformer_options: TransformerOptions) -> RunBlock | None:
-    """Runs the blocks that other nodes put in the place of ours; None where there are none."""
-    _stop_if_cancelled()
-    replacements = transformer_options.get("patches_replace", {}).get("dit", {})
-    if not replacements:
-        return None
-    return partial(_run_block, replacements=replacements, transformer_options=transformer_options)
-
-
 def _run_block(
     index: int,
     block: nn.Module,
@@ -215,14 +224,43 @@ def _run_block(
     shared_modulation: Tensor | float,
     batch: TokenBatch,
     *,
+    shared: nn.Module | None,
     replacements: dict[tuple[str, int], Callable[..., dict[str, Any]]],
     transformer_options: TransformerOptions,
 ) -> Tensor:
+    """Run a block or its replacement, which may run the block for some rows of ``x`` alone.
+
+    As in ComfyUI's transformers it gets and returns the tokens of a text, too; FiT has none.
+    """
+
     def original(args: dict[str, Any]) -> dict[str, Any]:
-        return {"img": block(args["img"], args["vec"], shared_modulation, batch)}
+        vec = args["vec"]
+        modulation = shared_modulation
+        if vec is not conditioning and shared is not None:
+            modulation = shared(vec)
+        rotated = batch
+        if args.get("pe") is not None and isinstance(batch, UniformBatch):
+            rotated = UniformBatch(args["pe"].unbind(-1), batch.attention)
+        return {"img": block(args["img"], vec, modulation, rotated), "txt": args.get("txt")}
 
     _stop_if_cancelled()
-    args = {"img": x, "vec": conditioning, "transformer_options": transformer_options}
+    transformer_options["block_index"] = index
     if ("double_block", index) not in replacements:
-        return original(args)["img"]
+        return block(x, conditioning, shared_modulation, batch)
+    args = {
+        "img": x,
+        "txt": x[:, :0],
+        "vec": conditioning,
+        "pe": _rotation_per_row(batch, len(x)),
+        "attn_mask": None,
+        "transformer_options": transformer_options,
+    }
     return replacements["double_block", index](args, {"original_block": original})["img"]
+
+
+def _rotation_per_row(batch: TokenBatch, rows: int) -> Tensor | None:
+    """Cosines and sines (rows, 1, tokens, head_dim / 2, 2); None for a pack, which has one row."""
+    if not isinstance(batch, UniformBatch):
+        return None
+    both = torch.stack(batch.rotation, dim=-1)
+    return both.expand(rows, 1, *both.shape[-3:])

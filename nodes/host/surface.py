@@ -115,9 +115,13 @@ KEYS = {
     "VAE": ("patcher",),
     "nodes": ("LOADED_MODULE_DIRS", "NODE_CLASS_MAPPINGS"),
     "transformer_options": (
+        "block_index",
+        "block_type",
         "optimized_attention_override",
+        "patches",
         "patches_replace",
         "rope_options",
+        "total_blocks",
         "wrappers",
     ),
     "unet_config": ("image_model",),

@@ -158,7 +158,7 @@ def test_what_is_no_blend_is_refused_by_name(graph: Graph, client) -> None:
         node = sampler(loader[0], france, graph.size()[0], positive=joined[0])
         graph.add("PreviewAny", source=node[0])
         with pytest.raises(
-            PromptError, match=r"ConditioningConcat joins texts.*ConditioningAverage"
+            PromptError, match=r"2 tokens.*ConditioningConcat joins texts.*ConditioningAverage"
         ):
             client.run(graph.prompt)
         graph.prompt.popitem()
