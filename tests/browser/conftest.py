@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from devkit.environment import DEV
 from devkit.host import Host
 from devkit.server import Server
 
+SUPPORT = Path(__file__).parent.parent / "support"
 SCREENSHOTS = DEV / "screenshots"
 """What failed tests showed last."""
 
@@ -75,6 +77,25 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         newest = metafunc.definition.get_closest_marker("newest_frontend") is not None
         names = ["host", "newest"] if newest else ["host"]
         metafunc.parametrize("frontend", names, indirect=True, scope="session")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run all tests of a frontend one after the other, and in it all of a renderer.
+
+    Left alone, pytest starts a ComfyUI three times. With one per frontend, a picture that was drawn
+    on the classic canvas comes from ComfyUI's cache in Nodes 2.0.
+    """
+
+    def place(number: int) -> tuple[str, str]:
+        item = items[number]
+        assert isinstance(item, pytest.Function)
+        return item.callspec.params["frontend"], item.callspec.params["renderer"]
+
+    ours = [i for i, item in enumerate(items) if "page" in getattr(item, "fixturenames", ())]
+    in_order = [items[i] for i in sorted(ours, key=place)]
+    for i, item in zip(ours, in_order, strict=True):
+        items[i] = item
 
 
 @pytest.hookimpl(wrapper=True)
@@ -126,6 +147,8 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory, frontend: str) -> Iterator
     root = ["--front-end-root", os.environ["FITV2_NEWEST_FRONTEND"]] if frontend == "newest" else []
     base = tmp_path_factory.mktemp("browser")
     _prepare_user(base / "user" / "default")
+    (base / "custom_nodes").mkdir()
+    shutil.copy(SUPPORT / "holding_node.py", base / "custom_nodes")
     with Server(host, base, "--cpu", *root) as running:
         yield running
         log = running.log()

@@ -25,8 +25,8 @@ Renderer = Literal["classic", "nodes2"]
 
 START_MS = 30_000
 RUN_MS = 180_000
-DRAFT_MS = 1500
-"""The frontend writes drafts with a delay."""
+DRAFT_MS = 20_000
+"""Ample: the frontend writes a draft half a second after the last change."""
 
 # Errors of the host's own that no pack can help, each with its reason.
 HOST_ERRORS = (
@@ -52,6 +52,21 @@ _FORGET = """async () => {
   (toast.removeAll ?? toast.dismissAll)();
   localStorage.clear();
   sessionStorage.clear();
+}"""
+# Frontends keep drafts at different places, as JSON in JSON.
+_IS_KEPT = """() => {
+  const values = nodes => JSON.stringify(
+    nodes.map(node => [node.id, node.widgets_values, node.properties]));
+  const now = values(app.graph.serialize().nodes);
+  const holds = value => {
+    if (typeof value === "string")
+      try { value = JSON.parse(value); } catch { return false; }
+    if (value === null || typeof value !== "object") return false;
+    return Array.isArray(value.nodes)
+      ? values(value.nodes) === now
+      : Object.values(value).some(holds);
+  };
+  return [localStorage, sessionStorage].some(storage => Object.values(storage).some(holds));
 }"""
 _ADD = """title => {
   const types = Object.entries(LiteGraph.registered_node_types);
@@ -109,12 +124,13 @@ class Page:
 
     def keep_draft(self) -> None:
         """Wait until the frontend has kept a draft of the canvas."""
-        self.dom.wait_for_timeout(DRAFT_MS)
+        self.wait_for(_IS_KEPT, timeout_ms=DRAFT_MS)
 
     def reload(self) -> None:
         """Reload the page at once, as F5 does."""
         self.dom.reload(wait_until="domcontentloaded")
         self._wait_until_ready()
+        self.wait_for("() => app.api.socket?.readyState === WebSocket.OPEN")
 
     # What is on the canvas.
 
