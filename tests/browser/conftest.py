@@ -34,8 +34,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser.pages import Page, Renderer
-from playwright.sync_api import Browser, ViewportSize, sync_playwright
+from browser.pages import WAIT_MS, Page, Renderer
+from playwright.sync_api import Browser, ViewportSize, expect, sync_playwright
 
 from devkit.chromium import HOW_TO_GET_ONE, VARIABLE
 from devkit.client import Client
@@ -123,6 +123,7 @@ def chromium() -> Iterator[Browser]:
     if VARIABLE not in os.environ:
         # A skipped test in CI would hide that nothing looked at the browser.
         (pytest.fail if os.environ.get("CI") else pytest.skip)(HOW_TO_GET_ONE)
+    expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
         arguments = list(BROWSER_ARGUMENTS)
         if hasattr(os, "geteuid") and os.geteuid() == 0:

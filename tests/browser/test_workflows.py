@@ -62,7 +62,7 @@ def test_it_draws_pictures(page: Page, file: Path) -> None:
 
 
 def make_quick(page: Page) -> None:
-    """Draw in two steps, and of a sweep's methods the first two."""
+    """Draw in two steps, and of a sweep's sizes and methods the first two."""
     for node in page.nodes():
         values = node.values()
         for name in values.keys() & {"seed", "noise_seed"}:
@@ -70,8 +70,8 @@ def make_quick(page: Page) -> None:
             node.set(name, 1)
         if "steps" in values and isinstance(values["steps"], int):
             node.set("steps", 2)
-        if "methods" in values:
-            node.set("methods", "\n".join(values["methods"].splitlines()[:2]))
+        for name in values.keys() & {"sizes", "methods"}:
+            node.set(name, "\n".join(values[name].splitlines()[:2]))
 
 
 def inputs_of(prompt: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def test_a_huge_image_is_warned_of_and_can_be_cancelled_within_a_block(
 
     def on_event(kind: str, data: dict) -> None:
         if kind == "fitv2_warning":
-            threading.Timer(5.0, cancel).start()
+            threading.Timer(2.0, cancel).start()
 
     run = client.run(graph.prompt, on_event)
     assert run.interrupted
