@@ -90,9 +90,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def place(number: int) -> tuple[str, str]:
         item = items[number]
         assert isinstance(item, pytest.Function)
-        return item.callspec.params["frontend"], item.callspec.params["renderer"]
+        return str(item.callspec.params["frontend"]), str(item.callspec.params["renderer"])
 
-    ours = [i for i, item in enumerate(items) if "page" in getattr(item, "fixturenames", ())]
+    ours = [i for i, item in enumerate(items) if "tabs" in getattr(item, "fixturenames", ())]
     in_order = [items[i] for i in sorted(ours, key=place)]
     for i, item in zip(ours, in_order, strict=True):
         items[i] = item

@@ -9,6 +9,8 @@ import json
 import sys
 from pathlib import Path
 
+from accelerate import Accelerator
+
 from training.command_line import run_command
 from training.train import train
 from training.train.config_parser import parse_config
@@ -20,4 +22,5 @@ def train_all() -> int:
 
 
 if __name__ == "__main__":
+    Accelerator.end_training = lambda self: None  # it disconnects the processes
     raise SystemExit(run_command(train_all))
