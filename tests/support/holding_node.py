@@ -18,7 +18,7 @@ from server import PromptServer
 
 NODE_CLASS_MAPPINGS: dict[str, Any] = {}
 MOST_SECONDS = 300
-"""After that a run goes on, as if its test had failed before it said so."""
+"""A run that is held for longer goes on: its test has ended without a word."""
 may_go = Event()
 may_go.set()
 
