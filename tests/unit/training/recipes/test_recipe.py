@@ -16,6 +16,7 @@ from sheets.class_sheet import read, sheet_path
 from training.command_line import by_path
 from training.recipes.flags import __main__ as recipe
 from training.recipes.flags import report
+from training.sample.generate import SamplingSettings
 
 SMALL_MODEL = [
     "--batch.token_budget=512",
@@ -44,10 +45,20 @@ def _few_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "run", run)
 
 
+@pytest.fixture
+def _few_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generate each image of the report with a tenth of the evaluations that it says."""
+
+    def shorter(solver: str, evaluations: int, *more: Any) -> SamplingSettings:
+        return SamplingSettings(solver, evaluations // 10, *more)
+
+    monkeypatch.setattr(report, "SamplingSettings", shorter)
+
+
 @pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.network
-@pytest.mark.usefixtures("_few_processes")
+@pytest.mark.usefixtures("_few_processes", "_few_evaluations")
 def test_a_small_budget_goes_from_the_registry_to_a_report(package: Path, tmp_path: Path) -> None:
     copytree(package, tmp_path / "package")
     steps = [f"--{name}-steps=2" for name in ("vae", "decoder", "small", "large")]
