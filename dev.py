@@ -39,9 +39,8 @@ PORT = 8188
 """The one that ComfyUI takes by itself, so that a bookmark of it stays right."""
 FAST = "not (slow or processes or network or host or browser)"
 """The tests of ``--fast``, by the markers in tests/pytest.ini."""
-UNIT_TESTS = ("unit tests", "unit")
-SERVER_TESTS = ("host and browser tests", "host", "browser")
-"""A name and the folders of tests that run side by side."""
+TESTS = ("browser", "unit", "host")
+"""The folders of tests, of which two run at a time; the longest first."""
 
 
 def demo(arguments: argparse.Namespace) -> int:
@@ -108,12 +107,14 @@ def test(arguments: argparse.Namespace) -> int:
         Check("format", [*ruff, "format", "--check", "."], environment),
         Check("walls", [lint_imports, "--no-cache", "--no-logo"], walls),
     ]
+    types: list[Check] = []
     if not arguments.fast:
-        quick += [
+        # The unit tests try the registry's tools, which this installs.
+        quick.append(Check("registry", [python, "-m", "devkit.registry"], environment))
+        types = [
+            Check("types", [python, "-m", "pyright"], environment),
             Check("JavaScript types", javascript.type_check(python), environment),
             Check("JavaScript style", javascript.style_check(python), environment),
-            Check("types", [python, "-m", "pyright"], environment),
-            Check("registry", [python, "-m", "devkit.registry"], environment),
         ]
     pytest = [python, "-m", "pytest"]
     if arguments.soak:
@@ -121,14 +122,11 @@ def test(arguments: argparse.Namespace) -> int:
         failed = run_in_a_row([soak])
     elif arguments.fast or arguments.pytest:
         tests = Check("tests", [*pytest, *pytest_arguments(arguments)], environment)
-        failed = run_in_a_row([*quick, tests])
+        failed = run_in_a_row([*quick, *types, tests])
     else:
         half = {**environment, **threads_for_two()}
-        units, servers = (
-            Check(name, [*pytest, *(f"tests/{folder}" for folder in folders)], half)
-            for name, *folders in (UNIT_TESTS, SERVER_TESTS)
-        )
-        failed = run_side_by_side([*quick, units], [servers])
+        tests = [Check(f"{name} tests", [*pytest, f"tests/{name}"], half) for name in TESTS]
+        failed = run_side_by_side([*quick, *tests, *types])
     return report_failed(failed)
 
 

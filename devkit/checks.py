@@ -1,4 +1,4 @@
-"""Checks as commands: one after the other, and two such rows side by side."""
+"""Checks as commands: one after the other, or two at a time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -36,9 +36,12 @@ class Check:
 
 
 class Row:
-    """Checks that run one after the other. What they print goes to ``output``."""
+    """Checks that run one after the other. What they print goes to ``output``.
 
-    def __init__(self, checks: Sequence[Check], output: IO[str] | None = None) -> None:
+    Two rows may take their checks from one iterator.
+    """
+
+    def __init__(self, checks: Iterable[Check], output: IO[str] | None = None) -> None:
         self._checks = checks
         self._output = output
         self._process: subprocess.Popen[bytes] | None = None
@@ -80,26 +83,28 @@ def run_in_a_row(checks: Sequence[Check]) -> list[str]:
     return row.failed
 
 
-def run_side_by_side(first: Sequence[Check], second: Sequence[Check]) -> list[str]:
+def run_side_by_side(checks: Sequence[Check]) -> list[str]:
     """The names of the checks that failed, of two rows that run at the same time.
 
-    What the second row prints is shown once both have ended.
+    The row that is free takes the next check, so the longest should come first. What the second row
+    prints is shown once both have ended.
     """
+    left = iter(checks)
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-        row = Row(second, output)
-        beside = Thread(target=row.run, daemon=True)
+        first, second = Row(left), Row(left, output)
+        beside = Thread(target=second.run, daemon=True)
         beside.start()
         try:
-            failed = run_in_a_row(first)
+            first.run()
             while beside.is_alive():
                 beside.join(1)  # without a time limit, Ctrl+C would wait on Windows
         except BaseException:
-            row.stop()
+            second.stop()
             beside.join()
             raise
         output.seek(0)
         print(output.read(), end="", flush=True)
-    return failed + row.failed
+    return first.failed + second.failed
 
 
 def threads_for_two() -> dict[str, str]:

@@ -28,13 +28,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser.pages import Page, Renderer
-from playwright.sync_api import Browser, ViewportSize, sync_playwright
+from browser.pages import WAIT_MS, Page, Renderer
+from playwright.sync_api import Browser, ViewportSize, expect, sync_playwright
 
 from devkit.chromium import HOW_TO_GET_ONE, VARIABLE
 from devkit.client import Client
@@ -42,6 +43,7 @@ from devkit.environment import DEV
 from devkit.host import Host
 from devkit.server import Server
 
+SUPPORT = Path(__file__).parent.parent / "support"
 SCREENSHOTS = DEV / "screenshots"
 """What failed tests showed last."""
 
@@ -77,6 +79,25 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("frontend", names, indirect=True, scope="session")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run all tests of a frontend one after the other, and in it all of a renderer.
+
+    Left alone, pytest starts a ComfyUI three times. With one per frontend, a picture that was drawn
+    on the classic canvas comes from ComfyUI's cache in Nodes 2.0.
+    """
+
+    def place(number: int) -> tuple[str, str]:
+        item = items[number]
+        assert isinstance(item, pytest.Function)
+        return str(item.callspec.params["frontend"]), str(item.callspec.params["renderer"])
+
+    ours = [i for i, item in enumerate(items) if "tabs" in getattr(item, "fixturenames", ())]
+    in_order = [items[i] for i in sorted(ours, key=place)]
+    for i, item in zip(ours, in_order, strict=True):
+        items[i] = item
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Function) -> Generator[None, Any, Any]:
     """Fail a test for what its page reported, and show what the page and ComfyUI said."""
@@ -102,6 +123,7 @@ def chromium() -> Iterator[Browser]:
     if VARIABLE not in os.environ:
         # A skipped test in CI would hide that nothing looked at the browser.
         (pytest.fail if os.environ.get("CI") else pytest.skip)(HOW_TO_GET_ONE)
+    expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
         arguments = list(BROWSER_ARGUMENTS)
         if hasattr(os, "geteuid") and os.geteuid() == 0:
@@ -126,6 +148,8 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory, frontend: str) -> Iterator
     root = ["--front-end-root", os.environ["FITV2_NEWEST_FRONTEND"]] if frontend == "newest" else []
     base = tmp_path_factory.mktemp("browser")
     _prepare_user(base / "user" / "default")
+    (base / "custom_nodes").mkdir()
+    shutil.copy(SUPPORT / "holding_node.py", base / "custom_nodes")
     with Server(host, base, "--cpu", *root) as running:
         yield running
         log = running.log()

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from browser.nodes import Node
-from playwright.sync_api import BrowserContext, ConsoleMessage, FloatRect, Locator, ViewportSize
+from playwright.sync_api import (
+    BrowserContext,
+    ConsoleMessage,
+    FloatRect,
+    Locator,
+    ViewportSize,
+    expect,
+)
 from playwright.sync_api import Page as Dom
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
@@ -23,10 +30,10 @@ from devkit.other_hosts import OLDER_HOST
 
 Renderer = Literal["classic", "nodes2"]
 
-START_MS = 30_000
+START_MS = 60_000
+WAIT_MS = 20_000
+"""For what takes a moment; tests run on busy machines."""
 RUN_MS = 180_000
-DRAFT_MS = 1500
-"""The frontend writes drafts with a delay."""
 
 # Errors of the host's own that no pack can help, each with its reason.
 HOST_ERRORS = (
@@ -52,6 +59,21 @@ _FORGET = """async () => {
   (toast.removeAll ?? toast.dismissAll)();
   localStorage.clear();
   sessionStorage.clear();
+}"""
+# Frontends keep drafts at different places, as JSON in JSON.
+_IS_KEPT = """() => {
+  const values = nodes => JSON.stringify(
+    nodes.map(node => [node.id, node.widgets_values, node.properties]));
+  const now = values(app.graph.serialize().nodes);
+  const holds = value => {
+    if (typeof value === "string")
+      try { value = JSON.parse(value); } catch { return false; }
+    if (value === null || typeof value !== "object") return false;
+    return Array.isArray(value.nodes)
+      ? values(value.nodes) === now
+      : Object.values(value).some(holds);
+  };
+  return [localStorage, sessionStorage].some(storage => Object.values(storage).some(holds));
 }"""
 _ADD = """title => {
   const types = Object.entries(LiteGraph.registered_node_types);
@@ -109,12 +131,13 @@ class Page:
 
     def keep_draft(self) -> None:
         """Wait until the frontend has kept a draft of the canvas."""
-        self.dom.wait_for_timeout(DRAFT_MS)
+        self.wait_for(_IS_KEPT)
 
     def reload(self) -> None:
         """Reload the page at once, as F5 does."""
         self.dom.reload(wait_until="domcontentloaded")
         self._wait_until_ready()
+        self.wait_for("() => app.api.socket?.readyState === WebSocket.OPEN")
 
     # What is on the canvas.
 
@@ -172,7 +195,7 @@ class Page:
         else:
             search = self._search_box()
             search.fill(title)
-            self.dom.locator("[role=option]").first.wait_for()
+            expect(self.dom.locator("[role=option]").first).to_contain_text(title)
             search.press("Enter")
         self.wait_for("count => app.graph.nodes.length > count", len(before))
         (new,) = (node for node in self.nodes() if node.id not in before)
@@ -265,7 +288,7 @@ class Page:
         """The result of a JavaScript function; ``app`` and ``LiteGraph`` are there."""
         return self.dom.evaluate(code, argument)
 
-    def wait_for(self, code: str, argument: Any = None, timeout_ms: float = 10_000) -> None:
+    def wait_for(self, code: str, argument: Any = None, timeout_ms: float = WAIT_MS) -> None:
         """Wait until a JavaScript function returns something true."""
         self.dom.wait_for_function(code, arg=argument, timeout=timeout_ms)
 

@@ -70,7 +70,12 @@ def chips(node: Node) -> Locator:
 
 def open_dialog(node: Node) -> Locator:
     node.find(".fitv2-class-open").click()
-    dialog = node.page.dom.get_by_role("dialog", name="Choose classes")
+    return shown_dialog(node.page)
+
+
+def shown_dialog(page: Page) -> Locator:
+    """The dialog, once it is there: it opens when ComfyUI has told the classes."""
+    dialog = page.dom.get_by_role("dialog", name="Choose classes")
     dialog.wait_for()
     return dialog
 
@@ -91,11 +96,12 @@ def expect_text(node: Node, text: str) -> None:
 
 
 def text_field(node: Node) -> Locator:
-    """The field of the text widget, opened as a person does."""
+    """The field of the text widget, opened as a person does, with the focus in it."""
     page = node.page
     if page.renderer == "nodes2":
         field = page.dom.locator(f'[data-node-id="{node.id}"]').get_by_label("text", exact=True)
         field.click()
+        expect(field).to_be_focused()
         return field
     x, y = page.js(
         """id => {
@@ -106,7 +112,9 @@ def text_field(node: Node) -> Locator:
         node.id,
     )
     page.dom.mouse.click(x, y)
-    return page.dom.locator(".graphdialog .value")
+    field = page.dom.locator(".graphdialog .value")
+    expect(field).to_be_focused()
+    return field
 
 
 def test_chips_show_how_the_text_is_read_and_remove_an_entry(page: Page) -> None:
@@ -143,6 +151,7 @@ def test_a_class_is_chosen_by_keyboard_and_the_focus_returns(page: Page) -> None
 
     button.focus()
     press(page, "Enter")
+    shown_dialog(page)
     page.dom.keyboard.type("cote d")
     expect(page.dom.get_by_role("option").first).to_contain_text("Côte d'Ivoire")
     press(page, "Enter")
@@ -150,6 +159,7 @@ def test_a_class_is_chosen_by_keyboard_and_the_focus_returns(page: Page) -> None
     expect_text(node, "Côte d'Ivoire")
     expect(button).to_be_focused()
     press(page, "Enter")
+    shown_dialog(page)
     press(page, "ArrowDown", "Home", "ArrowRight")
     active = page.dom.locator(
         "#"

@@ -82,13 +82,17 @@ def test_a_refresh_keeps_unsaved_work(starter: Page) -> None:
 
 
 def test_a_run_goes_on_through_a_refresh_and_its_picture_appears(starter: Page) -> None:
-    sampler(starter).set("steps", 150)  # more than one reload takes
     sampler(starter).set("seed", 4 if starter.renderer == "classic" else 7)
     starter.node("FiTClassLabel").click_title()
     starter.keep_draft()
-    prompt_id = starter.queue()
-    starter.reload()
-    starter.wait_for("() => app.graph.nodes.some(node => node.type === 'SaveImage')")
+    starter.client.post("/fit_test/hold", {})
+    try:
+        prompt_id = starter.queue()
+        starter.reload()
+        starter.wait_for("() => app.graph.nodes.some(node => node.type === 'SaveImage')")
+        assert starter.client.finished(prompt_id) is None
+    finally:
+        starter.client.post("/fit_test/go", {})
     assert starter.client.wait(prompt_id).files()
     assert starter.node("SaveImage").picture_sizes()
 

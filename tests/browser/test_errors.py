@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from browser.pages import Page
+from browser.pages import WAIT_MS, Page
 
 from devkit.client import PromptError
 
@@ -58,7 +58,7 @@ def test_an_error_of_the_pack_in_another_node_is_in_a_toast_and_no_other(page: P
 
 def wait_for_toast(page: Page, text: str) -> str:
     """The whole text of the toast that holds this text, as soon as there is one."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + WAIT_MS / 1000
     while not (found := [toast for toast in page.toasts() if text in toast]):
         assert time.monotonic() < deadline, f"{text!r} is in no toast: {page.toasts()}"
         page.settle()

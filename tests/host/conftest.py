@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,20 @@ from support.graph import Graph, Output
 from support.live_client import LiveClient
 from torch import Tensor
 
-from comfyui_fitv2 import FiT, Metadata, load_checkpoint, save_checkpoint
+from comfyui_fitv2 import FiT, FiTConfig, Metadata, load_checkpoint, save_checkpoint
 from devkit.host import Host
 from devkit.server import Server
 
 SUPPORT = Path(__file__).parent.parent / "support"
+
+
+def first_block(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a model without its other blocks."""
+    return {
+        key: value
+        for key, value in state.items()
+        if not key.startswith("blocks.") or key.startswith("blocks.0.")
+    }
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +45,11 @@ def server(
         base / "models" / "fit" / "ten_classes.safetensors",
         golden_state,
         Metadata(golden_config, [f"class {i}" for i in range(10)]),
+    )
+    save_checkpoint(
+        base / "models" / "fit" / "one_block.safetensors",
+        first_block(golden_state),
+        Metadata(replace(golden_config, depth=1)),
     )
     (base / "models" / "loras").mkdir(parents=True)
     (base / "custom_nodes").mkdir()
@@ -56,6 +71,14 @@ def client(server: Server) -> Iterator[LiveClient]:
 def model(bundled_checkpoint: Path) -> FiT:
     """The bundled model outside the host, in fp32."""
     return load_checkpoint(bundled_checkpoint, dtype=torch.float32).model.requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def one_block(golden_config: FiTConfig, golden_state: dict[str, Tensor]) -> FiT:
+    """A model that is compiled quickly; the server has it as one_block.safetensors."""
+    model = FiT(replace(golden_config, depth=1))
+    model.load_state_dict(first_block(golden_state))
+    return model.eval().requires_grad_(False)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -29,8 +30,9 @@ def solver_noise() -> dict[str, Any]:
     return {"noise_source": lambda x: torch.randn(x.shape, generator=generator)}
 
 
+@cache
 def sampled(model: FiT, *class_ids: int, **settings: Any) -> Tensor:
-    """Latents for these classes, or France, with the settings of the graphs."""
+    """Latents for these classes, or France, with the settings of the graphs; sampled once."""
     y = torch.tensor(class_ids or [FRANCE])
     defaults = {"solver": "euler", "steps": STEPS, "guidance": GUIDANCE_SCALE}
     return sample(model, noise(len(y)), y, **{**defaults, **settings})

@@ -47,11 +47,11 @@ def test_every_method_equals_sample(graph: Graph, latents, model: FiT, method: s
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_branches_with_different_methods_never_see_each_others_tables(
-    graph: Graph, latents, golden_model: FiT, compiled: bool
+    graph: Graph, latents, one_block: FiT, compiled: bool
 ) -> None:
     if compiled and shutil.which("g++") is None and shutil.which("cl") is None:
         pytest.skip("torch.compile needs a C++ compiler, and this machine has none")
-    loader = graph.loader("ten_classes.safetensors")
+    loader = graph.loader("one_block.safetensors")
     source = (
         graph.add("TorchCompileModel", model=loader[0], backend="inductor") if compiled else loader
     )
@@ -60,7 +60,7 @@ def test_branches_with_different_methods_never_see_each_others_tables(
         method: graph.extrapolation(source[0], method, decoupled=decoupled)
         for method, decoupled in coupled.items()
     }
-    plain = expected(golden_model, Extrapolation(), class_id=3)
+    plain = expected(one_block, Extrapolation(), class_id=3)
     tolerance = 5e-4 if compiled else TOLERANCE
     # The third with other steps, because the server caches results.
     for method, steps in (("yarn", 4), ("ntk", 4), ("yarn", 5)):
@@ -68,7 +68,7 @@ def test_branches_with_different_methods_never_see_each_others_tables(
         assert (
             distance(
                 got,
-                expected(golden_model, Extrapolation(method, coupled[method]), steps, class_id=3),
+                expected(one_block, Extrapolation(method, coupled[method]), steps, class_id=3),
             )
             <= tolerance
         )
@@ -176,19 +176,22 @@ def test_an_inactive_method_changes_nothing(graph: Graph, latents, model: FiT) -
     )
 
 
+ALL_SETTINGS = (
+    {"channels": "all", "power": 2.0, "start": 0.1, "end": 0.9},
+    {"channels": None, "power": 2.0, "interval": (0.1, 0.9)},
+)
+
+
 @pytest.mark.parametrize(
-    ("settings", "arguments"),
+    ("sampler", "settings", "arguments"),
     [
-        ({"power": 1.5}, {"power": 1.5}),
-        ({"start": 0.2, "end": 0.7}, {"interval": (0.2, 0.7)}),
-        ({"channels": "all"}, {"channels": None}),
-        (
-            {"channels": "all", "power": 2.0, "start": 0.1, "end": 0.9},
-            {"channels": None, "power": 2.0, "interval": (0.1, 0.9)},
-        ),
+        ("ksampler", {"power": 1.5}, {"power": 1.5}),
+        ("ksampler", {"start": 0.2, "end": 0.7}, {"interval": (0.2, 0.7)}),
+        ("ksampler", {"channels": "all"}, {"channels": None}),
+        ("ksampler", *ALL_SETTINGS),
+        ("fit_sampler", *ALL_SETTINGS),
     ],
 )
-@pytest.mark.parametrize("sampler", ["ksampler", "fit_sampler"])
 def test_guidance_equals_sample(
     graph: Graph,
     latents,

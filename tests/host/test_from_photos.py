@@ -20,6 +20,10 @@ from support.nasty_images import make_nasty_images
 
 from comfyui_fitv2 import load_checkpoint
 from devkit.server import Server
+from training.export import main as export
+from training.prepare import main as prepare
+from training.sample import main as sample
+from training.train import main as train
 
 ROOT = Path(__file__).parent.parent.parent
 COLOURS = {"grass": (0, 140, 60), "poppy": (210, 20, 30), "sea": (20, 60, 160)}
@@ -109,13 +113,15 @@ def test_a_folder_of_photos_becomes_classes_in_the_host(
 
 @pytest.mark.cases("D4", "D6", "D7", "D9", "D10")
 def test_a_folder_of_nasty_files_goes_all_the_way(
-    server: Server, client: LiveClient, tmp_path: Path
+    server: Server, client: LiveClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     expected = make_nasty_images(tmp_path / "images")
     names = {e.class_name for e in expected.values() if e.size}
-    command(tmp_path, "training.prepare --images images --image-size 64 --check")
+    small = ["--images", "images", "--image-size", "64"]
+    assert prepare([*small, "--check"]) == 0
     page = (tmp_path / "images.check.html").read_text(encoding="utf-8")
-    command(tmp_path, "training.prepare --images images --image-size 64 --output latents")
+    assert prepare([*small, "--output", "latents"]) == 0
     report = json.loads((tmp_path / "latents" / "report.json").read_text(encoding="utf-8"))
     reasons = {**report["left_out"], **report["failed"]}
     for file, e in expected.items():
@@ -125,13 +131,13 @@ def test_a_folder_of_nasty_files_goes_all_the_way(
         else:
             assert file not in reasons, reasons[file]
 
-    train = "training.train --config tiny --data latents --output runs/nasty --steps 4"
-    command(tmp_path, train, *SMALL, *SHORT)
+    run = ["--config", "tiny", "--data", "latents", "--output", "runs/nasty", "--steps", "4"]
+    assert train([*run, *SMALL, *SHORT]) == 0
     exported = server.base / "models" / "fit" / "nasty.safetensors"
-    command(tmp_path, "training.export --run runs/nasty --output", str(exported))
+    assert export(["--run", "runs/nasty", "--output", str(exported)]) == 0
     assert {*(load_checkpoint(exported).class_names or ())} == names
-    sample = "training.sample --sizes 64x64 --steps 1 --output generated --checkpoint"
-    command(tmp_path, sample, str(exported))
+    quick = ["--sizes", "64x64", "--steps", "1"]
+    assert sample([*quick, "--output", "generated", "--checkpoint", str(exported)]) == 0
     assert len(list((tmp_path / "generated").glob("*.png"))) == len(names)
 
     graph = Graph()

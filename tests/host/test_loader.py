@@ -40,10 +40,11 @@ def test_the_loader_tells_the_vae_the_classes_and_the_trained_size(
 def test_without_the_bundled_checkpoint_the_first_one_is_the_default() -> None:
     defaults = run_inside(
         """
+from unittest.mock import patch
 from fitv2.nodes import loader
 def default(names):
-    loader.host.checkpoint_names = lambda: names
-    checkpoint = loader.FiTLoader.GET_NODE_INFO_V1()["input"]["required"]["checkpoint"][1]
+    with patch.object(loader.host, "checkpoint_names", lambda: names):
+        checkpoint = loader.FiTLoader.GET_NODE_INFO_V1()["input"]["required"]["checkpoint"][1]
     return checkpoint.get("default")
 with_others = ["a.safetensors", loader.DEFAULT_CHECKPOINT]
 answer([default(names) for names in (with_others, with_others[:1], [])])

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
+from host.inside import run_inside
 
-TESTS = Path(__file__).parent.parent
+SUPPORT = Path(__file__).parent.parent / "support"
 
 
 @pytest.mark.host
 def test_only_what_draws_the_same_has_the_same_key() -> None:
-    if "FITV2_HOST" not in os.environ:
-        pytest.skip("needs a ComfyUI: run `python dev.py test`, which fetches one")
-    host = os.environ["FITV2_HOST"]
-    ran = subprocess.run(
-        [os.environ["FITV2_HOST_PYTHON"], TESTS / "support" / "model_keys.py", TESTS.parent],
-        cwd=host,
-        env={**os.environ, "PYTHONPATH": host},
-        capture_output=True,
-        text=True,
-    )
-    assert ran.returncode == 0, ran.stderr
-    answers = json.loads(ran.stdout.splitlines()[-1])
+    script = SUPPORT / "model_keys.py"
+    answers = run_inside(f"import runpy\nanswer(runpy.run_path({str(script)!r})['answers'])")
     assert len(answers) == 20
     assert answers == {what: not what.startswith("not: ") for what in answers}

@@ -131,17 +131,17 @@ def test_a_saved_model_gives_the_same_latents(
 
 
 def test_a_compiled_model_gives_the_same_latents_and_follows_its_options(
-    graph: Graph, latents, golden_model: FiT
+    graph: Graph, latents, one_block: FiT
 ) -> None:
     if shutil.which("g++") is None and shutil.which("cl") is None:
         pytest.skip("torch.compile needs a C++ compiler, and this machine has none")
-    loader = graph.loader("ten_classes.safetensors")
+    loader = graph.loader("one_block.safetensors")
     compiled = graph.add("TorchCompileModel", model=loader[0], backend="inductor")
 
     def ksampler(source: Node) -> list:
         return graph.ksampler(source[0], graph.label(loader[0], "3"), graph.size()[0])[0]
 
-    plain = sampled(golden_model, 3)
+    plain = sampled(one_block, 3)
     assert distance(latents(graph, ksampler(compiled)), plain) <= 1e-3
 
     def scaled(source: Node) -> list:

@@ -47,8 +47,8 @@ def test_attention_in_parts_gives_the_same_numbers_and_can_be_cancelled(
         START.format(checkpoint=str(bundled_checkpoint))
         + """
 whole = evaluate()
+scores, attend, lengths = network._SCORES_AT_ONCE, network._attend, []
 network._SCORES_AT_ONCE = 2 * 4 * 96 * 10
-attend, lengths = network._attend, []
 def count(query, *rest):
     lengths.append(query.shape[-2])
     return attend(query, *rest)
@@ -63,6 +63,7 @@ try:
     evaluate()
 except model_management.InterruptProcessingException:
     answer([difference, parts, len(lengths)])
+network._SCORES_AT_ONCE, network._attend = scores, attend
 """
     )
     assert difference < 1e-5

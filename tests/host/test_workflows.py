@@ -51,12 +51,12 @@ def test_the_files_are_what_the_command_writes(client: LiveClient) -> None:
 
 
 def shorten(prompt: dict[str, Any]) -> None:
-    """Make a prompt quick to run: few steps, few methods."""
+    """Make a prompt quick to run: few steps, sizes and methods."""
     for node in prompt.values():
         if "steps" in node["inputs"]:
             node["inputs"]["steps"] = 2
-        if "methods" in node["inputs"]:
-            node["inputs"]["methods"] = "\n".join(node["inputs"]["methods"].splitlines()[:2])
+        for name in node["inputs"].keys() & {"sizes", "methods"}:
+            node["inputs"][name] = "\n".join(node["inputs"][name].splitlines()[:2])
 
 
 def images_of(client: LiveClient, prompt: dict[str, Any]) -> list[Image.Image]:

@@ -1,34 +1,15 @@
-"""In a ComfyUI's Python: which MODELs have the same key, as JSON; for ``host.test_model_key``.
-
-Its argument is the pack's folder.
-"""
+"""In a process with ComfyUI and the pack: which MODELs have the same key, as ``answers``."""
 
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
 
 import functools
-import importlib.util
-import json
-import sys
-from pathlib import Path
 
-from comfy.cli_args import args
-
-args.cpu = True
-import torch  # noqa: E402
-from comfy.model_patcher import ModelPatcher  # noqa: E402
-
-ROOT = Path(sys.argv[1])
-spec = importlib.util.spec_from_file_location(
-    "fit", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-)
-assert spec is not None
-assert spec.loader is not None
-sys.modules["fit"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(sys.modules["fit"])
-model_key = importlib.import_module("fit.nodes.host.model_key").model_key
-Extrapolation = importlib.import_module("fit.comfyui_fitv2.extrapolation").Extrapolation
+import torch
+from comfy.model_patcher import ModelPatcher
+from fitv2.comfyui_fitv2.extrapolation import Extrapolation
+from fitv2.nodes.host.model_key import model_key
 
 
 class Unfollowed:
@@ -109,4 +90,3 @@ for strength in range(20):  # each at the place in memory of the one before
     seen.add(model_key(short_lived))
     del short_lived
 answers["every later object is another"] = len(seen) == 20
-print(json.dumps(answers))

@@ -128,6 +128,11 @@ def test_every_extrapolation(
     assert not device.waits
 
 
+# What MPS takes in its way through sampling, CUDA takes too.
+on_mps = pytest.mark.parametrize("device", ["mps"], indirect=True)
+
+
+@on_mps
 @pytest.mark.parametrize(
     ("solver", "guidance"),
     [(solver, "interval") for solver in SOLVERS] + [("ab2", guidance) for guidance in GUIDANCES],
@@ -147,6 +152,7 @@ def test_every_solver_and_every_guidance(
     assert set(device.waits) <= (WAITS if SOLVERS[solver].adaptive else set())
 
 
+@on_mps
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_image_to_image(device: PretendedDevice, model: FiT, solver: str) -> None:
     noise, latents = torch.randn(2, 2, 4, 8, 12, device=device.device)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import subprocess
-import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -190,14 +188,15 @@ def test_an_average_that_fits_no_weights_is_left_out_and_named(
     ids=["namespace", "path", "scalar", "array", "module"],
 )
 def test_what_is_no_weight_is_named_with_a_command_that_saves_the_weights(
-    tmp_path: Path, extra: object, message: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: object, message: str
 ) -> None:
     state = described(weights())
     with pytest.raises(CheckpointError, match=message) as error:
         load(tmp_path, {"model": state, "args": extra})
     # The command of the message does what it says.
     command = str(error.value).partition('python -c "')[2].removesuffix('"')
-    subprocess.run([sys.executable, "-c", command], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    exec(command, {})
     assert torch.equal(read_checkpoint(tmp_path / "weights.pt").state_dict[KEY], state[KEY])
 
 

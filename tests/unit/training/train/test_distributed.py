@@ -1,5 +1,6 @@
 """Several processes train as one does: DDP and FSDP2 on two gloo processes."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,36 +60,50 @@ def assert_same_end(a: Path, b: Path) -> None:
     assert held_out[0] == pytest.approx(held_out[1], abs=1e-4)
 
 
+@pytest.fixture(scope="module")
+def together(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three runs of two processes, which are started once: "whole", "halves" and "accumulated"."""
+    folder = tmp_path_factory.mktemp("together")
+    runs = {
+        "whole": ["--steps=3", *OPTIONS],
+        "halves": ["--batch.packing=padded", "--batch.images=8"],
+        "accumulated": ["--batch.accumulation=3"],
+    }
+    lines = [arguments(data, folder / name, *options) for name, options in runs.items()]
+    (folder / "lines.json").write_text(json.dumps(lines), encoding="utf-8")
+    script = [str(ROOT / "tests" / "support" / "several_runs.py")]
+    output = finish(start_training([str(folder / "lines.json")], *torchrun(2), script=script))
+    assert [f"{n} packs per step" in output for n in (2, 6)] == [True, True]
+    return folder
+
+
 class TestTwoProcesses:
     pytestmark = two_processes
 
     def test_they_train_as_one_with_the_same_batch(
-        self, data: Path, alone: Path, tmp_path: Path
+        self, data: Path, alone: Path, together: Path
     ) -> None:
         """Two starts: the second resumes from the first's checkpoint."""
-        for steps in (3, 6):
-            options = [f"--steps={steps}", "--resume=latest", *OPTIONS]
-            output = finish(start_training(arguments(data, tmp_path, *options), *torchrun(2)))
-            assert "2 packs per step" in output
-        assert_same_end(alone, tmp_path)
-        assert (tmp_path / "samples" / "step-00000006.png").is_file()
+        run = together / "whole"
+        options = arguments(data, run, "--steps=6", "--resume=latest", *OPTIONS)
+        output = finish(start_training(options, *torchrun(2)))
+        assert "2 packs per step" in output
+        assert "resumes at step 3" in output
+        assert_same_end(alone, run)
+        assert (run / "samples" / "step-00000006.png").is_file()
 
     def test_with_half_the_images_each_they_train_as_one_with_all(
-        self, data: Path, tmp_path: Path
+        self, data: Path, together: Path, tmp_path: Path
     ) -> None:
-        padded = "--batch.packing=padded"
-        train(small_config(data, tmp_path / "one", padded, "--batch.images=16"))
-        halves = arguments(data, tmp_path / "two", padded, "--batch.images=8")
-        finish(start_training(halves, *torchrun(2)))
-        assert_same_end(tmp_path / "one", tmp_path / "two")
+        padded = ["--batch.packing=padded", "--batch.images=16"]
+        train(small_config(data, tmp_path, *padded))
+        assert_same_end(tmp_path, together / "halves")
 
     def test_with_accumulation_they_train_as_one_with_more_of_it(
-        self, data: Path, tmp_path: Path
+        self, data: Path, together: Path, tmp_path: Path
     ) -> None:
-        train(small_config(data, tmp_path / "one", "--batch.accumulation=6"))
-        two = arguments(data, tmp_path / "two", "--batch.accumulation=3")
-        finish(start_training(two, *torchrun(2)))
-        assert_same_end(tmp_path / "one", tmp_path / "two")
+        train(small_config(data, tmp_path, "--batch.accumulation=6"))
+        assert_same_end(tmp_path, together / "accumulated")
 
     def test_sharded_weights_train_average_render_and_save_as_whole_ones(
         self, data: Path, alone: Path, tmp_path: Path

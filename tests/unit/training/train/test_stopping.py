@@ -34,7 +34,7 @@ def start(data: Path, run: Path, launcher: Sequence[str] = ()) -> subprocess.Pop
 
 
 def wait_until_gone(run: Path) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while survivors(run):
         assert time.monotonic() < until, survivors(run)
         time.sleep(0.1)
@@ -73,7 +73,7 @@ def test_a_second_start_is_refused_until_the_first_one_is_dead(
         assert error.count("\n") == 1
     first.kill()  # alone: its data worker is to end by itself
     wait_until_gone(tmp_path)
-    first.communicate(timeout=20)
+    first.communicate(timeout=60)
     finish_renames(tmp_path)  # the kill may come just before a complete checkpoint gets its name
     step = step_of(latest(tmp_path))
     resumed = start_training(arguments(data, tmp_path, f"--steps={step + 1}", "--resume=latest"))

@@ -1,10 +1,11 @@
 """Resuming: bit for bit where an undisturbed run goes, or refused with the reason."""
 
+import os
 import random
 import shutil
 import signal
 import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -84,23 +85,37 @@ def test_two_kills_at_random_moments_change_nothing(data: Path, tmp_path: Path) 
     training_survives(data, tmp_path, kills=2, chance=random.Random(0), say=lambda text: None)
 
 
-@pytest.mark.processes
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send to one process")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_exits(
-    data: Path, tmp_path: Path, number: signal.Signals, status: int
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+    status: int,
 ) -> None:
-    process = start_training(arguments(data, tmp_path, "--steps=100000", "--checkpoints.every=5"))
-    while not checkpoints(tmp_path):
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == status, output
+    ended = threading.Event()
+
+    def send() -> None:
+        while not checkpoints(tmp_path):
+            if ended.wait(0.05):
+                return
+        os.kill(os.getpid(), number)
+
+    # A process in the background of a script ignores Ctrl-C from its start on.
+    before = signal.signal(number, signal.default_int_handler)
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        ended_with = main(arguments(data, tmp_path, "--steps=3000", "--checkpoints.every=5"))
+    finally:
+        ended.set()
+        sender.join()
+        signal.signal(number, before)
+    assert ended_with == status
     step = step_of(latest(tmp_path))
     stopped = f"stopped by {number.name} at step {step}, and saved. Resume with --resume latest."
-    assert stopped in output
+    assert stopped in capsys.readouterr().out
     assert read_summary(latest(tmp_path)).step == step
 
 
