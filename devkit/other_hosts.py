@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import signal
 import subprocess
 import tempfile
 import time
@@ -250,7 +251,14 @@ def _count(python: Path, environment: Mapping[str, str], arguments: Sequence[str
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.xml"
         command = [str(python), "-m", "pytest", "-q", f"--junit-xml={report}", *arguments]
-        subprocess.run(command, cwd=ROOT, env=dict(environment))
+        with subprocess.Popen(command, cwd=ROOT, env=dict(environment)) as process:
+            try:
+                process.wait()
+            except KeyboardInterrupt:  # Ctrl+C reached pytest too
+                raise
+            except BaseException:  # unlike this, SIGTERM would leave its ComfyUI running
+                process.send_signal(signal.SIGINT)
+                raise
         if not report.exists():
             return Count(0, 1)
         suite = ElementTree.parse(report).getroot()[0]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from devkit import other_hosts
-from devkit.environment import SetupError
+from devkit.environment import ROOT, SetupError
 from devkit.host import Host
 from devkit.other_hosts import (
     ARCHIVES,
@@ -91,6 +93,35 @@ def test_tests_are_counted_by_their_ends(tmp_path: Path) -> None:
     python = Path(sys.executable)
     assert _count(python, {}, [str(file)]) == Count(1, 2, 1)
     assert not _count(python, {}, [str(tmp_path / "nothing.py")]).good
+
+
+STOPPED = """
+import signal, sys
+from pathlib import Path
+from devkit.other_hosts import _count
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+_count(Path(sys.executable), {{}}, [{file!r}])
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+def test_stopping_lets_tests_end_what_they_started(tmp_path: Path) -> None:
+    begun, ended, file = (tmp_path / name for name in ("begun", "ended", "test_long.py"))
+    file.write_text(
+        "import pathlib, pytest, time\n"
+        f"begun, ended = pathlib.Path({str(begun)!r}), pathlib.Path({str(ended)!r})\n"
+        "@pytest.fixture\ndef server():\n    yield begun.touch()\n    ended.touch()\n"
+        "def test_runs(server): time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", STOPPED.format(file=str(file))]
+    process = subprocess.Popen(command, cwd=ROOT)
+    while not begun.exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.terminate()
+    assert process.wait(60) == 1
+    assert ended.exists()
 
 
 def test_what_passed_is_kept_until_something_changes(
