@@ -13,6 +13,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from nodes.host_version import numbers, too_old
 
@@ -167,20 +168,28 @@ def _name_in(line: str) -> str:
 def compare_hosts(environment: Mapping[str, str], names: Sequence[str] = ()) -> list[str]:
     """Test ComfyUIs by version or folder, by default ``ARCHIVES`` and our own; print a table.
 
-    What passed is kept in ``.dev/hosts`` and not run again while nothing changed, so an interrupted
-    run goes on where it stopped. Returns what failed, as "0.16.3: workflows".
+    What passed is kept in ``.dev/hosts`` and not run again while nothing changed, so a run that was
+    stopped goes on from there; its table says what was not run. Returns what failed, as
+    "0.16.3: workflows".
     """
     hosts = [other_host(name) for name in names or [*ARCHIVES, version_of(own_host().folder)]]
-    rows: dict[str, dict[str, Count]] = {}
-    for one in hosts:
-        file = DEV / "hosts" / one.version / "passed.json"
-        rows[one.version] = {column: _result(file, column, one, environment) for column in COLUMNS}
-    print(f"{matrix(rows)}\n\n{_versions(own_host().python)}", flush=True)
+    rows = {one.version: _kept(one) for one in hosts}
+    for version, row in rows.items():
+        if row:
+            say(f"ComfyUI {version}: kept from before: {', '.join(row)}")
+    try:
+        for one in hosts:
+            row = rows[one.version]
+            for column in COLUMNS:
+                if column not in row:
+                    row[column] = _run(one, column, environment)
+    finally:
+        print(f"{matrix(rows)}\n\n{_versions(own_host().python)}", flush=True)
     return [
         f"{version}: {column}"
         for version, row in rows.items()
-        for column, count in row.items()
-        if not count.good
+        for column in COLUMNS
+        if not row[column].good
     ]
 
 
@@ -199,23 +208,35 @@ def _variables(one: OtherHost) -> dict[str, str]:
     return {**host, **one.variables}
 
 
-def _result(file: Path, column: str, one: OtherHost, environment: Mapping[str, str]) -> Count:
-    """The kept result of a column if everything it depends on is as it was, else a new one."""
-    kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+def _results(one: OtherHost) -> tuple[Path, dict[str, Any]]:
+    """The file with what passed on a ComfyUI, and its contents: a state and a count by column."""
+    file = DEV / "hosts" / one.version / "passed.json"
+    return file, json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def _kept(one: OtherHost) -> dict[str, Count]:
+    """The columns that passed on a ComfyUI, and on whose results nothing has changed since."""
+    _, results = _results(one)
+    return {
+        column: Count(**results[column]["count"])
+        for column, arguments in COLUMNS.items()
+        if column in results and results[column]["state"] == fingerprint(one.host, arguments)
+    }
+
+
+def _run(one: OtherHost, column: str, environment: Mapping[str, str]) -> Count:
+    """Run the tests of a column, and keep their count if they passed."""
     state = fingerprint(one.host, COLUMNS[column])
-    if column in kept and kept[column]["state"] == state:
-        count = Count(**kept[column]["count"])
-        say(f"ComfyUI {one.version}: {column}: {count}, kept from before")
-        return count
     say(f"ComfyUI {one.version}: {column}")
     started = time.monotonic()
     count = _count(one.host.python, {**environment, **_variables(one)}, COLUMNS[column])
     say(f"ComfyUI {one.version}: {column}: {count}, {time.monotonic() - started:.0f} s")
     if count.good:
+        file, results = _results(one)
+        results[column] = {"state": state, "count": asdict(count)}
         file.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({**kept, column: {"state": state, "count": asdict(count)}}, indent=2)
         scratch = file.with_suffix(".new")
-        scratch.write_text(text, encoding="utf-8")
+        scratch.write_text(json.dumps(results, indent=2), encoding="utf-8")
         scratch.replace(file)
     return count
 
@@ -270,9 +291,8 @@ def _count(python: Path, environment: Mapping[str, str], arguments: Sequence[str
 
 def matrix(rows: Mapping[str, Mapping[str, Count]]) -> str:
     """The table in Markdown: versions × what was tested."""
-    lines = [
-        f"| ComfyUI | {' | '.join(COLUMNS)} |",
-        f"|{'---|' * (len(COLUMNS) + 1)}",
-        *(f"| {version} | {' | '.join(map(str, row.values()))} |" for version, row in rows.items()),
-    ]
+    lines = [f"| ComfyUI | {' | '.join(COLUMNS)} |", f"|{'---|' * (len(COLUMNS) + 1)}"]
+    for version, row in rows.items():
+        cells = (str(row.get(column, "not run")) for column in COLUMNS)
+        lines.append(f"| {version} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -151,6 +151,20 @@ def test_what_passed_is_kept_until_something_changes(
     assert ran == list(COLUMNS)
 
 
+def test_a_stopped_run_says_what_was_not_run(
+    own: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def count(python: Path, environment: Mapping[str, str], arguments: Sequence[str]) -> Count:
+        if arguments == COLUMNS["workflows"]:
+            raise KeyboardInterrupt
+        return Count(7, 0)
+
+    monkeypatch.setattr(other_hosts, "_count", count)
+    with pytest.raises(KeyboardInterrupt):
+        compare_hosts({}, ["0.30.0"])
+    assert "| 0.30.0 | 7 | not run | not run | not run |" in capsys.readouterr().out
+
+
 def test_a_result_depends_on_the_tests_and_the_comfyui(own: Host) -> None:
     states = [fingerprint(own, arguments) for arguments in COLUMNS.values()]
     assert len({*states}) == len(COLUMNS)
@@ -171,4 +185,5 @@ def test_the_oldest_version_is_one_check_of_all_tests(
 
 def test_the_table_says_what_passed() -> None:
     table = matrix({"0.16.3": {"loads": Count(7, 0, 1), "browser": Count(3, 1)}})
-    assert table.splitlines()[-1] == "| 0.16.3 | 7, 1 skipped | 3 of 4 |"
+    row = "| 0.16.3 | 7, 1 skipped | not run | not run | 3 of 4 |"
+    assert table.splitlines()[-1] == row
