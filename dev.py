@@ -25,7 +25,7 @@ from devkit.checks import Check, run_in_a_row, run_side_by_side, threads_for_two
 from devkit.client import Client, PromptError
 from devkit.environment import DEV, ROOT, SetupError, install, say, show_live
 from devkit.host import find_host, link_pack, newest_frontend, own_host
-from devkit.other_hosts import compare_hosts, oldest_host_check
+from devkit.host_tests import compare_hosts, oldest_host_check
 from devkit.server import Server, next_free_port
 from devkit.workflow import WorkflowError, to_prompt
 

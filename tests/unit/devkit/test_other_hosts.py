@@ -1,49 +1,13 @@
-"""``dev.py test --hosts``: which versions there are, what is kept, and the table of results."""
+"""Other versions of ComfyUI, fetched or by hand, and what is installed beside them."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-
 import pytest
+from unit.devkit.conftest import Make
 
-from devkit import other_hosts
-from devkit.environment import ROOT, SetupError
+from devkit.environment import SetupError
 from devkit.host import Host
-from devkit.other_hosts import (
-    ARCHIVES,
-    COLUMNS,
-    OLDER_HOST,
-    Count,
-    _count,
-    compare_hosts,
-    differing,
-    fingerprint,
-    matrix,
-    oldest_host_check,
-    other_host,
-)
-
-
-@pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    """Our own ComfyUI 0.30.0, and a ``.dev`` of its own."""
-    host = Host(made(tmp_path / "own", "0.30.0"), Path(sys.executable), ours=True)
-    monkeypatch.setattr(other_hosts, "own_host", lambda: host)
-    monkeypatch.setattr(other_hosts, "DEV", tmp_path / "dev")
-    return host
-
-
-def made(folder: Path, version: str) -> Path:
-    """A folder that looks like a ComfyUI of this version."""
-    (folder / "comfy").mkdir(parents=True)
-    for name in ("main.py", "requirements.txt"):
-        (folder / name).touch()
-    (folder / "comfyui_version.py").write_text(f'__version__ = "{version}"\n')
-    return folder
+from devkit.other_hosts import ARCHIVES, OLDER_HOST, differing, other_host
 
 
 def test_what_is_no_version_and_no_comfyui_is_named_with_the_versions(own: Host) -> None:
@@ -53,16 +17,16 @@ def test_what_is_no_version_and_no_comfyui_is_named_with_the_versions(own: Host)
     assert all(len(digest) == 64 for _, digest in ARCHIVES.values())
 
 
-def test_a_folder_is_tested_as_the_version_that_it_says(own: Host, tmp_path: Path) -> None:
-    newer = other_host(str(made(tmp_path / "newer", "0.33.0")))
+def test_a_folder_is_tested_as_the_version_that_it_says(own: Host, make_comfyui: Make) -> None:
+    newer = other_host(str(make_comfyui("0.33.0")))
     assert (newer.version, newer.host.python) == ("0.33.0", own.python)
-    older = other_host(str(made(tmp_path / "older", "0.16.4")))
+    older = other_host(str(make_comfyui("0.16.4")))
     assert older.variables[OLDER_HOST] == "0.16.4"
     # Tests may leave out what an older ComfyUI lacks, and nothing on a newer one.
     assert OLDER_HOST not in newer.variables
     assert other_host("0.30.0").host == own
     with pytest.raises(SetupError, match=r"needs ComfyUI 0\.12\.0 or newer"):
-        other_host(str(made(tmp_path / "too_old", "0.3.76")))
+        other_host(str(make_comfyui("0.3.76")))
 
 
 def test_what_differs_from_our_environment_is_installed_beside_it() -> None:
@@ -79,111 +43,3 @@ def test_what_differs_from_our_environment_is_installed_beside_it() -> None:
     ]
     ours = ["comfyui-frontend-package==1.47.12", "torch", "comfy-kitchen==1", "av", "PyOpenGL>=3"]
     assert differing(theirs, ours) == ["comfyui-frontend-package==1.39.19", "glfw"]
-
-
-def test_tests_are_counted_by_their_ends(tmp_path: Path) -> None:
-    file = tmp_path / "test_ends.py"
-    file.write_text(
-        "import pytest\n"
-        "def test_passes(): pass\n"
-        "def test_fails(): assert False\n"
-        "@pytest.mark.skip\ndef test_is_left_out(): pass\n"
-        "def test_has_no_fixture(nothing): pass\n"
-    )
-    python = Path(sys.executable)
-    assert _count(python, {}, [str(file)]) == Count(1, 2, 1)
-    assert not _count(python, {}, [str(tmp_path / "nothing.py")]).good
-
-
-STOPPED = """
-import signal, sys
-from pathlib import Path
-from devkit.other_hosts import _count
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-_count(Path(sys.executable), {{}}, [{file!r}])
-"""
-
-
-@pytest.mark.processes
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
-def test_stopping_lets_tests_end_what_they_started(tmp_path: Path) -> None:
-    begun, ended, file = (tmp_path / name for name in ("begun", "ended", "test_long.py"))
-    file.write_text(
-        "import pathlib, pytest, time\n"
-        f"begun, ended = pathlib.Path({str(begun)!r}), pathlib.Path({str(ended)!r})\n"
-        "@pytest.fixture\ndef server():\n    yield begun.touch()\n    ended.touch()\n"
-        "def test_runs(server): time.sleep(60)\n"
-    )
-    command = [sys.executable, "-c", STOPPED.format(file=str(file))]
-    process = subprocess.Popen(command, cwd=ROOT)
-    while not begun.exists():
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.terminate()
-    assert process.wait(60) == 1
-    assert ended.exists()
-
-
-def test_what_passed_is_kept_until_something_changes(
-    own: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    ran: list[str] = []
-    counts = {"loads": Count(7, 0), "workflows": Count(5, 1, 2)}
-
-    def count(python: Path, environment: Mapping[str, str], arguments: Sequence[str]) -> Count:
-        assert environment["FITV2_HOST"] == str(own.folder)
-        (column,) = (name for name in COLUMNS if COLUMNS[name] == arguments)
-        ran.append(column)
-        return counts.get(column, Count(3, 0))
-
-    monkeypatch.setattr(other_hosts, "_count", count)
-    monkeypatch.setattr(other_hosts, "TESTED", ("__init__.py",))
-    assert compare_hosts({}, ["0.30.0"]) == ["0.30.0: workflows"]
-    assert "| 0.30.0 | 7 | 5 of 6, 2 skipped | 3 | 3 |" in capsys.readouterr().out
-    assert ran == list(COLUMNS)
-    ran.clear()
-    counts["workflows"] = Count(6, 0)
-    assert compare_hosts({}, ["0.30.0"]) == []
-    assert ran == ["workflows"]
-    ran.clear()
-    (own.folder / "main.py").write_text("changed = True")
-    assert compare_hosts({}, ["0.30.0"]) == []
-    assert ran == list(COLUMNS)
-
-
-def test_a_stopped_run_says_what_was_not_run(
-    own: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def count(python: Path, environment: Mapping[str, str], arguments: Sequence[str]) -> Count:
-        if arguments == COLUMNS["workflows"]:
-            raise KeyboardInterrupt
-        return Count(7, 0)
-
-    monkeypatch.setattr(other_hosts, "_count", count)
-    with pytest.raises(KeyboardInterrupt):
-        compare_hosts({}, ["0.30.0"])
-    assert "| 0.30.0 | 7 | not run | not run | not run |" in capsys.readouterr().out
-
-
-def test_a_result_depends_on_the_tests_and_the_comfyui(own: Host) -> None:
-    states = [fingerprint(own, arguments) for arguments in COLUMNS.values()]
-    assert len({*states}) == len(COLUMNS)
-    (own.folder / "comfy" / "new.py").touch()
-    assert fingerprint(own, COLUMNS["loads"]) not in states
-
-
-def test_the_oldest_version_is_one_check_of_all_tests(
-    own: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made(other_hosts.DEV / "hosts" / "0.16.3" / "comfyui", "0.16.3")
-    check = oldest_host_check({"OMP_NUM_THREADS": "1"})
-    assert check.name == "ComfyUI 0.16.3"
-    assert {*COLUMNS["loads"], *COLUMNS["workflows"]} <= {*map(str, check.command)}
-    assert check.variables[OLDER_HOST] == "0.16.3"
-    assert check.variables["OMP_NUM_THREADS"] == "1"
-
-
-def test_the_table_says_what_passed() -> None:
-    table = matrix({"0.16.3": {"loads": Count(7, 0, 1), "browser": Count(3, 1)}})
-    row = "| 0.16.3 | 7, 1 skipped | not run | not run | 3 of 4 |"
-    assert table.splitlines()[-1] == row
