@@ -6,8 +6,6 @@ python dev.py test           run every check and test
 python dev.py test --fast    run what needs neither ComfyUI nor network, in three minutes
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import json
@@ -16,6 +14,11 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+OLDEST_PYTHON = (3, 10)
+if sys.version_info < OLDEST_PYTHON:  # all of this file is readable for Python 3.6, to say so
+    needed, this = ".".join(map(str, OLDEST_PYTHON)), sys.version.split()[0]
+    sys.exit(f"dev.py needs Python {needed} or newer, and {sys.executable} is Python {this}.")
 
 # An isolated Python, such as that of ComfyUI's portable build, does not search a script's folder.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -90,7 +93,8 @@ def test(arguments: argparse.Namespace) -> int:
         environment["FITV2_HOST"] = str(host.folder)
         environment["FITV2_HOST_PYTHON"] = str(host.python)
         environment["FITV2_NEWEST_FRONTEND"] = str(newest_frontend())
-        if browser := chromium.chromium():
+        browser = chromium.chromium()
+        if browser:
             environment[chromium.VARIABLE] = str(browser)
         javascript.install_tools(python)
     if arguments.hosts is not None:
@@ -109,6 +113,7 @@ def test(arguments: argparse.Namespace) -> int:
             Check("JavaScript types", javascript.type_check(python), environment),
             Check("JavaScript style", javascript.style_check(python), environment),
             Check("types", [python, "-m", "pyright"], environment),
+            Check("registry", [python, "-m", "devkit.registry"], environment),
         ]
     pytest = [python, "-m", "pytest"]
     if arguments.soak:

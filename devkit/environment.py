@@ -17,7 +17,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DEV = ROOT / ".dev"
-MINIMUM_PYTHON = (3, 10)
 
 
 class SetupError(RuntimeError):
@@ -109,11 +108,6 @@ def run_step(
 
 
 def _venv_python() -> Path:
-    if sys.version_info < MINIMUM_PYTHON:
-        raise SetupError(
-            f"Python {'.'.join(map(str, MINIMUM_PYTHON))} or newer is needed;"
-            f" this is {sys.version.split()[0]}."
-        )
     folder = DEV / "venv"
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     made = folder / ".made"

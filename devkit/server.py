@@ -18,18 +18,21 @@ from .host import Host, link_pack
 
 BOOT_SECONDS = 300
 STOP_SECONDS = 20
-FOLDERS = ("models", "input", "output", "temp", "user")
+FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
 
 
 class Server:
     """ComfyUI with ``base`` as its data folder, for a ``with`` block.
 
-    ``arguments`` are passed to ComfyUI; ``port`` 0 is any free one. Raises ``SetupError`` if it
-    does not start.
+    ``arguments`` are passed to ComfyUI; ``port`` 0 is any free one. Where the pack is not
+    ``linked``, it is what ``arguments`` say. Raises ``SetupError`` if it does not start.
     """
 
-    def __init__(self, host: Host, base: Path, *arguments: str, port: int = 0) -> None:
+    def __init__(
+        self, host: Host, base: Path, *arguments: str, port: int = 0, linked: bool = True
+    ) -> None:
         self.base = base
+        self._linked = linked
         self.log_path = base / "comfyui.log"
         self.port = port or _any_free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -51,7 +54,8 @@ class Server:
     def __enter__(self) -> Server:
         for name in FOLDERS:
             (self.base / name).mkdir(parents=True, exist_ok=True)
-        link_pack(self.base / "custom_nodes")
+        if self._linked:
+            link_pack(self.base / "custom_nodes")
         with self.log_path.open("wb") as log:
             environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
             self._process = subprocess.Popen(

@@ -7,8 +7,9 @@ from .conditioning import FiTClassLabel
 from .error_names import show_plain_names
 from .extrapolation import FiTExtrapolation
 from .guidance import FiTGuidance
-from .host import check_queued_prompts, register_model_folders
+from .host import arrange, check_queued_prompts, register_model_folders
 from .loader import FiTLoader
+from .other_copy import FOLDER, skipped
 from .resolution import FiTResolution
 from .routes import register as register_routes
 from .sampling import FiTSampler
@@ -26,6 +27,7 @@ class FiTExtension(ComfyExtension):
         check_queued_prompts()
         show_plain_names(__name__.removesuffix(".nodes.extension"))
         register_routes()
+        arrange(FOLDER, skipped)
         return [
             FiTLoader,
             FiTClassLabel,

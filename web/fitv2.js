@@ -10,7 +10,6 @@ import { addClassPicker } from "./class_picker.js";
 import { setUpCompareViewer } from "./compare_viewer.js";
 import { showErrors } from "./errors.js";
 import { onTyping, register } from "./host/frontend.js";
-import { sortTemplates } from "./host/templates.js";
 import { addShapePad } from "./shape_pad.js";
 import { showWarnings } from "./warnings.js";
 
@@ -32,6 +31,5 @@ register(
   () => {
     showErrors();
     showWarnings();
-    sortTemplates();
   },
 );

@@ -42,6 +42,7 @@ from .loading import (
 from .model import extrapolation_of, require_fit, require_flow, with_extrapolation
 from .model_key import model_key
 from .notices import show
+from .pack_folder import arrange
 from .packing import forbids_packing
 from .previews import ImageProgress, PreviewOfAll, StepCallback, preview_size
 from .sampling import (
@@ -69,6 +70,7 @@ __all__ = [
     "StepCallback",
     "Vae",
     "add_json_routes",
+    "arrange",
     "check_queued_prompts",
     "checkpoint_names",
     "checkpoint_of",

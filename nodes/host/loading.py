@@ -16,6 +16,7 @@ from ...comfyui_fitv2.config import PRECISIONS
 from .checks import warn_before_sampling
 from .guidance import keep_last_channels_unguided
 from .model import FiTModelConfig
+from .precision import MATRIX, is_matrix, matrix_dtype
 
 BUNDLED = Path(__file__).resolve().parent.parent.parent / "models"
 # Ours first: for a name in both, the file is meant that somebody put into the folder made for it.
@@ -88,10 +89,11 @@ def model_of(
     dtype = WEIGHT_DTYPES[weight_dtype] or model_management.unet_dtype(
         model_params=sum(value.numel() for value in state_dict.values()),
         supported_dtypes=supported,
-        weight_dtype=state_dict["x_embedder.proj.weight"].dtype,
+        weight_dtype=state_dict[MATRIX].dtype,
     )
+    dtype = matrix_dtype(dtype, state_dict)
     cast_dtype = model_management.unet_manual_cast(dtype, device, supported)
-    config.set_inference_dtype(dtype, cast_dtype)
+    other_dtype = config.store_in(dtype, cast_dtype)
 
     model = config.get_model(state_dict, "")
     offload_device = model_management.unet_offload_device()
@@ -102,7 +104,11 @@ def model_of(
     if not patcher.is_dynamic():  # a dynamic one casts weights when it uses them
         # If the file has this dtype already, its mapped weights stay the only copy in memory.
         state_dict = {
-            key: value.to(offload_device, dtype, copy=comfy.utils.DISABLE_MMAP)
+            key: value.to(
+                offload_device,
+                dtype if is_matrix(key) else other_dtype,
+                copy=comfy.utils.DISABLE_MMAP,
+            )
             for key, value in state_dict.items()
         }
     model.load_model_weights(state_dict, "", assign=True)

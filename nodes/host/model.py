@@ -54,6 +54,16 @@ class FiTModelConfig(supported_models_base.BASE):
                 "timesteps": DDPM_TIMESTEPS,
             }
 
+    def store_in(self, dtype: torch.dtype, cast_dtype: torch.dtype | None) -> torch.dtype:
+        """Store matrices in this dtype, and compute in ``cast_dtype`` where one is given.
+
+        Returns the dtype of all other weights, which are never in fp8.
+        """
+        other = cast_dtype if dtype.itemsize == 1 and cast_dtype is not None else dtype
+        self.set_inference_dtype(dtype, cast_dtype)
+        self.unet_config["other_dtype"] = other
+        return other
+
     def get_model(
         self, state_dict: dict[str, Tensor], prefix: str = "", device: torch.device | None = None
     ) -> FiTModel:

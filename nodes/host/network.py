@@ -19,6 +19,7 @@ from ...comfyui_fitv2.layers import Operations
 from ...comfyui_fitv2.model import FiT, RunBlock, patchify, unpatchify
 from ...comfyui_fitv2.rope import Pair, untraced
 from .conditioning import from_host
+from .precision import keep_apart
 from .sigma import model_time
 
 TransformerOptions = dict[str, Any]
@@ -43,8 +44,12 @@ class HostFiT(FiT):
         dtype: torch.dtype,
         device: torch.device | None,
         operations: Operations,
+        other_dtype: torch.dtype | None = None,
     ) -> None:
+        """``dtype`` is that of the matrices, and ``other_dtype`` that of all other weights."""
         super().__init__(config, operations=operations, device=device, dtype=dtype)
+        if other_dtype not in (None, dtype):
+            keep_apart(self, other_dtype)
         self.in_channels = config.in_channels  # read by stock guidance nodes
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] — the host's signature

@@ -1,6 +1,6 @@
 """Whether a VAE fits a checkpoint, as far as their files tell, said when a prompt is queued.
 
-A VAE of other latents gives noise without any error.
+A VAE of other latents gives noise without any error. One in 16 bits on a CPU takes minutes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import folder_paths
+import torch
+from comfy import model_management
 from safetensors import SafetensorError, safe_open
 
 from ...comfyui_fitv2.metadata import METADATA_KEY, Metadata
@@ -23,12 +25,15 @@ _TINY = "taesd_"
 
 
 def check_queued_prompts() -> None:
-    """Warn of VAEs that do not fit whenever a prompt is queued."""
+    """Warn of VAEs that do not fit, or are very slow, whenever a prompt is queued."""
     notices.on_prompt(_warn_of_vaes)
 
 
 def _warn_of_vaes(prompt: Mapping[str, Any], client_id: str | None) -> None:
-    for use in dict.fromkeys(vae_uses(prompt)):
+    uses = list(dict.fromkeys(vae_uses(prompt)))
+    if uses and (slowness := _slowness()):
+        notices.warn(slowness, uses[0].node_id, client_id)
+    for use in uses:
         fitting = _fitting_instead(use)
         if fitting is not None:
             text = (
@@ -36,6 +41,21 @@ def _warn_of_vaes(prompt: Mapping[str, Any], client_id: str | None) -> None:
                 "Another VAE gives noise or wrong colours."
             )
             notices.warn(text, use.node_id, client_id)
+
+
+def _slowness() -> str | None:
+    """Why VAEs are very slow, and what to do; None where they are not.
+
+    VAE nodes are ComfyUI's, which chooses the precision.
+    """
+    device = model_management.vae_device()
+    if device.type != "cpu" or model_management.vae_dtype(device) != torch.float16:
+        return None
+    return (
+        "ComfyUI was started with --fp16-vae and runs VAEs on the CPU. Most CPUs have no fp16 "
+        "convolutions, and need minutes for an image instead of a second. Start it with --bf16-vae "
+        "or without either."
+    )
 
 
 def _fitting_instead(use: VaeUse) -> str | None:

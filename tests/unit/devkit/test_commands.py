@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from argparse import Namespace
@@ -44,3 +45,21 @@ def test_an_isolated_python_runs_dev(tmp_path: Path) -> None:
     command = [sys.executable, "-I", ROOT / "dev.py", "--help"]
     process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert "python dev.py demo" in process.stdout
+
+
+@pytest.mark.parametrize("version", [(3, 6), (3, 9)])
+def test_an_old_python_is_told_which_it_needs(version: tuple[int, int]) -> None:
+    source = (ROOT / "dev.py").read_text(encoding="utf-8")
+    ast.parse(source, feature_version=version)
+    assert "from __future__ import annotations" not in source  # 3.6 has none
+    code = (
+        f"import runpy, sys; sys.version_info = ({version[0]}, {version[1]}, 1)\n"
+        f"sys.version = '{version[0]}.{version[1]}.1 (old)'\n"
+        f"sys.modules['devkit'] = None\n"  # an import of it would end in a traceback
+        f"runpy.run_path({str(ROOT / 'dev.py')!r}, run_name='__main__')\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.returncode == 1
+    (line,) = process.stderr.splitlines()
+    assert line.startswith("dev.py needs Python 3.10 or newer, and ")
+    assert line.endswith(f" is Python {version[0]}.{version[1]}.1.")

@@ -34,6 +34,7 @@ ROOMS = {
     "tests/support/counting_node.py": "host",
     "devkit": "",
     "devkit/animations.py": "dev",
+    "devkit/flags.py": "dev",
     "devkit/thumbnails.py": "dev",
     "dev.py": "",
 }
