@@ -11,11 +11,9 @@ import pytest
 from devkit import host_tests, other_hosts
 from devkit.host import Host
 
-Make = Callable[[str], Path]
-
 
 @pytest.fixture
-def make_comfyui(tmp_path: Path) -> Make:
+def make_comfyui(tmp_path: Path) -> Callable[[str], Path]:
     """Makes a folder that looks like a ComfyUI of some version."""
 
     def make(version: str) -> Path:
@@ -30,7 +28,9 @@ def make_comfyui(tmp_path: Path) -> Make:
 
 
 @pytest.fixture
-def own(make_comfyui: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+def own(
+    make_comfyui: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Host:
     """Our own ComfyUI 0.30.0, and a ``.dev`` of its own."""
     host = Host(make_comfyui("0.30.0"), Path(sys.executable), ours=True)
     for module in (other_hosts, host_tests):

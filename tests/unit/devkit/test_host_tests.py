@@ -5,11 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from unit.devkit.conftest import Make
 
 from devkit import host_tests
 from devkit.environment import ROOT
@@ -119,7 +118,7 @@ def test_a_result_depends_on_the_tests_and_the_comfyui(own: Host) -> None:
 
 
 def test_the_oldest_version_is_one_check_of_all_tests(
-    own: Host, make_comfyui: Make, tmp_path: Path
+    own: Host, make_comfyui: Callable[[str], Path], tmp_path: Path
 ) -> None:
     fetched = tmp_path / "dev" / "hosts" / "0.16.3"
     fetched.mkdir(parents=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
-from unit.devkit.conftest import Make
 
 from devkit.environment import SetupError
 from devkit.host import Host
@@ -17,7 +19,9 @@ def test_what_is_no_version_and_no_comfyui_is_named_with_the_versions(own: Host)
     assert all(len(digest) == 64 for _, digest in ARCHIVES.values())
 
 
-def test_a_folder_is_tested_as_the_version_that_it_says(own: Host, make_comfyui: Make) -> None:
+def test_a_folder_is_tested_as_the_version_that_it_says(
+    own: Host, make_comfyui: Callable[[str], Path]
+) -> None:
     newer = other_host(str(make_comfyui("0.33.0")))
     assert (newer.version, newer.host.python) == ("0.33.0", own.python)
     older = other_host(str(make_comfyui("0.16.4")))
