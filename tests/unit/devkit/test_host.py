@@ -9,7 +9,7 @@ import pytest
 
 from devkit import host as host_module
 from devkit.environment import SetupError
-from devkit.host import find_host
+from devkit.host import find_host, version_of
 
 
 @pytest.fixture
@@ -23,14 +23,19 @@ def comfyui(tmp_path: Path) -> Path:
         part.mkdir(parents=True)
     for part in (folder / "main.py", python):
         part.touch()
+    write_version(folder, "0.30.0")
     return folder
+
+
+def write_version(comfyui: Path, version: str) -> None:
+    (comfyui / "comfyui_version.py").write_text(f'# made\n__version__ = "{version}"\n')
 
 
 def test_a_named_comfyui_is_used_with_its_own_python(comfyui: Path) -> None:
     host = find_host(comfyui, None)
     assert (host.folder, host.ours) == (comfyui, False)
     assert host.python.is_relative_to(comfyui / ".venv")
-    assert find_host(comfyui, Path("other")).python == Path("other")
+    assert find_host(comfyui, Path("other")).python == Path("other").absolute()
 
 
 def test_the_comfyui_that_the_pack_lies_in_is_used(
@@ -48,3 +53,19 @@ def test_a_folder_that_is_no_comfyui_is_refused(tmp_path: Path) -> None:
 def test_a_python_without_its_comfyui_is_refused() -> None:
     with pytest.raises(SetupError, match="with --comfyui PATH"):
         find_host(None, Path("python"))
+
+
+def test_a_comfyui_that_is_too_old_is_refused_in_one_line(comfyui: Path) -> None:
+    write_version(comfyui, "0.11.1")
+    with pytest.raises(SetupError) as error:
+        find_host(comfyui, None)
+    assert "needs ComfyUI 0.12.0 or newer, and this is 0.11.1" in str(error.value)
+    assert "\n" not in str(error.value)
+    (comfyui / "comfyui_version.py").unlink()
+    with pytest.raises(SetupError, match="this is of 2024 or older"):
+        find_host(comfyui, None)
+
+
+def test_a_version_is_read_from_its_folder(comfyui: Path) -> None:
+    write_version(comfyui, "0.18.2")
+    assert version_of(comfyui) == "0.18.2"

@@ -1,42 +1,49 @@
-"""``dev.py test --hosts``: which versions there are, and the table of what works on them."""
+"""Other versions of ComfyUI, fetched or by hand, and what is installed beside them."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from devkit.environment import SetupError
-from devkit.host import Host, version_of
-from devkit.other_hosts import ARCHIVES, Count, _count, compare_hosts, matrix
+from devkit.host import Host
+from devkit.other_hosts import ARCHIVES, OLDER_HOST, differing, other_host
 
 
-def test_an_unknown_version_is_named_with_those_there_are() -> None:
-    with pytest.raises(SetupError, match=r"0\.1\.0: there are 0\.16\.3, .*0\.27\.0"):
-        compare_hosts({}, ["0.1.0", "0.16.3"])
+def test_what_is_no_version_and_no_comfyui_is_named_with_the_versions(own: Host) -> None:
+    expected = r"0\.1\.0 is no version .* no folder .*0\.16\.3, .*0\.27\.0, 0\.30\.0"
+    with pytest.raises(SetupError, match=expected):
+        other_host("0.1.0")
     assert all(len(digest) == 64 for _, digest in ARCHIVES.values())
 
 
-def test_a_version_is_read_from_its_folder(tmp_path: Path) -> None:
-    (tmp_path / "comfyui_version.py").write_text('# made\n__version__ = "0.18.2"\n')
-    assert version_of(tmp_path) == "0.18.2"
+def test_a_folder_is_tested_as_the_version_that_it_says(
+    own: Host, make_comfyui: Callable[[str], Path]
+) -> None:
+    newer = other_host(str(make_comfyui("0.33.0")))
+    assert (newer.version, newer.host.python) == ("0.33.0", own.python)
+    older = other_host(str(make_comfyui("0.16.4")))
+    assert older.variables[OLDER_HOST] == "0.16.4"
+    # Tests may leave out what an older ComfyUI lacks, and nothing on a newer one.
+    assert OLDER_HOST not in newer.variables
+    assert other_host("0.30.0").host == own
+    with pytest.raises(SetupError, match=r"needs ComfyUI 0\.12\.0 or newer"):
+        other_host(str(make_comfyui("0.3.76")))
 
 
-def test_tests_are_counted_by_their_ends(tmp_path: Path) -> None:
-    file = tmp_path / "test_ends.py"
-    file.write_text(
-        "import pytest\n"
-        "def test_passes(): pass\n"
-        "def test_fails(): assert False\n"
-        "@pytest.mark.skip\ndef test_is_left_out(): pass\n"
-        "def test_has_no_fixture(nothing): pass\n"
-    )
-    host = Host(tmp_path, Path(sys.executable), ours=False)
-    assert _count(host, {}, [str(file)]) == Count(1, 2)
-    assert _count(host, {}, [str(tmp_path / "nothing.py")]).passed == 0
-
-
-def test_the_table_says_what_passed() -> None:
-    table = matrix({"0.16.3": {"loads": Count(7, 0), "browser": Count(3, 1)}})
-    assert table.splitlines()[-1] == "| 0.16.3 | all 7 | 3 of 4 |"
+def test_what_differs_from_our_environment_is_installed_beside_it() -> None:
+    theirs = [
+        "comfyui-frontend-package==1.39.19",
+        "comfyui-workflow-templates==0.9.10",
+        "comfy-kitchen>=0.2.7",
+        "torch",
+        "av>=14.2.0",
+        "",
+        "#non essential dependencies:",
+        "PyOpenGL",
+        "glfw",
+    ]
+    ours = ["comfyui-frontend-package==1.47.12", "torch", "comfy-kitchen==1", "av", "PyOpenGL>=3"]
+    assert differing(theirs, ours) == ["comfyui-frontend-package==1.39.19", "glfw"]

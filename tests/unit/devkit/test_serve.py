@@ -45,6 +45,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         folder = tmp_path / "ComfyUI"
         (folder / "comfy").mkdir(parents=True)
         (folder / "main.py").write_text(COMFYUI.format(ending=ending))
+        (folder / "comfyui_version.py").write_text('__version__ = "0.30.0"')
         arguments = Namespace(comfyui=folder, python=Path(sys.executable), port=port)
         return dev.serve(arguments), capsys.readouterr().out
 

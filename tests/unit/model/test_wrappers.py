@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import runpy
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -194,9 +195,10 @@ def test_what_is_no_weight_is_named_with_a_command_that_saves_the_weights(
     with pytest.raises(CheckpointError, match=message) as error:
         load(tmp_path, {"model": state, "args": extra})
     # The command of the message does what it says.
-    command = str(error.value).partition('python -c "')[2].removesuffix('"')
+    command = tmp_path / "command.py"
+    command.write_text(str(error.value).partition('python -c "')[2].removesuffix('"'))
     monkeypatch.chdir(tmp_path)
-    exec(command, {})
+    runpy.run_path(str(command))
     assert torch.equal(read_checkpoint(tmp_path / "weights.pt").state_dict[KEY], state[KEY])
 
 
