@@ -5,10 +5,11 @@
     python -m training.recipes.flags.report --classes 64 --beyond 16
         every fourth flag, and every sixteenth at 1.5 and 2 times the size
 
-A generated flag counts as right if its own is the nearest of all 256 flags stretched to its size,
-by L2 over RGB, both at a height of 48 pixels. Some flags are the same image under several names;
-each of those names counts as right. Generated images are stored in ``--output``, and the same
-command resumes.
+A generated flag counts as right if its own is the nearest of all 256 flags at its size, by L2 over
+RGB, both at a height of 48 pixels. Some flags are the same image under several names; each of those
+names counts as right. *Raggedness* is how far the image is from that flag as the VAE alone would
+show it: mean absolute error of RGB in 0..1, at full size. Generated images are stored in
+``--output``, and the same command resumes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from comfyui_fitv2.config import PRECISIONS
-from comfyui_fitv2.extrapolation import ALL_METHODS, Extrapolation
+from comfyui_fitv2.extrapolation import ALL_METHODS, AUTO, Extrapolation
 from comfyui_fitv2.guidance import Guidance
 from comfyui_fitv2.labels import Label, parts_of, split_list
 from comfyui_fitv2.pixels import from_bytes, psnr
@@ -41,12 +42,11 @@ from ...sample.generate import Request, SamplingSettings, batches
 from ...sample.sampler import Sampler
 from ...whole_files import write_json, write_text, write_whole
 from .flags import NATIVE, Flag, fetch, read_flags
+from .judging import Judge, Raggedness
 
-_HEIGHT = 48
-_SAME = 0.01
-"""RMS of RGB in 0..1 below which two flags are the same image."""
 _SOLVER, _EVALUATIONS = "ab2", 20
 """ab2 evaluates the model once per step."""
+_SHAPES = ("1:1", "2:1", "3:1", "1:2", "1:3")
 _BEYOND = (1.5, 2.0)
 _BATCH_TOKENS = 4096
 _SHOWN = 12
@@ -62,7 +62,7 @@ class Cell:
     """A ratio, or "native"."""
     scale: float = 1.0
     """Side as a multiple of that at the trained size."""
-    method: str = "none"
+    method: str = AUTO
     """Extrapolation, as ``Extrapolation.parse`` reads it."""
     evaluations: int = _EVALUATIONS
 
@@ -89,7 +89,11 @@ class Score:
     top_1: float
     """Fraction of the flags whose nearest is their own."""
     distance: float
-    """Mean RMS of RGB in 0..1 to the own flag."""
+    """Mean RMS of RGB in 0..1 to the own flag, both at a height of 48 pixels."""
+    raggedness: float
+    """Mean absolute error of RGB in 0..1 to the nearest flag, after encode and decode."""
+    psnr: float
+    """Mean PSNR in dB to the same."""
     wrong: dict[str, str]
     """The nearest flag of each flag that is not right."""
 
@@ -127,7 +131,7 @@ class ReportOptions:
     """Number of flags to generate at 1.5 and 2 times the size; 0 leaves these sizes out."""
     guidance_scale: Annotated[float, tyro.conf.arg(aliases=("--guidance",))] = 1.0
     """Scale of classifier-free guidance; 1 is none."""
-    methods: tuple[str, ...] = (*ALL_METHODS, "none + pro2", "ntk + pro2")
+    methods: tuple[str, ...] = (AUTO, *ALL_METHODS, "none + pro2", "ntk + pro2")
     """Extrapolation methods at sizes beyond the trained one. Semicolons separate too."""
     seed: int = 0
     """Seed of the noise."""
@@ -144,37 +148,10 @@ class ReportOptions:
     def cells(self) -> Iterator[Cell]:
         """The lines of the table."""
         yield from (Cell(NATIVE, evaluations=evaluations) for evaluations in (10, _EVALUATIONS, 50))
-        yield from (Cell(shape) for shape in ("1:1", "2:1", "1:2"))
+        yield from (Cell(shape) for shape in _SHAPES)
         methods = [Extrapolation.parse(text).label for text in split_list(";".join(self.methods))]
         for scale in _BEYOND if self.beyond else ():
             yield from (Cell(NATIVE, scale, method) for method in methods)
-
-
-class Judge:
-    """Tells which flag an image shows."""
-
-    def __init__(self, flags: Sequence[Flag]) -> None:
-        self.names = [flag.name for flag in flags]
-        self._images = [flag.image(snap(512, 512)) for flag in flags]
-        self._stretched: dict[int, np.ndarray] = {}
-
-    def judge(self, image: Image.Image, own: int) -> tuple[int, float]:
-        """The index of the nearest flag, and the RMS of RGB in 0..1 to the flag ``own``.
-
-        It is ``own`` where the nearest is the same image under another name.
-        """
-        references = self._at(image)
-        distances = _rms(references - _small(image.convert("RGB"), references.shape[2]))
-        nearest = int(distances.argmin())
-        same = _rms(references[own : own + 1] - references[nearest])[0] < _SAME
-        return own if same else nearest, float(distances[own])
-
-    def _at(self, image: Image.Image) -> np.ndarray:
-        """All flags in the proportions of ``image``, (flags, 48, width, 3)."""
-        width = max(round(image.width * _HEIGHT / image.height), 1)
-        if width not in self._stretched:
-            self._stretched[width] = np.stack([_small(flag, width) for flag in self._images])
-        return self._stretched[width]
 
 
 def report(options: ReportOptions) -> list[Score]:
@@ -199,7 +176,7 @@ def report(options: ReportOptions) -> list[Score]:
     settings = (f"{options.guidance_scale:g}", str(options.seed), options.dtype)
     made_by = (sampler.checkpoint_digest, sampler.vae_digest, *settings)
     images = options.output / "-".join(("pictures", *made_by))  # the name in earlier versions
-    judge = Judge(flags)
+    judge, raggedness = Judge(flags), Raggedness(flags, sampler.vae)
     labels = [Label(i, name) for i, name in enumerate(class_names)]
     tokens = sampler.loaded.config.train_tokens
     scores: list[Score] = []
@@ -212,10 +189,10 @@ def report(options: ReportOptions) -> list[Score]:
         ]
         _generate(options, sampler, cell, requests, images / cell.folder)
         own = [Generated(cell, r, images / cell.folder / r.file_name) for r in requests]
-        score = _score(cell, own, judge)
+        score = _score(cell, own, judge, raggedness)
         print(
             f"{cell.shape} {cell.scale:g}x {cell.method}, {cell.evaluations} evaluations: "
-            f"{score.top_1:.1%} of {score.flags}",
+            f"{score.top_1:.1%} of {score.flags}, raggedness {score.raggedness:.4f}",
             flush=True,
         )
         scores.append(score)
@@ -237,18 +214,21 @@ def _generate(
     sampler.write_missing(cut, settings, folder, packed=False)
 
 
-def _score(cell: Cell, generated: Sequence[Generated], judge: Judge) -> Score:
+def _score(
+    cell: Cell, generated: Sequence[Generated], judge: Judge, raggedness: Raggedness
+) -> Score:
     wrong: dict[str, str] = {}
-    distances = []
+    measures = []
     for image in generated:
         own = judge.names.index(image.name)
         with Image.open(image.file) as opened:
             nearest, distance = judge.judge(opened, own)
-        distances.append(distance)
+            measures.append((distance, *raggedness.measure(opened, nearest)))
         if nearest != own:
             wrong[image.name] = judge.names[nearest]
     count = len(generated)
-    return Score(cell, count, 1 - len(wrong) / count, float(np.mean(distances)), wrong)
+    distance, error, ratio = (float(mean) for mean in np.mean(measures, axis=0))
+    return Score(cell, count, 1 - len(wrong) / count, distance, error, ratio, wrong)
 
 
 def _reconstruction(vae: VAE, flags: Sequence[Flag]) -> dict[str, float]:
@@ -285,14 +265,16 @@ def markdown(options: ReportOptions, scores: Sequence[Score], ratios: dict[str, 
         f"`{options.checkpoint.name}` in {options.dtype}, `{options.vae.name}`,",
         f"{_SOLVER}, guidance {options.guidance_scale:g}, seed {options.seed}{at_commit}.",
         "",
-        "| shape | linear size | extrapolation | evaluations | flags | top-1 | distance |",
-        "|---|---|---|---|---|---|---|",
+        "| shape | linear size | extrapolation | evaluations | flags | top-1 | distance "
+        "| raggedness | PSNR |",
+        f"|{'---|' * 9}",
     ]
     for score in scores:
         cell = score.cell
         lines.append(
             f"| {cell.shape} | {cell.scale:g}× | {cell.method} | {cell.evaluations} "
-            f"| {score.flags} | {score.top_1:.1%} | {score.distance:.3f} |"
+            f"| {score.flags} | {score.top_1:.1%} | {score.distance:.3f} "
+            f"| {score.raggedness:.4f} | {score.psnr:.1f} dB |"
         )
     values = list(ratios.values())
     lowest = sorted(ratios, key=lambda name: ratios[name])[:3]
@@ -365,14 +347,6 @@ def _write_table_sheet(path: Path, title: str, columns: Sequence[tuple[str, Gene
 def _read(file: Path) -> Image.Image:
     with Image.open(file) as image:
         return image.convert("RGB")
-
-
-def _small(image: Image.Image, width: int) -> np.ndarray:
-    return np.asarray(image.resize((width, _HEIGHT), Image.Resampling.BOX), np.float32) / 255
-
-
-def _rms(differences: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.square(differences).mean(axis=(1, 2, 3)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
