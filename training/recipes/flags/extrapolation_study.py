@@ -159,7 +159,7 @@ def _second_places(options: StudyOptions) -> list[Cell]:
 
 
 def _plan(options: StudyOptions, bench: Bench, alike: Mapping[Cell, Mapping[str, str]]) -> str:
-    """What will be drawn, and about how long it takes on this machine now."""
+    """What will be drawn, and about how long it takes on this machine as busy as it is now."""
     lines, total = [], 0.0
     seconds = {place: _seconds_per_image(bench, place) for place in alike}
     for place, drawn_as in alike.items():
@@ -173,7 +173,7 @@ def _plan(options: StudyOptions, bench: Bench, alike: Mapping[Cell, Mapping[str,
         total += missing * seconds[place]
         lines.append(
             f"{place.shape} {place.scale:g}x: {len(drawn)} extrapolations, {len(images):,} images, "
-            f"{missing:,} to draw at {seconds[place]:.2g} s: {in_words(missing * seconds[place])}"
+            f"{missing:,} to draw at {seconds[place]:.1f} s: {in_words(missing * seconds[place])}"
         )
     for place in _second_places(options):
         count = options.best * (options.second_classes - options.classes)
