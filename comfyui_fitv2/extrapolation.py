@@ -136,11 +136,21 @@ class Extrapolation:
         lengths = (height, width) if decoupled else (max(height, width),) * 2
         return max(lengths[0] / self._length, 1.0), max(lengths[1] / self._length, 1.0)
 
-    def changes(self, height: int, width: int) -> bool:
-        """Whether anything differs from plain RoPE on this token grid."""
-        method = self.at(height, width).method
-        stretches = method != "none" and max(self.factors(height, width)) > 1.0
-        return stretches or self.magnitude(height, width) != 1.0
+    def changes(self, height: int, width: int, config: FiTConfig | None = None) -> bool:
+        """Whether anything differs from plain RoPE on this token grid.
+
+        Some methods change nothing slightly beyond the trained length. Only with the model's
+        ``config`` is this known; without it they count as a change.
+        """
+        if self.magnitude(height, width) != 1.0:
+            return True
+        chosen, longest = self.at(height, width), max(self.factors(height, width))
+        if chosen.method == "none" or longest == 1.0:
+            return False
+        if config is None or chosen.follows_time:
+            return True
+        of_axis = (config.head_dim // 2, config.rope_base, self._length)
+        return not torch.equal(METHODS[chosen.method](longest, *of_axis), unscaled(1.0, *of_axis))
 
     def frequencies(
         self, height: int, width: int, axis_dim: int, base: float, t: Tensor | None = None
@@ -245,6 +255,20 @@ def time_aware(s: float, axis_dim: int, base: float, t: Tensor) -> Tensor:
     return _ntk_up_to(1 + (axis_dim // 2 - 1) * t.float().clamp(0, 1)[:, None], s, axis_dim, base)
 
 
+def riflex(s: float, axis_dim: int, base: float, train_length: int) -> Tensor:
+    """RIFLEx (arXiv 2502.15894): one wave is slowed to a single turn over the whole length.
+
+    It is the wave whose period is nearest to the trained length, which would make the image repeat.
+    Its frequency becomes 2π/(L·s) where that is lower, as in the paper's equation 8; the authors'
+    code for videos takes 0.9 of it.
+    """
+    frequencies = unscaled(s, axis_dim, base, train_length)
+    if s > 1:
+        nearest = (2 * math.pi / frequencies - train_length).abs().argmin()
+        frequencies[nearest].clamp_(max=2 * math.pi / (train_length * s))
+    return frequencies
+
+
 def _ntk_up_to(pair: Tensor, s: float, axis_dim: int, base: float) -> Tensor:
     """θ_i·s^(−min(i/d, 1)) with d = ``pair``; printed as max((base·s^(D/2d))^(−2i/D), θ_i/s)."""
     index = torch.arange(axis_dim // 2, dtype=torch.float32, device=pair.device)
@@ -259,6 +283,7 @@ METHODS: dict[str, Method] = {
     "ntk-by-parts": ntk_by_parts,
     "yarn": yarn,
     "frequency-aware": frequency_aware,
+    "riflex": riflex,
 }
 TIME_AWARE: dict[str, Callable[[float, int, float, Tensor], Tensor]] = {"time-aware": time_aware}
 ALL_METHODS = (*METHODS, *TIME_AWARE)

@@ -39,6 +39,7 @@ class FiTExtrapolation(io.ComfyNode):
                 "larger",
                 "attention scale",
                 "lumina",
+                "riflex",
             ],
             inputs=[
                 io.Model.Input(
@@ -53,8 +54,8 @@ class FiTExtrapolation(io.ComfyNode):
                     tooltip="auto: what the checkpoint recommends for the size, or else ntk; "
                     "nothing within the trained side. none: positions as they are. linear: "
                     "compressed into the trained side. ntk, ntk-by-parts, yarn, frequency-aware: "
-                    "slow waves compressed, fast ones kept. time-aware: from linear at noise to "
-                    "ntk at the image.",
+                    "slow waves compressed, fast ones kept. riflex: one wave lengthened, against "
+                    "repetition. time-aware: from linear at noise to ntk at the image.",
                 ),
                 io.Boolean.Input(
                     "decoupled",
@@ -128,8 +129,10 @@ def report(extrapolation: Extrapolation, grid: tuple[int, int] | None, config: F
     rows, columns = grid
     size = f"{columns} × {rows} tokens"
     chosen = extrapolation.at(rows, columns)
-    if not extrapolation.changes(rows, columns):
-        if extrapolation.method != "none":
+    if not extrapolation.changes(rows, columns, config):
+        if chosen.method != "none" and max(extrapolation.factors(rows, columns)) > 1:
+            because = f"{chosen.method} acts only on longer sides"
+        elif extrapolation.method != "none":
             because = f"no side is longer than the trained side of {side}"
         elif extrapolation.attention_scale != "none":
             because = "the image is too small for the attention scale"

@@ -108,6 +108,18 @@ def report(graph: Graph, client, output: list) -> str:
             "attention logits ×1.43",
         ),
         (
+            (304, 256),
+            "riflex",
+            "none",
+            "riflex: INACTIVE on 19 × 16 tokens, riflex acts only on longer sides.",
+        ),
+        (
+            (512, 256),
+            "riflex",
+            "none",
+            "riflex on 32 × 16 tokens: height ×1, width ×2 of the trained side (16 tokens).",
+        ),
+        (
             None,
             "linear",
             "none",

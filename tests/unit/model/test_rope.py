@@ -3,13 +3,14 @@
 import math
 import weakref
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor
 
 from comfyui_fitv2 import Extrapolation, FiT, FiTConfig, patchify, unpatchify
-from comfyui_fitv2.extrapolation import ALL_METHODS, ATTENTION_SCALES
+from comfyui_fitv2.extrapolation import ALL_METHODS, ATTENTION_SCALES, riflex, unscaled
 from comfyui_fitv2.recommendation import Recommendation
 from comfyui_fitv2.rope import RopeKey, Rotation, rope_table
 
@@ -189,6 +190,41 @@ def test_frequency_aware_is_pi_for_waves_longer_than_the_trained_length(s: float
     printed = torch.maximum((10000.0 * s ** (16 / target)) ** -(torch.arange(16) / 16), plain / s)
     torch.testing.assert_close(aware, printed)
     assert (aware <= ntk * 1.00001).all()
+
+
+@pytest.mark.parametrize("s", [1.5, 2.0, 4.0])
+def test_riflex_gives_one_wave_a_turn_over_the_whole_length(s: float) -> None:
+    # Of the periods 2π·10000^(i/16) = 6.3, 11.2, 19.9, 35.3, … the third is nearest to 16.
+    expected = frequencies("none", s)
+    assert 2 * math.pi / expected[2].item() == pytest.approx(19.869, abs=1e-3)
+    expected[2] = 2 * math.pi / (16 * s)
+    torch.testing.assert_close(frequencies("riflex", s), expected)
+
+
+@pytest.mark.parametrize("axis_dim", [2, 6, 12, 32, 48])
+@pytest.mark.parametrize("train_length", [2, 7, 16, 32, 100])
+def test_riflex_lowers_at_most_one_frequency_and_further_the_longer_the_side(
+    axis_dim: int, train_length: int
+) -> None:
+    plain, *longer = (
+        riflex(s, axis_dim, 10000.0, train_length) for s in (1.0, 1.05, 1.25, 1.5, 2.0, 3.0)
+    )
+    assert torch.equal(plain, unscaled(1.0, axis_dim, 10000.0))
+    for shorter, this in pairwise([plain, *longer]):
+        assert (this <= shorter).all()
+        assert (this != plain).sum() <= 1
+    assert (2 * math.pi / longer[-1] >= 3 * train_length * 0.9999).sum() >= 1
+
+
+def test_riflex_changes_nothing_until_the_length_exceeds_its_wave(golden_config: FiTConfig) -> None:
+    config = replace(golden_config, hidden_size=256, num_heads=4)
+    extrapolation = Extrapolation("riflex").for_model(config)
+    assert not extrapolation.changes(19, 16, config)
+    assert extrapolation.changes(20, 16, config)
+    assert replace(extrapolation, attention_scale="paper").changes(19, 16, config)
+    for method in ALL_METHODS:
+        stretched = Extrapolation(method).for_model(config)
+        assert stretched.changes(20, 16, config) == (method != "none")
 
 
 @pytest.mark.parametrize("s", [1.5, 2.0, 4.0])

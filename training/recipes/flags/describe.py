@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from comfyui_fitv2.checkpoint import read_checkpoint, save_checkpoint
-from comfyui_fitv2.extrapolation import Extrapolation
+from comfyui_fitv2.extrapolation import AUTO, Extrapolation
 from comfyui_fitv2.guidance import Guidance
 from comfyui_fitv2.recommendation import Recommendation
 from sheets.class_sheet import sheet_path
@@ -99,7 +99,7 @@ def recommended(table: str) -> list[Recommendation]:
     for row in _ROW.finditer(table):
         scale = float(row["scale"])
         score = -float(row["top_1"]), float(row["distance"]), row["method"]
-        if scale > 1:
+        if scale > 1 and row["method"] != AUTO:
             best[scale] = min(score, best.get(scale, score))
     if not best:
         raise ValueError(

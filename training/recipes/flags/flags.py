@@ -2,7 +2,8 @@
 
 The public-domain package svg-country-flags holds 256 flags at their true proportions, from 14:17
 (Nepal) to 28:11 (Qatar). A flag that is flown at other proportions is stretched, not cropped, and
-so are the versions of it at other ratios.
+so are the versions of it at other ratios. In an image that is taller than wide a flag is hung
+upright: rows and columns change places, so that the corner at the top of the pole stays top left.
 """
 
 from __future__ import annotations
@@ -43,10 +44,21 @@ class Flag:
     name: str
     file: Path
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether it is wider than tall, as all are but Nepal, Switzerland and the Holy See."""
+        with Image.open(self.file) as image:
+            return image.width > image.height
+
     def image(self, size: Resolution) -> Image.Image:
-        """The flag stretched to ``size``, on white where it is transparent."""
+        """The flag stretched to ``size``, on white where it is transparent.
+
+        It is hung upright where that is what ``size`` asks for.
+        """
         with Image.open(self.file) as image:
             layer = image.convert("RGBA")
+        if size.height > size.width and self.is_wide:
+            layer = layer.transpose(Image.Transpose.TRANSPOSE)
         white = Image.new("RGBA", layer.size, "white")
         flat = Image.alpha_composite(white, layer).convert("RGB")
         return flat.resize((size.width, size.height), Image.Resampling.LANCZOS)

@@ -5,176 +5,62 @@
     python -m training.recipes.flags.report --classes 64 --beyond 16
         every fourth flag, and every sixteenth at 1.5 and 2 times the size
 
-A generated flag counts as right if its own is the nearest of all 256 flags stretched to its size,
-by L2 over RGB, both at a height of 48 pixels. Some flags are the same image under several names;
-each of those names counts as right. Generated images are stored in ``--output``, and the same
-command resumes.
+A generated flag counts as right if its own is the nearest of all 256 flags at its size, by L2 over
+RGB, both at a height of 48 pixels. Some flags are the same image under several names; each of those
+names counts as right. *Raggedness* is how far the image is from that flag as the VAE alone would
+show it: mean absolute error of RGB in 0..1, at full size. Generated images are stored in
+``--output``, and the same command resumes.
 """
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
-import torch
-import tyro
 from matplotlib.figure import Figure
 from PIL import Image
 
-from comfyui_fitv2.config import PRECISIONS
-from comfyui_fitv2.extrapolation import ALL_METHODS, Extrapolation
-from comfyui_fitv2.guidance import Guidance
-from comfyui_fitv2.labels import Label, parts_of, split_list
+from comfyui_fitv2.extrapolation import ALL_METHODS, AUTO, Extrapolation
+from comfyui_fitv2.labels import split_list
 from comfyui_fitv2.pixels import from_bytes, psnr
-from comfyui_fitv2.resolution import Resolution, for_ratio, snap
 from sheets.contact_sheet import SheetCell, by_name, contact_sheet
 
 from ...command_line import parse_options, run_command
-from ...data.bundled import BUNDLED_CHECKPOINT, TINY_FILE
 from ...data.sources import evenly
 from ...data.vae import VAE
-from ...sample.generate import Request, SamplingSettings, batches
-from ...sample.sampler import Sampler
 from ...whole_files import write_json, write_text, write_whole
-from .flags import NATIVE, Flag, fetch, read_flags
+from .bench import EVALUATIONS, Bench, BenchOptions, Cell, Generated, Score
+from .flags import NATIVE, Flag
 
-_HEIGHT = 48
-_SAME = 0.01
-"""RMS of RGB in 0..1 below which two flags are the same image."""
-_SOLVER, _EVALUATIONS = "ab2", 20
-"""ab2 evaluates the model once per step."""
+_SHAPES = ("1:1", "2:1", "3:1", "1:2", "1:3")
 _BEYOND = (1.5, 2.0)
-_BATCH_TOKENS = 4096
 _SHOWN = 12
 _PER_ROW = 16
 _POOR_DB = 26
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One way of generating, a line of the table."""
-
-    shape: str
-    """A ratio, or "native"."""
-    scale: float = 1.0
-    """Side as a multiple of that at the trained size."""
-    method: str = "none"
-    """Extrapolation, as ``Extrapolation.parse`` reads it."""
-    evaluations: int = _EVALUATIONS
-
-    @property
-    def folder(self) -> str:
-        """Name of the folder of its images."""
-        shape, method = self.shape.replace(":", "-"), self.method.replace(" ", "")
-        return f"{shape}_{self.scale:g}x_{method}_{self.evaluations}"
-
-    def size(self, flag: Flag, tokens: int) -> Resolution:
-        """The size of an image, for a model that was trained on ``tokens``."""
-        size = flag.native(tokens) if self.shape == NATIVE else for_ratio(self.shape, tokens)
-        if self.scale == 1:
-            return size
-        return snap(round(size.width * self.scale), round(size.height * self.scale))
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """The result of a cell."""
-
-    cell: Cell
-    flags: int
-    top_1: float
-    """Fraction of the flags whose nearest is their own."""
-    distance: float
-    """Mean RMS of RGB in 0..1 to the own flag."""
-    wrong: dict[str, str]
-    """The nearest flag of each flag that is not right."""
-
-
-@dataclass(frozen=True, slots=True)
-class Generated:
-    """An image that was generated, and how."""
-
-    cell: Cell
-    request: Request
-    file: Path
-
-    @property
-    def name(self) -> str:
-        """Name of the flag."""
-        [(label, _)] = parts_of(self.request.label)
-        return label.name or ""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReportOptions:
+class ReportOptions(BenchOptions):
     """Options of the report."""
 
-    output: Path = Path("runs/flags/report")
-    """Folder for images, table, sheets and plot. The same command resumes where it stopped."""
-    checkpoint: Path = BUNDLED_CHECKPOINT
-    """A checkpoint of flags; by default the bundled one."""
-    vae: Path = TINY_FILE
-    """The VAE of its latents; by default the bundled one."""
-    flags: Path | None = None
-    """The unpacked package of flags; by default it is fetched into the output folder."""
     classes: int = 256
     """Number of flags to generate, spread evenly."""
     beyond: int = 256
     """Number of flags to generate at 1.5 and 2 times the size; 0 leaves these sizes out."""
-    guidance_scale: Annotated[float, tyro.conf.arg(aliases=("--guidance",))] = 1.0
-    """Scale of classifier-free guidance; 1 is none."""
-    methods: tuple[str, ...] = (*ALL_METHODS, "none + pro2", "ntk + pro2")
+    methods: tuple[str, ...] = (AUTO, *ALL_METHODS, "none + pro2", "ntk + pro2")
     """Extrapolation methods at sizes beyond the trained one. Semicolons separate too."""
-    seed: int = 0
-    """Seed of the noise."""
-    precision: Literal["bf16", "fp32"] = "bf16"
-    """Precision of the model."""
     results: Path | None = None
     """Markdown file to which the table is written too."""
 
-    @property
-    def dtype(self) -> str:
-        """The name of the precision in tables and folders, such as bfloat16."""
-        return str(PRECISIONS[self.precision]).removeprefix("torch.")
-
     def cells(self) -> Iterator[Cell]:
         """The lines of the table."""
-        yield from (Cell(NATIVE, evaluations=evaluations) for evaluations in (10, _EVALUATIONS, 50))
-        yield from (Cell(shape) for shape in ("1:1", "2:1", "1:2"))
+        yield from (Cell(NATIVE, evaluations=evaluations) for evaluations in (10, EVALUATIONS, 50))
+        yield from (Cell(shape) for shape in _SHAPES)
         methods = [Extrapolation.parse(text).label for text in split_list(";".join(self.methods))]
         for scale in _BEYOND if self.beyond else ():
             yield from (Cell(NATIVE, scale, method) for method in methods)
-
-
-class Judge:
-    """Tells which flag an image shows."""
-
-    def __init__(self, flags: Sequence[Flag]) -> None:
-        self.names = [flag.name for flag in flags]
-        self._images = [flag.image(snap(512, 512)) for flag in flags]
-        self._stretched: dict[int, np.ndarray] = {}
-
-    def judge(self, image: Image.Image, own: int) -> tuple[int, float]:
-        """The index of the nearest flag, and the RMS of RGB in 0..1 to the flag ``own``.
-
-        It is ``own`` where the nearest is the same image under another name.
-        """
-        references = self._at(image)
-        distances = _rms(references - _small(image.convert("RGB"), references.shape[2]))
-        nearest = int(distances.argmin())
-        same = _rms(references[own : own + 1] - references[nearest])[0] < _SAME
-        return own if same else nearest, float(distances[own])
-
-    def _at(self, image: Image.Image) -> np.ndarray:
-        """All flags in the proportions of ``image``, (flags, 48, width, 3)."""
-        width = max(round(image.width * _HEIGHT / image.height), 1)
-        if width not in self._stretched:
-            self._stretched[width] = np.stack([_small(flag, width) for flag in self._images])
-        return self._stretched[width]
 
 
 def report(options: ReportOptions) -> list[Score]:
@@ -182,73 +68,17 @@ def report(options: ReportOptions) -> list[Score]:
 
     Raises ``ValueError`` or ``OSError`` on a user's error.
     """
-    folder = options.flags or options.output / "package"
-    fetch(folder)
-    flags = read_flags(folder)
-    sampler = Sampler.open(
-        options.checkpoint,
-        str(options.vae),
-        precision=options.precision,
-        device=torch.device("cpu"),
-    )
-    class_names = sampler.loaded.class_names or ()
-    by_flag_name = {flag.name: flag for flag in flags}
-    if not class_names or not by_flag_name.keys() >= set(class_names):
-        names = ", ".join((*class_names, "none")[:3])
-        raise ValueError(f"{options.checkpoint} has other classes than these flags: {names}, ….")
-    settings = (f"{options.guidance_scale:g}", str(options.seed), options.dtype)
-    made_by = (sampler.checkpoint_digest, sampler.vae_digest, *settings)
-    images = options.output / "-".join(("pictures", *made_by))  # the name in earlier versions
-    judge = Judge(flags)
-    labels = [Label(i, name) for i, name in enumerate(class_names)]
-    tokens = sampler.loaded.config.train_tokens
+    bench = Bench(options)
     scores: list[Score] = []
     generated: list[Generated] = []
     for cell in options.cells():
-        # With its class id as the index, a flag has the same noise whichever flags are chosen.
-        requests = [
-            Request(label.id, label, cell.size(by_flag_name[label.name or ""], tokens))
-            for label in evenly(labels, options.beyond if cell.scale > 1 else options.classes)
-        ]
-        _generate(options, sampler, cell, requests, images / cell.folder)
-        own = [Generated(cell, r, images / cell.folder / r.file_name) for r in requests]
-        score = _score(cell, own, judge)
-        print(
-            f"{cell.shape} {cell.scale:g}x {cell.method}, {cell.evaluations} evaluations: "
-            f"{score.top_1:.1%} of {score.flags}",
-            flush=True,
-        )
-        scores.append(score)
+        own = bench.draw(cell, options.beyond if cell.scale > 1 else options.classes)
+        scores.append(bench.score(cell, own))
         generated += own
-    _write(options, scores, _reconstruction(sampler.vae, evenly(flags, options.classes)))
+    shown = evenly(bench.flags, options.classes)
+    _write(options, scores, _reconstruction(bench.sampler.vae, shown))
     _write_sheets(options.output, generated)
     return scores
-
-
-def _generate(
-    options: ReportOptions, sampler: Sampler, cell: Cell, requests: Sequence[Request], folder: Path
-) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    guidance, extrapolation = Guidance(options.guidance_scale), Extrapolation.parse(cell.method)
-    settings = SamplingSettings(_SOLVER, cell.evaluations, guidance, extrapolation, options.seed)
-    # Sorted, so that images of one size share a batch, without the cost of packing.
-    ordered = sorted(requests, key=lambda request: (request.size.width, request.size.height))
-    cut = batches(ordered, _BATCH_TOKENS, packed=False, solver=_SOLVER)
-    sampler.write_missing(cut, settings, folder, packed=False)
-
-
-def _score(cell: Cell, generated: Sequence[Generated], judge: Judge) -> Score:
-    wrong: dict[str, str] = {}
-    distances = []
-    for image in generated:
-        own = judge.names.index(image.name)
-        with Image.open(image.file) as opened:
-            nearest, distance = judge.judge(opened, own)
-        distances.append(distance)
-        if nearest != own:
-            wrong[image.name] = judge.names[nearest]
-    count = len(generated)
-    return Score(cell, count, 1 - len(wrong) / count, float(np.mean(distances)), wrong)
 
 
 def _reconstruction(vae: VAE, flags: Sequence[Flag]) -> dict[str, float]:
@@ -274,25 +104,19 @@ def _write(options: ReportOptions, scores: Sequence[Score], ratios: dict[str, fl
 
 def markdown(options: ReportOptions, scores: Sequence[Score], ratios: dict[str, float]) -> str:
     """What was measured, the table, and the line of the VAE."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
-    at_commit = f", commit {commit}" if commit else ""
     lines = [
-        f"`{options.checkpoint.name}` in {options.dtype}, `{options.vae.name}`,",
-        f"{_SOLVER}, guidance {options.guidance_scale:g}, seed {options.seed}{at_commit}.",
+        *options.made_with,
         "",
-        "| shape | linear size | extrapolation | evaluations | flags | top-1 | distance |",
-        "|---|---|---|---|---|---|---|",
+        "| shape | linear size | extrapolation | evaluations | flags | top-1 | distance "
+        "| raggedness | PSNR |",
+        f"|{'---|' * 9}",
     ]
     for score in scores:
         cell = score.cell
         lines.append(
             f"| {cell.shape} | {cell.scale:g}× | {cell.method} | {cell.evaluations} "
-            f"| {score.flags} | {score.top_1:.1%} | {score.distance:.3f} |"
+            f"| {score.flags} | {score.top_1:.1%} | {score.distance:.3f} "
+            f"| {score.raggedness:.4f} | {score.psnr:.1f} dB |"
         )
     values = list(ratios.values())
     lowest = sorted(ratios, key=lambda name: ratios[name])[:3]
@@ -334,12 +158,12 @@ def _write_sheets(output: Path, generated: Sequence[Generated]) -> None:
     shapes = [
         image
         for image in generated
-        if image.cell.scale == 1 and image.cell.evaluations == _EVALUATIONS
+        if image.cell.scale == 1 and image.cell.evaluations == EVALUATIONS
     ]
     native = [image for image in shapes if image.cell.shape == NATIVE]
     shown = {image.name for image in evenly(native, _SHOWN)}
     columns = [(image.cell.shape, image) for image in shapes if image.name in shown]
-    _write_table_sheet(output / "shapes.png", f"{_EVALUATIONS} evaluations", columns)
+    _write_table_sheet(output / "shapes.png", f"{EVALUATIONS} evaluations", columns)
     for scale in _BEYOND:
         beyond = [image for image in generated if image.cell.scale == scale]
         names = list(dict.fromkeys(image.name for image in beyond))
@@ -365,14 +189,6 @@ def _write_table_sheet(path: Path, title: str, columns: Sequence[tuple[str, Gene
 def _read(file: Path) -> Image.Image:
     with Image.open(file) as image:
         return image.convert("RGB")
-
-
-def _small(image: Image.Image, width: int) -> np.ndarray:
-    return np.asarray(image.resize((width, _HEIGHT), Image.Resampling.BOX), np.float32) / 255
-
-
-def _rms(differences: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.square(differences).mean(axis=(1, 2, 3)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,19 +2,29 @@
 
 from typing import Literal
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from comfyui_fitv2.pixels import from_bytes, to_bytes
 from comfyui_fitv2.resolution import Resolution
+from training.data.vae import TINY, open_vae
 from training.recipes.flags.flags import Flag
-from training.recipes.flags.report import Judge, ReportOptions
+from training.recipes.flags.judging import Judge, Raggedness
+from training.recipes.flags.report import ReportOptions
+
+
+@pytest.fixture(scope="module")
+def judge(flags: list[Flag]) -> Judge:
+    return Judge(flags)
 
 
 @pytest.mark.network
 @pytest.mark.parametrize("size", [(304, 208), (256, 256), (160, 336)])
 def test_a_flag_stretched_to_any_shape_is_its_own_nearest(
-    flags: list[Flag], size: tuple[int, int]
+    flags: list[Flag], judge: Judge, size: tuple[int, int]
 ) -> None:
-    judge = Judge(flags)
     for own in (3, 77, 200):
         nearest, distance = judge.judge(flags[own].image(Resolution(*size)), own)
         assert nearest == own
@@ -22,8 +32,9 @@ def test_a_flag_stretched_to_any_shape_is_its_own_nearest(
 
 
 @pytest.mark.network
-def test_another_flag_is_wrong_and_another_name_of_the_same_is_right(flags: list[Flag]) -> None:
-    judge = Judge(flags)
+def test_another_flag_is_wrong_and_another_name_of_the_same_is_right(
+    flags: list[Flag], judge: Judge
+) -> None:
     number = {flag.code: i for i, flag in enumerate(flags)}
     finland, united_states, outlying = (
         flags[number[code]].image(Resolution(304, 208)) for code in ("fi", "us", "um")
@@ -33,22 +44,38 @@ def test_another_flag_is_wrong_and_another_name_of_the_same_is_right(flags: list
     assert judge.judge(outlying, number["us"])[0] == number["us"]
 
 
+@pytest.mark.network
+def test_an_image_is_as_ragged_as_it_differs_from_what_the_vae_shows(flags: list[Flag]) -> None:
+    vae = open_vae(TINY, torch.device("cpu"))
+    raggedness, size = Raggedness(flags[:2], vae), Resolution(160, 112)
+    image = from_bytes(np.asarray(flags[1].image(size)))[None]
+    shown = to_bytes(vae.decode(vae.moments(image)[:, 0])[0])
+    assert raggedness.measure(Image.fromarray(shown), 1) == (0, 100)
+    darker = Image.fromarray(shown - np.minimum(shown, 51))
+    error, ratio = raggedness.measure(darker, 1)
+    assert 0.05 < error <= 0.2
+    assert 13 < ratio < 30
+    assert raggedness.measure(Image.fromarray(shown), 0)[0] > 0.1
+
+
 def test_the_lines_of_the_table_and_the_folders_of_their_images() -> None:
     options = ReportOptions(methods=("none; ntk", "ntk + pro2"))
     cells = list(options.cells())
-    assert [cell.folder for cell in cells[:6]] == [
-        "native_1x_none_10",
-        "native_1x_none_20",
-        "native_1x_none_50",
-        "1-1_1x_none_20",
-        "2-1_1x_none_20",
-        "1-2_1x_none_20",
+    assert [cell.folder for cell in cells[:8]] == [
+        "native_1x_auto_10",
+        "native_1x_auto_20",
+        "native_1x_auto_50",
+        "1-1_1x_auto_20",
+        "2-1_1x_auto_20",
+        "3-1_1x_auto_20",
+        "1-2_1x_auto_20",
+        "1-3_1x_auto_20",
     ]
     methods = ["none", "ntk", "ntk + pro2"]
     beyond = [(scale, method) for scale in (1.5, 2.0) for method in methods]
-    assert [(cell.scale, cell.method) for cell in cells[6:]] == beyond
+    assert [(cell.scale, cell.method) for cell in cells[8:]] == beyond
     assert cells[-1].folder == "native_2x_ntk+pro2_20"
-    assert len(list(ReportOptions(beyond=0).cells())) == 6
+    assert len(list(ReportOptions(beyond=0).cells())) == 8
 
 
 @pytest.mark.parametrize(("precision", "name"), [("bf16", "bfloat16"), ("fp32", "float32")])
