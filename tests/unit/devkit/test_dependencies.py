@@ -18,6 +18,7 @@ OURS = {"comfyui_fitv2", "sheets", "nodes", "training", "devkit", "benchmarks", 
 TESTS = {"support", "host", "browser", "soak", "kill_nine"}
 HOST_MODULES = {"comfy", "comfy_api", "comfy_execution", "comfyui_version"}
 HOST_MODULES |= {"folder_paths", "latent_preview", "server"}
+HOST_MODULES |= {"fitv2"}  # the pack itself, as the tests' ComfyUI calls it
 HOST_BRINGS = {"aiohttp", "numpy", "pillow", "safetensors", "torch", "torchvision", "tqdm"}
 """What ComfyUI 0.30's requirements install."""
 
@@ -32,6 +33,7 @@ ROOMS = {
     "benchmarks": "dev",
     "tests": "dev",
     "tests/support/counting_node.py": "host",
+    "tests/support/holding_node.py": "host",
     "devkit": "",
     "devkit/animations.py": "dev",
     "devkit/flags.py": "dev",
