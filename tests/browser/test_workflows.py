@@ -63,6 +63,8 @@ def test_it_draws_pictures(page: Page, file: Path) -> None:
 
 def make_quick(page: Page) -> None:
     """Draw in two steps, and of a sweep's sizes and methods the first two."""
+    sweeps = page.nodes("FiTResolutionSweep")
+    several_sizes = any("\n" in sweep.values()["sizes"] for sweep in sweeps)
     for node in page.nodes():
         values = node.values()
         for name in values.keys() & {"seed", "noise_seed"}:
@@ -72,6 +74,8 @@ def make_quick(page: Page) -> None:
             node.set("steps", 2)
         for name in values.keys() & {"sizes", "methods"}:
             node.set(name, "\n".join(values[name].splitlines()[:2]))
+        if node.kind == "FiTCompareSheet" and several_sizes:
+            node.set("columns", "")  # the sheet's names of the sizes
 
 
 def inputs_of(prompt: dict[str, Any]) -> dict[str, Any]:

@@ -160,7 +160,7 @@ def test_an_unknown_command_by_path_lists_the_commands(argv: list[str]) -> None:
     assert process.returncode == 2
     assert process.stderr == (
         "usage: python training COMMAND …, one of evaluate, export, prepare, recipes.flags, "
-        "sample, scaling, train, train_vae\n"
+        "recipes.paper, sample, scaling, train, train_vae\n"
     )
 
 

@@ -15,7 +15,7 @@ from comfyui_fitv2.checkpoint import load_checkpoint
 from sheets.class_sheet import read, sheet_path
 from training.command_line import by_path
 from training.recipes.flags import __main__ as recipe
-from training.recipes.flags import report
+from training.recipes.flags import bench, report
 from training.sample.generate import SamplingSettings
 
 SMALL_MODEL = [
@@ -52,7 +52,7 @@ def _few_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
     def shorter(solver: str, evaluations: int, *more: Any) -> SamplingSettings:
         return SamplingSettings(solver, evaluations // 10, *more)
 
-    monkeypatch.setattr(report, "SamplingSettings", shorter)
+    monkeypatch.setattr(bench, "SamplingSettings", shorter)
 
 
 @pytest.mark.slow
@@ -79,7 +79,7 @@ def test_a_small_budget_goes_from_the_registry_to_a_report(package: Path, tmp_pa
     counts = ["--classes=2", "--beyond=1", "--methods", "none; ntk"]
     assert report.main([*files, *output, *counts]) == 0
     content = (tmp_path / "report" / "report.json").read_text(encoding="utf-8")
-    assert [score["flags"] for score in json.loads(content)["scores"]] == [2] * 6 + [1] * 4
+    assert [score["flags"] for score in json.loads(content)["scores"]] == [2] * 8 + [1] * 4
     assert results.read_text(encoding="utf-8").count("\n| native |") == 7
     for sheet in ("shapes.png", "beyond-1.5x.png", "beyond-2x.png", "all.png", "extrapolation.png"):
         assert min(Image.open(tmp_path / "report" / sheet).size) > 64
