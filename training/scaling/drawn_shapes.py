@@ -24,7 +24,20 @@ from ..whole_files import write_whole
 
 _SUPERSAMPLING = 3
 """A picture is drawn this many times as large per side, and averaged."""
-_LEAST_CONTRAST = 110
+_PALETTE = (
+    (255, 255, 255),
+    (20, 20, 20),
+    (206, 17, 38),
+    (0, 56, 147),
+    (0, 122, 61),
+    (252, 209, 22),
+    (255, 130, 0),
+    (116, 172, 223),
+)
+"""Colours of flags, which the bundled VAE keeps."""
+_VARIATION = 20.0
+"""How far a colour may be from the palette's in each channel."""
+_LEAST_CONTRAST = 145.0
 """Distance in RGB between the colours that must be told apart."""
 
 Outline = list[tuple[float, float]]
@@ -127,20 +140,22 @@ def picture(name: str, side: int, ratios: Ratios, random: np.random.Generator) -
 
 
 def _colours(random: np.random.Generator) -> list[np.ndarray]:
-    """Three colours, each (3,), which differ enough to be told apart."""
-    chosen: list[np.ndarray] = []
-    while len(chosen) < 3:
-        colour = random.uniform(20, 236, 3)
-        if all(np.linalg.norm(colour - other) > _LEAST_CONTRAST for other in chosen):
-            chosen.append(colour)
-    return chosen
+    """Three colours, each (3,), that can be told apart: near those of the palette."""
+    while True:
+        chosen: list[np.ndarray] = []
+        for i in random.permutation(len(_PALETTE)):
+            colour = np.clip(_PALETTE[i] + random.uniform(-_VARIATION, _VARIATION, 3), 0, 255)
+            if all(np.linalg.norm(colour - other) > _LEAST_CONTRAST for other in chosen):
+                chosen.append(colour)
+            if len(chosen) == 3:
+                return chosen
 
 
 def _background(
     colour: np.ndarray, size: tuple[int, int], random: np.random.Generator
 ) -> Image.Image:
     """A gentle gradient around ``colour``."""
-    corners = np.clip(colour + random.uniform(-28, 28, (2, 2, 3)), 0, 255).astype(np.uint8)
+    corners = np.clip(colour + random.uniform(-14, 14, (2, 2, 3)), 0, 255).astype(np.uint8)
     return Image.fromarray(corners).resize(size, Image.Resampling.BILINEAR)
 
 
@@ -151,7 +166,7 @@ def _free_spot(
 ) -> tuple[float, float, float] | None:
     """Middle and radius of a shape that lies within the picture and covers no other one."""
     for _ in range(12):
-        radius = random.uniform(0.26, 0.46) * min(size)
+        radius = random.uniform(0.28, 0.46) * min(size)
         x, y = (random.uniform(radius, side - radius) for side in size)
         if all((x - a) ** 2 + (y - b) ** 2 > (radius + r) ** 2 for a, b, r in taken):
             return x, y, radius
@@ -168,9 +183,9 @@ def _textured(
 ) -> np.ndarray:
     """Two colours in the ``texture`` at a random angle and phase, (height, width, 3) uint8.
 
-    The period is at least a twelfth of the picture's side, so that a VAE keeps it.
+    The period is at least a tenth of the picture's side, so that a VAE keeps it.
     """
-    period = max(radius * random.uniform(0.45, 0.75), (size[0] * size[1]) ** 0.5 / 12)
+    period = max(radius * random.uniform(0.45, 0.75), (size[0] * size[1]) ** 0.5 / 10)
     angle = random.uniform(0, pi)
     y, x = np.mgrid[: size[1], : size[0]] / period
     u = x * cos(angle) + y * sin(angle) + random.uniform()

@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ from PIL import Image
 from support.scaling_study import STUDY
 
 from training.scaling import main
+
+ROOT = Path(__file__).parents[4]
 
 
 def study_in(folder: Path, text: str = STUDY) -> list[str]:
@@ -105,3 +109,28 @@ def test_a_study_is_trained_once_measured_once_and_published(
         monkeypatch.setattr(f"training.scaling.{work}", refuse)
     assert main(arguments) == 0
     assert capsys.readouterr().out == text
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_a_study_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
+    text = STUDY.replace("seeds: [0, 1]", "seeds: [0]")
+    arguments = study_in(tmp_path, text)
+    runs = tmp_path / "study" / "runs"
+    study = subprocess.Popen([sys.executable, "-m", "training.scaling", *arguments], cwd=ROOT)
+    first = runs / "FiTv2-S-seed-0" / "measured.json"
+    deadline = time.monotonic() + 300
+    while not first.is_file():
+        assert study.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    study.kill()
+    study.wait()
+    checkpoints = runs / "FiTv2-S-seed-0" / "checkpoints"
+    before = {path: path.stat().st_mtime_ns for path in checkpoints.rglob("*.safetensors")}
+    assert before
+    assert main(arguments) == 0
+    after = {path: path.stat().st_mtime_ns for path in checkpoints.rglob("*.safetensors")}
+    assert after == before
+    results = json.loads((tmp_path / "study" / "page" / "results.json").read_text("utf-8"))
+    assert [curve["variant"] for curve in results["curves"]] == ["FiTv2", "FiT"]
