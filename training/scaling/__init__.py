@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,15 +33,16 @@ from ..command_line import parse_options, run_command
 from ..failures import explained
 from ..folder_lock import folder_lock
 from ..processes import require_one_process
-from ..train.config import ConfigError
-from .config import ScalingConfig
+from ..train.config import ConfigError, TrainingConfig
+from .config import Run, ScalingConfig
 from .config_file import read_scaling_config
 from .curves import Curve
 from .data import Measured, given_set, make_held_out_sets, make_training_set, training_folder
 from .distances import DistanceMeter
-from .measure import measured_curve
-from .page import About, markdown, write_page
+from .measure import EXAMPLES, measured_curve
+from .page import SAMPLES, About, markdown, write_page
 from .plan import make_plan
+from .samples import write_sheet
 from .trained import train
 
 
@@ -106,7 +107,9 @@ def scaling(options: ScalingOptions, command: str = "python -m training.scaling"
             for run, training in trainings.items():
                 train(training, options.launcher)
                 curves.append(measured_curve(run, training, config, held_out, meter))
-                write_page(curves, config, about, options.page or options.output / "page")
+                page = options.page or options.output / "page"
+                write_page(curves, config, about, page)
+                write_sheet(_examples(trainings), page / SAMPLES)
             return markdown(curves, config, about)
 
 
@@ -123,6 +126,14 @@ def _meter(options: ScalingOptions, config: ScalingConfig) -> DistanceMeter | No
         return None
     device = torch.device(str(PartialState().device))
     return DistanceMeter(config.distances, options.output / "references", device)
+
+
+def _examples(trainings: Mapping[Run, TrainingConfig]) -> list[tuple[str, Path]]:
+    """The name of each model and the file with images of its first seed."""
+    files: dict[str, Path] = {}
+    for run, training in trainings.items():
+        files.setdefault(f"{run.variant} {run.size}", Path(training.output) / EXAMPLES)
+    return list(files.items())
 
 
 def _floors(meter: DistanceMeter | None, held_out: Sequence[Measured]) -> dict[str, float]:

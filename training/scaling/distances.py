@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from comfyui_fitv2.checkpoint import LoadedModel
@@ -15,7 +18,7 @@ from comfyui_fitv2.pixels import to_bytes
 from comfyui_fitv2.resolution import Resolution, parse_size
 from comfyui_fitv2.solvers import Velocity
 
-from ..data.sources import open_unsorted
+from ..data.sources import evenly, open_unsorted
 from ..data.vae import TINY, VAE, open_vae
 from ..evaluate.extractors import RandomFeatures
 from ..evaluate.feature_set import FeatureSet, reference_features
@@ -27,6 +30,7 @@ from .data import Measured
 
 _SOLVER, _TOKENS = "euler", 4096
 _SEED = 5
+_EXAMPLES = 8
 
 
 class DistanceMeter:
@@ -41,22 +45,35 @@ class DistanceMeter:
 
     def distance(self, loaded: LoadedModel, held_out: Measured) -> float:
         """The Fréchet distance; lower is better."""
-        vae = self._vae = self._vae or open_vae(TINY, self._device)
         size, reference = self._reference(held_out)
-        guidance = Guidance(self.settings.guidance)
-        settings = SamplingSettings(_SOLVER, self.settings.steps, guidance, seed=_SEED)
-        names = loaded.class_names or ()
-        labels = [Label(i, names[i]) for i in range(len(names))]
-        requests = requests_for(labels, [size], self.settings.per_class)
+        requests = requests_for(_labels(loaded), [size], self.settings.per_class)
         features = []
-        for batch in batches(requests, _TOKENS, packed=False, solver=_SOLVER):
-            latents = draw(loaded, batch, settings, self._device)
+        for images in self._images(loaded, requests):
+            pixels = torch.from_numpy(images).movedim(-1, 1).to(self._device)
             with torch.inference_mode():
-                images = torch.from_numpy(to_bytes(vae.decode(latents)))
-                features.append(self._extractor(images.movedim(-1, 1).to(self._device))[0].cpu())
+                features.append(self._extractor(pixels)[0].cpu())
         return frechet_distance(
             feature_statistics(torch.cat(features)), reference.pooled_statistics
         )
+
+    def examples(self, loaded: LoadedModel, held_out: Measured) -> list[Image.Image]:
+        """An image of each of some classes, evenly spread, of the set's size."""
+        assert held_out.settings is not None
+        size = parse_size(held_out.settings.sample, (held_out.settings.image_size // 16) ** 2)
+        requests = requests_for(evenly(_labels(loaded), _EXAMPLES), [size], 1)
+        return [
+            Image.fromarray(image) for images in self._images(loaded, requests) for image in images
+        ]
+
+    def _images(self, loaded: LoadedModel, requests: list[Request]) -> Iterator[np.ndarray]:
+        """Batches of images (images, height, width, 3) uint8."""
+        vae = self._vae = self._vae or open_vae(TINY, self._device)
+        guidance = Guidance(self.settings.guidance)
+        settings = SamplingSettings(_SOLVER, self.settings.steps, guidance, seed=_SEED)
+        for batch in batches(requests, _TOKENS, packed=False, solver=_SOLVER):
+            latents = draw(loaded, batch, settings, self._device)
+            with torch.inference_mode():
+                yield to_bytes(vae.decode(latents))
 
     def floor(self, held_out: Measured) -> float | None:
         """What half of the real pictures reach against the other half."""
@@ -78,6 +95,10 @@ class DistanceMeter:
             self._cache,
         )
         return size, features
+
+
+def _labels(loaded: LoadedModel) -> list[Label]:
+    return [Label(i, name) for i, name in enumerate(loaded.class_names or ())]
 
 
 def draw(

@@ -29,9 +29,12 @@ from .config import Distances, Run, ScalingConfig
 from .curves import Curve, Point
 from .data import Measured
 from .distances import DistanceMeter
+from .samples import write_row
 from .trained import cpu_seconds
 
 _FILE = "measured.json"
+EXAMPLES = "examples.png"
+"""File in the folder of a run: images of the first size that is generated, side by side."""
 
 
 def measured_curve(
@@ -69,6 +72,9 @@ def measured_curve(
         for each in sampled
         if meter
     }
+    examples = folder / EXAMPLES
+    if meter and sampled and not examples.is_file():
+        write_row(meter.examples(loaded, sampled[0]), examples)
     return Curve(
         run.variant,
         run.size,

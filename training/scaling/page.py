@@ -13,7 +13,7 @@ from .findings import sections
 from .plots import curves_plot, ends_plot
 
 PAGE_FILE, JSON_FILE = "README.md", "results.json"
-CURVES_PLOT, ENDS_PLOT = "curves.png", "ends.png"
+CURVES_PLOT, ENDS_PLOT, SAMPLES = "curves.png", "ends.png", "samples.png"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +68,21 @@ def markdown(curves: Sequence[Curve], config: ScalingConfig, about: About) -> st
         "",
         f"![Losses and distances at the end of training]({ENDS_PLOT})",
         "",
+        *(_samples(curves[0].seed) if config.distances and about.floors else []),
         *sections(models_of(curves), config.compared),
         "",
         *_measures(config, about),
     ]
     return "\n".join(lines)
+
+
+def _samples(seed: int) -> list[str]:
+    return [
+        f"![Images of every model]({SAMPLES})",
+        "",
+        f"Images of the same classes from the same noise, by every model with the seed {seed}.",
+        "",
+    ]
 
 
 def _measures(config: ScalingConfig, about: About) -> list[str]:

@@ -78,11 +78,12 @@ def test_a_study_is_trained_once_measured_once_and_published(
         assert all(np.isfinite(p["distance"]) for p in curve["points"])
         assert curve["cpu_seconds"] > 0
     assert curves[0]["points"][0]["loss"] != curves[2]["points"][0]["loss"]  # another seed
-    for plot in ("curves.png", "ends.png"):
+    for plot in ("curves.png", "ends.png", "samples.png"):
         with Image.open(page / plot) as plotted:
             assert np.asarray(plotted.convert("RGB")).std() > 5
     text = (page / "README.md").read_text(encoding="utf-8")
     assert "4 runs, seeds 0, 1," in text
+    assert all(f"]({plot})" in text for plot in ("curves.png", "ends.png", "samples.png"))
     assert f"--page {page}" in text
     assert "Not finished" not in text
     assert capsys.readouterr().out.endswith(text)
