@@ -102,7 +102,11 @@ def scaling(options: ScalingOptions, command: str = "python -m training.scaling"
             meter = _meter(options, config)
             curves: list[Curve] = []
             about = About(
-                command, torch.get_num_threads(), _floors(meter, held_out), len(trainings)
+                command,
+                torch.get_num_threads(),
+                _floors(meter, held_out),
+                len(trainings),
+                options.data.name if options.data else "",
             )
             for run, training in trainings.items():
                 train(training, options.launcher)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..data import open_latent_set
 from ..data.latent_set import INFO_FILE, LatentSet
 from ..data.sources import evenly
 from ..prepare import PrepareOptions, prepare
+from ..train.config import ConfigError
+from ..whole_files import differences, write_json
 from .config import HeldOutSet, ScalingConfig
 from .drawn_shapes import Ratios, write_pictures
 
@@ -70,6 +73,10 @@ def given_set(folder: Path) -> Measured:
 def _make(folder: Path, count: int, side: int, image_size: int, ratios: Ratios, seed: int) -> Path:
     """Make a latent set of drawn pictures, unless it is there; returns the pictures' folder."""
     images = folder.with_name(f"{folder.name}_pictures")
+    _require_same(
+        folder.with_name(f"{folder.name}.json"),
+        {"count": count, "side": side, "image_size": image_size, "seed": seed, **asdict(ratios)},
+    )
     if not (folder / INFO_FILE).is_file():
         write_pictures(images, count, side, seed, ratios)
         prepare(
@@ -78,3 +85,15 @@ def _make(folder: Path, count: int, side: int, image_size: int, ratios: Ratios, 
             )
         )
     return images
+
+
+def _require_same(file: Path, settings: dict[str, float]) -> None:
+    """Store the settings of a set at first. Raises ``ConfigError`` where they were others."""
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, settings)
+    elif changed := differences(json.loads(file.read_text(encoding="utf-8")), settings):
+        raise ConfigError(
+            f"{file.with_suffix('')} has pictures of other settings: {'; '.join(changed)}. Name "
+            "another --output."
+        )

@@ -28,6 +28,8 @@ class About:
     """By held-out set, the distance of real pictures from each other."""
     planned: int
     """Number of runs of the whole study."""
+    data: str = ""
+    """Name of the latent set that the user gave to train on; empty: pictures were drawn."""
 
 
 def write_page(curves: Sequence[Curve], config: ScalingConfig, about: About, folder: Path) -> None:
@@ -87,17 +89,20 @@ def _samples(seed: int) -> list[str]:
 
 def _measures(config: ScalingConfig, about: About) -> list[str]:
     pictures = config.pictures
+    drawn = (
+        f"{pictures.count:,} drawn pictures of textured shapes, sides from 1:2 to 2:1, at most "
+        f"{pictures.image_size}² pixels"
+    )
     lines = [
         "## What was measured",
         "",
-        f"- Training: {pictures.count:,} drawn pictures of textured shapes, sides from 1:2 to 2:1, "
-        f"at most {pictures.image_size}² pixels.",
+        f"- Training: {f'the latent set {about.data}' if about.data else drawn}.",
         f"- Held-out loss: the squared error of the velocity on other pictures, at "
         f"{config.held_out_times} times of the logit-normal distribution, with the same noise for "
         "all models. Version 1 learns noise at uniform times; its loss is that of the velocity "
         "that its noise means. Nothing is extrapolated.",
     ]
-    for name, held_out in config.held_out.items():
+    for name, held_out in ({} if about.data else config.held_out).items():
         ratio = (
             f"{held_out.least:g}"
             if held_out.least == held_out.most

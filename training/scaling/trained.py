@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -16,8 +17,8 @@ from ..command_line import by_path
 from ..processes import PARENT_VARIABLE
 from ..train.checkpoints.reader import checkpoints
 from ..train.checkpoints.run_folder import step_of
-from ..train.config import TrainingConfig
-from ..whole_files import write_json, write_text
+from ..train.config import ConfigError, TrainingConfig, flat
+from ..whole_files import differences, write_json, write_text
 
 _COST_FILE = "cost.json"
 
@@ -25,12 +26,15 @@ _COST_FILE = "cost.json"
 def train(run: TrainingConfig, launcher: str) -> None:
     """Train ``run`` unless it is complete; the process frees all memory when it exits.
 
-    Raises ``ValueError`` where training fails, ``KeyboardInterrupt`` where it was stopped.
+    Raises ``ValueError`` where training fails or began with another configuration,
+    ``KeyboardInterrupt`` where it was stopped.
     """
-    if is_complete(run):
-        return
     folder = Path(run.output)
     config = folder.with_name(f"{folder.name}.yaml")
+    if config.is_file() and last_step(run):
+        _require_same(yaml.safe_load(config.read_text(encoding="utf-8")), run)
+    if is_complete(run):
+        return
     folder.parent.mkdir(parents=True, exist_ok=True)
     write_text(config, yaml.safe_dump(run.to_dict(), sort_keys=False))
     print(f"training {folder.name}", file=sys.stderr)
@@ -57,6 +61,18 @@ def train(run: TrainingConfig, launcher: str) -> None:
         )
     if not is_complete(run):
         raise KeyboardInterrupt  # after SIGTERM the run has saved and exited with 0
+
+
+def _require_same(before: dict[str, Any], run: TrainingConfig) -> None:
+    old, new = (
+        {key: value for key, value in flat(values).items() if key not in ("data", "output")}
+        for values in (before, run.to_dict())
+    )
+    if changed := differences(old, new):
+        raise ConfigError(
+            f"{run.output} was trained with another configuration: {'; '.join(changed)}. Name "
+            "another --output, or remove that folder to train it anew."
+        )
 
 
 def last_step(run: TrainingConfig) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.latent_sets import make_latent_set
 from support.scaling_study import STUDY
 
 from training.scaling import main
@@ -105,11 +106,37 @@ def test_a_study_is_trained_once_measured_once_and_published(
         "error: the memory of the device ran out. Close what else uses it, or name smaller models "
         "in --config. The same command resumes."
     )
+    for changed, message in (
+        (("learning_rate: 1.0e-2", "learning_rate: 2.0e-2"), "learning_rate: 0.01 → 0.02"),
+        (("{count: 24, side", "{count: 25, side"), "count: 24 → 25"),
+    ):
+        assert changed[0] in STUDY
+        assert main(study_in(tmp_path, STUDY.replace(*changed))) == 1
+        assert message in capsys.readouterr().err
+    study_in(tmp_path)
     monkeypatch.setattr(subprocess, "Popen", refuse)
     for work in ("measure.held_out_loss", "distances.draw", "plan.probe", "data.prepare"):
         monkeypatch.setattr(f"training.scaling.{work}", refuse)
     assert main(arguments) == 0
     assert capsys.readouterr().out == text
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_sets_of_the_user_are_trained_and_measured_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_latent_set(tmp_path / "mine", crop=(4, 4))
+    make_latent_set(tmp_path / "others", seed=1)
+    options = study_in(tmp_path, STUDY.replace("seeds: [0, 1]", "seeds: [0]"))
+    options += ["--data", str(tmp_path / "mine"), "--held-out", str(tmp_path / "others")]
+    assert main(options) == 0
+    text = capsys.readouterr().out
+    assert "Training: the latent set mine." in text
+    assert "loss: held out" in text
+    assert "drawn" not in text
+    assert "samples.png" not in text
+    assert not (tmp_path / "study" / "data").exists()
 
 
 @pytest.mark.slow
