@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise, product
 
 from .config import ABLATION, CONVERGENCE, SHAPES, Comparison
@@ -133,12 +133,14 @@ def _sizes(models: Sequence[Model]) -> list[str]:
 def _ablation(pairs: Sequence[Pair]) -> list[str]:
     if not pairs:
         return []
-    by_verdict: dict[str, list[str]] = {verdict: [] for verdict in _ORDER}
+    sampled = _with_distances(pairs)
+    by_loss: dict[str, list[str]] = {verdict: [] for verdict in _ORDER}
+    by_distance: dict[str, list[str]] = {verdict: [] for verdict in _ORDER}
     rows = []
     for change, before, after in pairs:
         name = _main_set(before)
         found = difference(before.loss_on(name), after.loss_on(name))
-        by_verdict[found.verdict].append(change)
+        by_loss[found.verdict].append(change)
         row = [
             change,
             f"{before.name} → {after.name}",
@@ -146,20 +148,24 @@ def _ablation(pairs: Sequence[Pair]) -> list[str]:
             after.loss_on(name).text(),
             f"{found.text()}: {_said(found.verdict)}",
         ]
-        for held_out in _with_distances(pairs):
+        for held_out in sampled:
             apart = difference(before.distance_on(held_out), after.distance_on(held_out))
+            if held_out == sampled[0]:
+                by_distance[apart.verdict].append(change)
             row.append(f"{apart.text(2)}: {_said(apart.verdict)}")
         rows.append(row)
-    said = [
-        f"{_said(verdict)}: {', '.join(names)}" for verdict, names in by_verdict.items() if names
-    ]
-    distances = [f"change of the distance, {held_out}" for held_out in _with_distances(pairs)]
+    distances = [f"change of the distance, {held_out}" for held_out in sampled]
     head = ["change", "models", "loss before", "loss after", "change of the loss", *distances]
     return [
-        f"## One change at a time, by the held-out loss: {'; '.join(said)}",
+        f"## One change at a time, by the held-out loss: {_by(by_loss)}",
         "",
-        "Logit-normal times train most where this loss measures most, so for them and for the "
-        "rectified flow the distance of generated images says more.",
+        *(
+            [f"By the distance of generated images, {sampled[0]}: {_by(by_distance)}. "]
+            if sampled
+            else []
+        ),
+        "Logit-normal times train most where the held-out loss measures most, so for them and for "
+        "the rectified flow the distance says more.",
         "",
         *table(head, rows),
     ]
@@ -234,6 +240,11 @@ def _with_distances(pairs: Sequence[Pair]) -> list[str]:
     """The held-out sets whose distance is known of every model of the pairs."""
     curves = [c for _, before, after in pairs for m in (before, after) for c in m.curves]
     return [n for n in curves[0].distances if all(n in c.distances for c in curves)]
+
+
+def _by(verdicts: Mapping[str, Sequence[str]]) -> str:
+    """The changes of each verdict, such as "lower: QK-norm; higher: crops too"."""
+    return "; ".join(f"{_said(v)}: {', '.join(names)}" for v, names in verdicts.items() if names)
 
 
 def _said(verdict: str) -> str:

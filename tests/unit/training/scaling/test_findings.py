@@ -19,10 +19,13 @@ def headings(curves: list[Curve]) -> list[str]:
 
 
 def test_what_the_paper_claims_is_said_where_the_numbers_show_it() -> None:
-    speed, change, shapes, _ = headings([*seeds(1.0, 0.5), *seeds(1.5, 0.5, variant="FiT")])
+    curves = [*seeds(1.0, 0.5), *seeds(1.5, 0.5, variant="FiT")]
+    speed, change, shapes, _ = headings(curves)
     assert "FiTv2 S needs fewer steps than FiT S to the same loss" in speed
     assert "FiTv2 S needs fewer steps than FiT S to the same distance" in speed
     assert change.endswith("lower: QK-norm")
+    text = "\n".join(sections(models_of(curves), COMPARED))
+    assert "By the distance of generated images, trained shapes: lower: QK-norm." in text
     assert shapes == "QK-norm, size S: loss on trained shapes lower; larger lower"
 
 
