@@ -35,6 +35,8 @@ _PALETTE = (
     (116, 172, 223),
 )
 """Colours of flags, which the bundled VAE keeps."""
+_TURN = pi / 6
+"""How far shapes and textures are turned at most."""
 _VARIATION = 20.0
 """How far a colour may be from the palette's in each channel."""
 _LEAST_CONTRAST = 145.0
@@ -120,7 +122,7 @@ def write_pictures(folder: Path, count: int, side: int, seed: int, ratios: Ratio
 
 
 def picture(name: str, side: int, ratios: Ratios, random: np.random.Generator) -> Image.Image:
-    """One to three shapes of the class ``name``, one of ``CLASSES``, on a background."""
+    """One or two shapes of the class ``name``, one of ``CLASSES``, on a background."""
     texture, _, shape = name.partition(" ")
     ratio = exp(random.uniform(log(ratios.least), log(ratios.most)) * random.choice([-1, 1]) / 2)
     width, height = round(side * ratio), round(side / ratio)
@@ -128,7 +130,7 @@ def picture(name: str, side: int, ratios: Ratios, random: np.random.Generator) -
     background, first, second = _colours(random)
     canvas = _background(background, size, random)
     taken: list[tuple[float, float, float]] = []
-    for number in range(random.integers(1, 4)):
+    for number in range(random.integers(1, 3)):
         spot = _free_spot(size, taken, random)
         if spot is None and number:
             break
@@ -166,7 +168,7 @@ def _free_spot(
 ) -> tuple[float, float, float] | None:
     """Middle and radius of a shape that lies within the picture and covers no other one."""
     for _ in range(12):
-        radius = random.uniform(0.28, 0.46) * min(size)
+        radius = random.uniform(0.34, 0.48) * min(size)
         x, y = (random.uniform(radius, side - radius) for side in size)
         if all((x - a) ** 2 + (y - b) ** 2 > (radius + r) ** 2 for a, b, r in taken):
             return x, y, radius
@@ -186,7 +188,7 @@ def _textured(
     The period is at least a tenth of the picture's side, so that a VAE keeps it.
     """
     period = max(radius * random.uniform(0.45, 0.75), (size[0] * size[1]) ** 0.5 / 10)
-    angle = random.uniform(0, pi)
+    angle = random.uniform(-_TURN, _TURN)
     y, x = np.mgrid[: size[1], : size[0]] / period
     u = x * cos(angle) + y * sin(angle) + random.uniform()
     v = y * cos(angle) - x * sin(angle) + random.uniform()
@@ -201,7 +203,7 @@ def _mask(
 ) -> Image.Image:
     """White where the shape is, turned by a random angle."""
     x, y, radius = spot
-    angle = random.uniform(0, 2 * pi)
+    angle = random.uniform(-_TURN, _TURN)
     c, s = radius * cos(angle), radius * sin(angle)
     mask = Image.new("L", size)
     ImageDraw.Draw(mask).polygon([(x + a * c - b * s, y + a * s + b * c) for a, b in outline], 255)
