@@ -1,69 +1,49 @@
-"""Train a series of models of rising size, and plot their loss over compute and over steps.
+"""Train small models in many ways, with several seeds each, and publish what the paper's claims
+come to: a page with plots, tables, error bars, seeds and cost.
 
-python -m training.scaling --output runs/scaling                an hour on two CPU cores, no data
-python -m training.scaling --output runs/quick --config quick   minutes
+python -m training.scaling --output runs/laptop --page docs/scaling     hours on two CPU cores
+python -m training.scaling --output runs/laptop --plan                  how many hours, and of what
+python -m training.scaling --output runs/quick --config quick           a minute
 python -m training.scaling --output ... --config my.yaml --data latents --held-out other-latents \\
     --launcher "accelerate launch"
 
-The study is about two claims of the FiTv2 paper (arXiv 2410.13925): that larger models use compute
-better, and that FiTv2 converges about twice as fast as FiT. The paper compares FIDs of XL models
-after 400 K steps; the study compares the loss of small models on held-out images
-(``held_out_loss``), with the same noise and times for all. Three families have equal width and
-about equal FLOPs:
+The FiTv2 paper (arXiv 2410.13925) claims that training on any shape generalises over shapes, that
+FiTv2 converges about twice as fast as FiT, and that larger models use compute better; its Table II
+adds one change at a time. The paper compares FIDs of XL models after 400 K steps; the study the
+loss of small models on held-out images (``held_out_loss``), with the same noise and times for all,
+and the feature distance of generated images. ``config.Variant`` is a way of training, and
+``config.Comparison`` a pair of them.
 
-- FiTv2.
-- FiT: version 1 as published, which learns the noise of a DDPM at uniform timesteps. Its loss is
-  that of the velocity that its noise means. It was not trained with that weighting of times, so
-  part of the difference is due to the objective.
-- FiT architecture: the layers of version 1 (an own AdaLN modulation per block, no QK-norm, wide
-  SwiGLU) with FiTv2's rectified flow. The rest of the difference is due to the architecture.
-
-Losses are those of the first moving average in ``training.ema_decays``. The same command resumes,
-and trains and measures nothing twice.
+The same command resumes, and trains and measures nothing twice. The page is written anew after
+every run.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import shlex
-import signal
-import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-import yaml
 from accelerate import PartialState
 
-from comfyui_fitv2.checkpoint import load_checkpoint
-from comfyui_fitv2.model import FiT
-
-from ..command_line import by_path, parse_options, run_command
-from ..data import open_latent_set
-from ..data.latent_set import INFO_FILE, LatentSet, data_digest
+from ..command_line import parse_options, run_command
 from ..failures import explained
 from ..folder_lock import folder_lock
-from ..prepare import PrepareOptions, prepare
-from ..processes import PARENT_VARIABLE, require_one_process
-from ..train.checkpoints.reader import checkpoints, read_summary
-from ..train.checkpoints.run_folder import ema_file, step_of
-from ..train.checkpoints.summary import CheckpointSummary
+from ..processes import require_one_process
 from ..train.config import ConfigError, TrainingConfig
-from ..train.flops import TrainingCost
-from ..train.held_out_loss import held_out_loss, held_out_times
-from ..train.packing import Position, StepTotals
-from ..whole_files import write_json
-from .config import ShapesConfig, read_scaling_config
-from .report import Curve, Point, markdown, write_report
-from .shapes import write_shapes
-
-_TRAINING_SEED, _HELD_OUT_SEED = 1, 2
-_LOSSES_FILE = "held_out.json"
+from .config import Run, ScalingConfig
+from .config_file import read_scaling_config
+from .curves import Curve
+from .data import Measured, given_set, make_held_out_sets, make_training_set, training_folder
+from .distances import DistanceMeter
+from .measure import EXAMPLES, measured_curve
+from .page import SAMPLES, About, markdown, write_page
+from .plan import make_plan
+from .samples import write_sheet
+from .trained import train
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,12 +52,16 @@ class ScalingOptions:
 
     output: Path
     """Folder of the study. The same command resumes where it stopped."""
-    config: str = "default"
-    """YAML file of the study, or default (an hour on two CPU cores) or quick (minutes)."""
+    page: Path | None = None
+    """Folder of the page and its plots, such as docs/scaling; by default `page` in --output."""
+    config: str = "laptop"
+    """YAML file of the study, or laptop (hours on two CPU cores) or quick (a minute)."""
     quick: bool = False
     """Short for --config quick."""
+    plan: bool = False
+    """Only make the data and print what the study would take."""
     data: Path | None = None
-    """Latent set to train on; by default images of shapes are made and encoded."""
+    """Latent set to train on; by default pictures of textured shapes are drawn and encoded."""
     held_out: Path | None = None
     """Latent set of other images of the same classes, to measure on."""
     launcher: str = ""
@@ -91,126 +75,78 @@ class ScalingOptions:
             )
 
 
-def scaling(options: ScalingOptions) -> list[Curve]:
-    """Train, measure and report.
+def scaling(options: ScalingOptions, command: str = "python -m training.scaling") -> str:
+    """Train, measure and report; returns the text of the page, or of the plan.
 
-    Raises ``ValueError`` or ``OSError`` on a user's error, ``KeyboardInterrupt`` when a run was
-    stopped.
+    ``command`` is the command line that the page names. Raises ``ValueError`` or ``OSError`` on a
+    user's error, ``KeyboardInterrupt`` when a run was stopped.
     """
     require_one_process(
         "scaling", 'Start one, with --launcher "accelerate launch" to train on all.'
     )
     memory = "Close what else uses it, or name smaller models in --config."
     resumes = "The same command resumes."
-    with explained(memory, last_state=lambda: resumes), folder_lock(options.output, "works here"):
-        return _study(options)
-
-
-def _study(options: ScalingOptions) -> list[Curve]:
-    output = options.output
-    config = read_scaling_config("quick" if options.quick else options.config)
-    data = options.data or output / "data" / "training"
-    held_out = options.held_out or output / "data" / "held_out"
-    runs = []
-    for family, size in config.ladder:
-        folder = output / "runs" / f"{family} {size}".replace(" ", "-")
-        runs.append((family, size, config.run(family, size, data, folder)))
-    if options.data is None:
-        _make_data(config.shapes, data, _TRAINING_SEED, config.shapes.training)
-        _make_data(config.shapes, held_out, _HELD_OUT_SEED, config.shapes.held_out)
-    measured_on = open_latent_set(held_out)
-    curves = []
-    for family, size, run in runs:
-        _train(run, options.launcher)
-        curves.append(_curve(family, size, run, measured_on, config.held_out_times))
-        write_report(curves, output)
-    return curves
-
-
-def _make_data(shapes: ShapesConfig, folder: Path, seed: int, count: int) -> None:
-    """Make a latent set of shapes, unless it is there."""
-    if not (folder / INFO_FILE).is_file():
-        images = folder.with_name(f"{folder.name}_pictures")  # studies of earlier versions have it
-        write_shapes(images, count, shapes.image_size, seed)
-        prepare(
-            PrepareOptions(
-                images=images, output=folder, image_size=shapes.image_size, flip=False, workers=0
+    with explained(memory, last_state=lambda: resumes):
+        config = read_scaling_config("quick" if options.quick else options.config)
+        data = options.data or training_folder(options.output)
+        trainings = {
+            run: config.training_of(run, data, options.output / "runs" / run.folder_name)
+            for run in config.runs
+        }
+        with folder_lock(options.output, "works here"):
+            held_out = _data(options, config)
+            plan = make_plan(config, trainings, held_out, options.output).text()
+            if options.plan:
+                return plan
+            print(plan, file=sys.stderr)
+            meter = _meter(options, config)
+            curves: list[Curve] = []
+            about = About(
+                command,
+                torch.get_num_threads(),
+                _floors(meter, held_out),
+                len(trainings),
+                options.data.name if options.data else "",
             )
-        )
+            for run, training in trainings.items():
+                train(training, options.launcher)
+                curves.append(measured_curve(run, training, config, held_out, meter))
+                page = options.page or options.output / "page"
+                write_page(curves, config, about, page)
+                write_sheet(_examples(trainings), page / SAMPLES)
+            return markdown(curves, config, about)
 
 
-def _train(run: TrainingConfig, launcher: str) -> None:
-    """Train a run to its end, in a process of its own, which frees all memory when it exits."""
-    folder = Path(run.output)
-    if _is_complete(run):
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    config = folder.with_name(f"{folder.name}.yaml")
-    config.write_text(yaml.safe_dump(run.to_dict(), sort_keys=False), encoding="utf-8")
-    print(f"training {folder.name}", file=sys.stderr)
-    command = [*shlex.split(launcher), "-m", "training.train"] if launcher else by_path("train")
-    process = subprocess.Popen(
-        [*command, "--config", str(config)],
-        env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
-    )
-    before = signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
-    try:
-        status = process.wait()
-    except KeyboardInterrupt:
-        process.wait()  # it received the signal too, and saves
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    if status:
-        raise ValueError(
-            f"training of {folder.name} ended with status {status}; its own lines above say why."
-        )
-    if not _is_complete(run):
-        raise KeyboardInterrupt  # after SIGTERM the run has saved and exited with 0
+def _data(options: ScalingOptions, config: ScalingConfig) -> list[Measured]:
+    """Make the data where none are given; returns what is measured on."""
+    if options.held_out is not None:
+        return [given_set(options.held_out)]
+    make_training_set(config, options.output)
+    return make_held_out_sets(config, options.output)
 
 
-def _is_complete(run: TrainingConfig) -> bool:
-    return any(step_of(checkpoint) == run.steps for checkpoint in checkpoints(Path(run.output)))
+def _meter(options: ScalingOptions, config: ScalingConfig) -> DistanceMeter | None:
+    if config.distances is None or options.data is not None:
+        return None
+    device = torch.device(str(PartialState().device))
+    return DistanceMeter(config.distances, options.output / "references", device)
 
 
-def _curve(family: str, size: str, run: TrainingConfig, held_out: LatentSet, times: int) -> Curve:
-    """The losses of a complete run at its milestones; those measured before are read back."""
-    folder = Path(run.output)
-    file, measured_on = folder / _LOSSES_FILE, {**data_digest(held_out), "times": times}
-    stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    losses: dict[str, float] = stored["losses"] if stored.get("measured_on") == measured_on else {}
-    lengths = open_latent_set(run.data).lengths[:, 0]
-    average, device = ema_file(run.ema_decays[0]), torch.device(str(PartialState().device))
-    points, parameters = [], 0
-    for checkpoint in checkpoints(folder):
-        step, loaded = str(step_of(checkpoint)), load_checkpoint(checkpoint / average)
-        if step not in losses:
-            class_map = _class_map(held_out, loaded.class_names or ())
-            losses[step] = held_out_loss(
-                loaded.model.to(device), held_out, class_map, held_out_times(times), device
-            )
-            write_json(file, {"measured_on": measured_on, "losses": losses})
-        parameters = sum(p.numel() for p in loaded.model.parameters())
-        flops = _flops(loaded.model, read_summary(checkpoint), lengths)
-        points.append(Point(int(step), flops, losses[step]))
-    return Curve(family, size, parameters, points)
+def _examples(trainings: Mapping[Run, TrainingConfig]) -> list[tuple[str, Path]]:
+    """The name of each model and the file with images of its first seed."""
+    files: dict[str, Path] = {}
+    for run, training in trainings.items():
+        files.setdefault(f"{run.variant} {run.size}", Path(training.output) / EXAMPLES)
+    return list(files.items())
 
 
-def _class_map(held_out: LatentSet, class_names: Sequence[str]) -> list[int]:
-    """The model's class id for each class of the set. Raises ``ConfigError``."""
-    if unknown := [name for name in held_out.info.class_names if name not in class_names]:
-        raise ConfigError(f"--held-out has a class that --data does not: {unknown[0]!r}.")
-    return [list(class_names).index(name) for name in held_out.info.class_names]
-
-
-def _flops(model: FiT, summary: CheckpointSummary, lengths: np.ndarray) -> int:
-    """The FLOPs of the training up to a checkpoint.
-
-    The number of pairs of tokens is estimated from the ``lengths`` of the set's images.
-    """
-    pairs = round(summary.tokens * (lengths**2).mean() / lengths.mean())
-    cost = TrainingCost.of(model.requires_grad_(True), model.config.hidden_size, model.config.depth)
-    return cost.flops(StepTotals(summary.images, summary.tokens, summary.tokens, pairs, Position()))
+def _floors(meter: DistanceMeter | None, held_out: Sequence[Measured]) -> dict[str, float]:
+    floors = {}
+    for each in held_out if meter else ():
+        if meter and each.settings and each.settings.sample:
+            floor = meter.floor(each)
+            floors |= {} if floor is None else {each.name: floor}
+    return floors
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -221,8 +157,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             ScalingOptions,
             argv,
             prog="python -m training.scaling",
-            description="Train a series of models, and plot their loss over compute and steps.",
+            description="Train small models in many ways, and publish what differs.",
         )
-        print(markdown(scaling(options)))
+        words = sys.argv[1:] if argv is None else argv
+        print(scaling(options, f"python -m training.scaling {shlex.join(words)}"))
 
     return run_command(command, "The same command resumes from here.")

@@ -1,22 +1,22 @@
-"""What a scaling study trains: sizes, families, and the configuration that all its runs share."""
+"""What a scaling study trains, measures and compares."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import yaml
+from comfyui_fitv2.resolution import parse_size
 
 from ..train.config import ConfigError, TrainingConfig
-from ..train.config_parser import CONFIGS, config_from_dict
+from ..train.config_parser import config_from_dict
+from .drawn_shapes import Ratios
 
-T = TypeVar("T")
-
-SCALING_CONFIGS = CONFIGS / "scaling"
 FITV2, FIT_ARCHITECTURE, FIT = "FiTv2", "FiT architecture", "FiT"
-FAMILIES = (FITV2, FIT_ARCHITECTURE, FIT)
+ARCHITECTURES = (FITV2, FIT_ARCHITECTURE, FIT)
+CONVERGENCE, ABLATION, SHAPES = "convergence", "ablation", "shapes"
+PARTS = (CONVERGENCE, ABLATION, SHAPES)
 _FIT_DEPTH = 28 / 36
 """FiT-XL has 28 layers of FiTv2-XL's width, for as many GFLOPs as its 36."""
 
@@ -39,48 +39,153 @@ class Size:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShapesConfig:
-    """The images of shapes that are used where no data are given."""
+class Variant:
+    """A way of training, at one or more sizes."""
 
-    training: int
-    """Number of images to train on."""
-    held_out: int
-    """Number of images to measure on."""
+    sizes: list[str]
+    """Names of the sizes to train."""
+    architecture: str = FITV2
+    """One of ARCHITECTURES: FiTv2; FiT architecture, the layers of version 1 with the rectified
+    flow; FiT, version 1 as published, which learns the noise of a DDPM."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """What differs in the training configuration."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two variants that differ by one change; they are compared at all sizes that both have."""
+
+    part: str
+    """One of PARTS, the section of the page that it belongs to."""
+    change: str
+    """What ``after`` has and ``before`` does not, such as QK-norm."""
+    before: str
+    """Name of a variant."""
+    after: str
+    """Name of a variant."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """The drawn pictures to train on."""
+
+    count: int
+    """Number of pictures."""
+    side: int
+    """A picture has about as many pixels as a square of this side; at least 1.42 times
+    ``image_size``, so that every picture has a square crop."""
     image_size: int
-    """S in pixels: an image has at most S² pixels."""
+    """S in pixels: an image to train on has at most S² pixels, a crop is S × S."""
 
     def __post_init__(self) -> None:
         _require_counts(asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeldOutSet:
+    """Pictures that nothing is trained on."""
+
+    count: int
+    """Number of pictures whose loss is measured."""
+    image_size: int
+    """S in pixels, which may exceed that of the training."""
+    least: float = 1.0
+    """Least ratio of the longer side to the shorter one."""
+    most: float = 2.0
+    """Greatest such ratio."""
+    sample: str = ""
+    """Size of the images that are generated and compared with these pictures, such as 1:1, 3:2 or
+    192x192; a ratio has at most S² pixels. Empty: none are."""
+
+    def __post_init__(self) -> None:
+        _require_counts({"count": self.count, "image_size": self.image_size})
+        try:
+            _ = self.ratios
+            if self.sample:
+                parse_size(self.sample, (self.image_size // 16) ** 2)
+        except ValueError as error:
+            raise ConfigError(f"held_out: {error}") from None
+
+    @property
+    def ratios(self) -> Ratios:
+        return Ratios(least=self.least, most=self.most)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distances:
+    """How images are generated whose features are compared with those of held-out pictures."""
+
+    per_class: int
+    """Number of images of each class and size."""
+    steps: int
+    """Steps of Euler's method, or of DDIM for a model that predicts noise."""
+    measured_at: list[int] = field(default_factory=list)
+    """Those of the study's ``measured_at`` at which the first size is measured too."""
+    guidance: float = 1.5
+    """Strength of classifier-free guidance; 1 is off."""
+    references: int = 480
+    """Number of held-out pictures to compare with."""
+
+    def __post_init__(self) -> None:
+        counts = {name: getattr(self, name) for name in ("per_class", "steps", "references")}
+        _require_counts(counts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training of the study."""
+
+    variant: str
+    size: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant} {self.size} seed {self.seed}"
+
+    @property
+    def folder_name(self) -> str:
+        return self.name.replace(" ", "-")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScalingConfig:
     """A study. Raises ``ConfigError`` for values that do not fit together."""
 
+    seeds: list[int]
+    """Every variant is trained at every size of it with each of these seeds."""
     sizes: dict[str, Size]
     """Sizes by name, the cheapest first."""
-    families: dict[str, list[str]]
-    """Names of the sizes to train, for each of FAMILIES."""
+    variants: dict[str, Variant]
+    """Ways of training by name. Those of one with several sizes are compared with each other."""
+    compared: list[Comparison] = field(default_factory=list)
+    """Pairs of variants."""
     measured_at: list[int]
     """Steps at which the loss of a run is measured, in addition to its last."""
-    shapes: ShapesConfig
-    """The images that are used where no data are given."""
+    pictures: Pictures
+    """The drawn pictures that are used where no data are given."""
+    held_out: dict[str, HeldOutSet]
+    """What losses and distances are measured on; the first is that of the curves."""
     held_out_times: int = 8
     """Number of times t at which each held-out image is measured."""
+    distances: Distances | None = None
+    """Whether images are generated and measured too."""
     training: dict[str, Any] = field(default_factory=dict)
     """The part of the training configuration that all runs share."""
 
     def __post_init__(self) -> None:
-        for family, sizes in self.families.items():
-            if family not in FAMILIES:
-                raise ConfigError(
-                    f"families: unknown family {family!r}. Choose from {', '.join(FAMILIES)}."
-                )
-            if unknown := [size for size in sizes if size not in self.sizes]:
-                raise ConfigError(
-                    f"families: {family} names the size {unknown[0]!r}; "
-                    f"sizes has {', '.join(self.sizes)}."
-                )
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError(f"seeds must be different whole numbers, not {self.seeds}.")
+        if not self.held_out:
+            raise ConfigError("held_out must have one set of pictures or more.")
+        for name, variant in self.variants.items():
+            _require_known(f"variants.{name}: architecture", variant.architecture, ARCHITECTURES)
+            for size in variant.sizes:
+                _require_known(f"variants.{name}: size", size, self.sizes)
+        for comparison in self.compared:
+            _require_known("compared: part", comparison.part, PARTS)
+            for variant in (comparison.before, comparison.after):
+                _require_known("compared: variant", variant, self.variants)
         _require_counts({"held_out_times": self.held_out_times})
         first = min(self.measured_at, default=0)
         rising = self.measured_at and sorted(set(self.measured_at)) == self.measured_at
@@ -89,36 +194,53 @@ class ScalingConfig:
                 "measured_at must be rising numbers, the first below the steps of every size, "
                 f"not {self.measured_at}."
             )
+        distances_at = self.distances.measured_at if self.distances else []
+        if unknown := sorted(set(distances_at) - set(self.measured_at)):
+            raise ConfigError(f"distances.measured_at: {unknown[0]} is not in measured_at.")
 
     @property
-    def ladder(self) -> list[tuple[str, str]]:
-        """(family, size) of every run, size after size."""
+    def runs(self) -> list[Run]:
+        """All runs; every variant and size is trained with the first seed before any other."""
         return [
-            (family, size)
+            Run(variant=name, size=size, seed=seed)
+            for seed in self.seeds
             for size in self.sizes
-            for family in FAMILIES
-            if size in self.families.get(family, [])
+            for name, variant in self.variants.items()
+            if size in variant.sizes
         ]
 
-    def run(self, family: str, size: str, data: Path, output: Path) -> TrainingConfig:
-        """The training configuration of one run. Raises ``ConfigError``."""
-        steps = self.sizes[size].steps
-        milestones = [*(step for step in self.measured_at if step < steps), steps]
+    def training_of(self, run: Run, data: Path, output: Path) -> TrainingConfig:
+        """The training configuration of a run. Raises ``ConfigError``."""
+        size, variant = self.sizes[run.size], self.variants[run.variant]
+        milestones = [*(step for step in self.measured_at if step < size.steps), size.steps]
         values = {
-            **self.training,
-            "model": _architecture(family, self.sizes[size]),
+            "model": _architecture(variant.architecture, size),
             "data": str(data),
             "output": str(output),
-            "steps": steps,
+            "steps": size.steps,
+            "seed": run.seed,
             "resume": "latest",
             "checkpoints": {"every": 0, "keep": 1, "milestones": milestones},
         }
-        return config_from_dict(values, f"training of {family} {size}")
+        merged = _merged(_merged(self.training, values), variant.training)
+        return config_from_dict(merged, f"training of {run.name}")
 
 
-def _architecture(family: str, size: Size) -> dict[str, Any]:
+def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, also within dictionaries; ``other`` wins."""
+    result = dict(one)
+    for key, value in other.items():
+        before = result.get(key)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            result[key] = _merged(before, value)
+        else:
+            result[key] = value
+    return result
+
+
+def _architecture(name: str, size: Size) -> dict[str, Any]:
     width = {"hidden_size": size.hidden_size, "num_heads": size.num_heads}
-    if family == FITV2:
+    if name == FITV2:
         return {**width, "depth": size.depth, "adaln_lora_dim": size.hidden_size // 4}
     version_1 = {
         **width,
@@ -127,39 +249,12 @@ def _architecture(family: str, size: Size) -> dict[str, Any]:
         "mlp_ratio": 6.0,
         "qk_norm": False,
     }
-    return {**version_1, "prediction": "epsilon" if family == FIT else "velocity"}
+    return {**version_1, "prediction": "epsilon" if name == FIT else "velocity"}
 
 
-def read_scaling_config(name: str) -> ScalingConfig:
-    """Read a YAML file, or the one called ``name`` in ``training/configs/scaling``.
-
-    Raises ``ConfigError``, which names the file and the key.
-    """
-    named = SCALING_CONFIGS / f"{name}.yaml"
-    path = named if named.is_file() else Path(name)
-    if not path.is_file():
-        names = ", ".join(sorted(p.stem for p in SCALING_CONFIGS.glob("*.yaml")))
-        raise ConfigError(f"--config {name}: no such file, and no study called so: {names}.")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        values = _with_keys(dict, content, "the study")
-        for name, size in values.get("sizes", {}).items():
-            values["sizes"][name] = _with_keys(Size, size, f"sizes.{name}")
-        if "shapes" in values:
-            values["shapes"] = _with_keys(ShapesConfig, values["shapes"], "shapes")
-        return _with_keys(ScalingConfig, values, "the study")
-    except (yaml.YAMLError, ConfigError) as error:
-        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
-
-
-def _with_keys(kind: Callable[..., T], content: Any, where: str) -> T:
-    """``kind`` with the keys and values of ``content`` as arguments. Raises ``ConfigError``."""
-    if not isinstance(content, Mapping):
-        raise ConfigError(f"{where}: expected keys and values, found {content!r}.")
-    try:
-        return kind(**content)
-    except TypeError as error:  # it names the unknown or missing key
-        raise ConfigError(f"{where}: {str(error).rpartition('__init__() ')[2]}.") from None
+def _require_known(what: str, value: str, known: Any) -> None:
+    if value not in known:
+        raise ConfigError(f"{what} {value!r} is unknown. Choose from {', '.join(known)}.")
 
 
 def _require_counts(values: Mapping[str, Any]) -> None:

@@ -1,0 +1,28 @@
+"""The page of a study says where its figures come from."""
+
+from pathlib import Path
+
+from support.study_curves import seeds
+
+from training.scaling.config_file import read_scaling_config
+from training.scaling.page import About, markdown, write_page
+
+ABOUT = About("python -m training.scaling --output runs/x", 2, {"trained shapes": 0.75}, 6)
+
+
+def test_a_page_names_its_command_seeds_cost_and_what_is_missing(tmp_path: Path) -> None:
+    config = read_scaling_config("laptop")
+    curves = seeds(1.0, 0.5)
+    write_page(curves, config, ABOUT, tmp_path / "docs" / "scaling")
+    text = (tmp_path / "docs" / "scaling" / "README.md").read_text(encoding="utf-8")
+    assert text == f"{markdown(curves, config, ABOUT)}\n"
+    assert "`python -m training.scaling --output runs/x`. 3 runs, seeds 0, 1, 2, 3.0 hours" in text
+    assert "Not finished: 3 of 6 runs" in text
+    assert "Real pictures against each other: trained shapes 0.75" in text
+    assert "±" in text
+    assert "3:1 and 1:3: 48 pictures of at most 128² pixels" in text
+
+
+def test_a_finished_study_is_not_called_unfinished() -> None:
+    curves = [*seeds(1.0, 0.5), *seeds(2.0, 0.5, variant="FiT")]
+    assert "Not finished" not in markdown(curves, read_scaling_config("laptop"), ABOUT)

@@ -1,0 +1,252 @@
+"""Pictures of textured shapes, drawn from a seed, for experiments that need no data.
+
+python -m training.scaling.drawn_shapes --output shapes --count 3000
+
+A class is a shape with a texture, such as "checked star". Number, places, sizes, angles and colours
+of the shapes are random, and so are the ratio of the sides and the background. The same seed always
+draws the same pictures. They are in the public domain: nothing is copied from anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import cos, exp, log, pi, sin
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+from tqdm.auto import tqdm
+
+from ..command_line import OptionError, parse_options, run_command
+from ..whole_files import write_whole
+
+_SUPERSAMPLING = 3
+"""A picture is drawn this many times as large per side, and averaged."""
+_PALETTE = (
+    (255, 255, 255),
+    (20, 20, 20),
+    (206, 17, 38),
+    (0, 56, 147),
+    (0, 122, 61),
+    (252, 209, 22),
+    (255, 130, 0),
+    (116, 172, 223),
+)
+"""Colours of flags, which the bundled VAE keeps."""
+_TURN = pi / 6
+"""How far shapes and textures are turned at most."""
+_VARIATION = 20.0
+"""How far a colour may be from the palette's in each channel."""
+_LEAST_CONTRAST = 145.0
+"""Distance in RGB between the colours that must be told apart."""
+
+Outline = list[tuple[float, float]]
+"""Corners in a square from −1 to 1."""
+Texture = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""For coordinates along and across in periods: where the second colour is."""
+
+
+def _regular(corners: int, inner: float = 1.0) -> Outline:
+    """A polygon on the unit circle; between its corners are some at the radius ``inner``."""
+    radii = (1.0, inner) if inner < 1 else (1.0,)
+    count = corners * len(radii)
+    angles = [2 * pi * i / count - pi / 2 for i in range(count)]
+    return [
+        (radii[i % len(radii)] * cos(angle), radii[i % len(radii)] * sin(angle))
+        for i, angle in enumerate(angles)
+    ]
+
+
+def _cross() -> Outline:
+    arm, end = 0.34, 0.95
+    quarter = [(-arm, -end), (arm, -end), (arm, -arm)]
+    turns = [(1, 0), (0, 1), (-1, 0), (0, -1)]
+    return [(x * c - y * s, x * s + y * c) for c, s in turns for x, y in quarter]
+
+
+def _crescent() -> Outline:
+    outer = [(cos(a), sin(a)) for a in np.linspace(0.25 * pi, 1.75 * pi, 40)]
+    inner = [(0.45 + 0.76 * cos(a), 0.76 * sin(a)) for a in np.linspace(1.62 * pi, 0.38 * pi, 40)]
+    return outer + inner
+
+
+SHAPES: dict[str, Outline] = {
+    "crescent": _crescent(),
+    "cross": _cross(),
+    "disc": _regular(48),
+    "square": _regular(4),
+    "star": _regular(5, 0.42),
+    "triangle": _regular(3),
+}
+TEXTURES: dict[str, Texture] = {
+    "plain": lambda u, v: np.zeros(u.shape, bool),
+    "striped": lambda u, v: u % 1 < 0.5,
+    "checked": lambda u, v: (u % 1 < 0.5) ^ (v % 1 < 0.5),
+    "dotted": lambda u, v: (u % 1 - 0.5) ** 2 + (v % 1 - 0.5) ** 2 < 0.32**2,
+}
+CLASSES: list[str] = sorted(f"{texture} {shape}" for texture, shape in product(TEXTURES, SHAPES))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ratios:
+    """How far the longer side of a picture exceeds the shorter one; half of them are upright.
+
+    Raises ``ValueError`` unless 1 ≤ least ≤ most.
+    """
+
+    least: float = 1.0
+    most: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.least <= self.most:
+            raise ValueError(
+                f"The ratios must rise from 1 or more, not from {self.least:g} to {self.most:g}."
+            )
+
+
+def write_pictures(folder: Path, count: int, side: int, seed: int, ratios: Ratios) -> None:
+    """Write ``count`` PNGs into ``folder``, in a sub-folder per class.
+
+    Each has about ``side``² pixels. Existing files stay.
+    """
+    for index in tqdm(range(count), desc=folder.name, unit="image", leave=False):
+        name = CLASSES[index % len(CLASSES)]
+        path = folder / name / f"{index:06d}.png"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image = picture(name, side, ratios, np.random.default_rng([seed, index]))
+            with write_whole(path) as temporary:
+                image.save(temporary, "PNG")
+
+
+def picture(name: str, side: int, ratios: Ratios, random: np.random.Generator) -> Image.Image:
+    """One or two shapes of the class ``name``, one of ``CLASSES``, on a background."""
+    texture, _, shape = name.partition(" ")
+    ratio = exp(random.uniform(log(ratios.least), log(ratios.most)) * random.choice([-1, 1]) / 2)
+    width, height = round(side * ratio), round(side / ratio)
+    size = width * _SUPERSAMPLING, height * _SUPERSAMPLING
+    background, first, second = _colours(random)
+    canvas = _background(background, size, random)
+    taken: list[tuple[float, float, float]] = []
+    for number in range(random.integers(1, 3)):
+        spot = _free_spot(size, taken, random)
+        if spot is None and number:
+            break
+        x, y, radius = spot or (size[0] / 2, size[1] / 2, min(size) / 3)
+        taken.append((x, y, radius))
+        colours = Image.fromarray(_textured(TEXTURES[texture], first, second, size, radius, random))
+        canvas.paste(colours, mask=_mask(SHAPES[shape], size, (x, y, radius), random))
+    return canvas.resize((width, height), Image.Resampling.BOX)
+
+
+def _colours(random: np.random.Generator) -> list[np.ndarray]:
+    """Three colours, each (3,), that can be told apart: near those of the palette."""
+    while True:
+        chosen: list[np.ndarray] = []
+        for i in random.permutation(len(_PALETTE)):
+            colour = np.clip(_PALETTE[i] + random.uniform(-_VARIATION, _VARIATION, 3), 0, 255)
+            if all(np.linalg.norm(colour - other) > _LEAST_CONTRAST for other in chosen):
+                chosen.append(colour)
+            if len(chosen) == 3:
+                return chosen
+
+
+def _background(
+    colour: np.ndarray, size: tuple[int, int], random: np.random.Generator
+) -> Image.Image:
+    """A gentle gradient around ``colour``."""
+    corners = np.clip(colour + random.uniform(-14, 14, (2, 2, 3)), 0, 255).astype(np.uint8)
+    return Image.fromarray(corners).resize(size, Image.Resampling.BILINEAR)
+
+
+def _free_spot(
+    size: tuple[int, int],
+    taken: Sequence[tuple[float, float, float]],
+    random: np.random.Generator,
+) -> tuple[float, float, float] | None:
+    """Middle and radius of a shape that lies within the picture and covers no other one."""
+    for _ in range(12):
+        radius = random.uniform(0.34, 0.48) * min(size)
+        x, y = (random.uniform(radius, side - radius) for side in size)
+        if all((x - a) ** 2 + (y - b) ** 2 > (radius + r) ** 2 for a, b, r in taken):
+            return x, y, radius
+    return None
+
+
+def _textured(
+    texture: Texture,
+    first: np.ndarray,
+    second: np.ndarray,
+    size: tuple[int, int],
+    radius: float,
+    random: np.random.Generator,
+) -> np.ndarray:
+    """Two colours in the ``texture`` at a random angle and phase, (height, width, 3) uint8.
+
+    The period is at least a tenth of the picture's side, so that a VAE keeps it.
+    """
+    period = max(radius * random.uniform(0.45, 0.75), (size[0] * size[1]) ** 0.5 / 10)
+    angle = random.uniform(-_TURN, _TURN)
+    y, x = np.mgrid[: size[1], : size[0]] / period
+    u = x * cos(angle) + y * sin(angle) + random.uniform()
+    v = y * cos(angle) - x * sin(angle) + random.uniform()
+    return np.where(texture(u, v)[..., None], second, first).astype(np.uint8)
+
+
+def _mask(
+    outline: Outline,
+    size: tuple[int, int],
+    spot: tuple[float, float, float],
+    random: np.random.Generator,
+) -> Image.Image:
+    """White where the shape is, turned by a random angle."""
+    x, y, radius = spot
+    angle = random.uniform(-_TURN, _TURN)
+    c, s = radius * cos(angle), radius * sin(angle)
+    mask = Image.new("L", size)
+    ImageDraw.Draw(mask).polygon([(x + a * c - b * s, y + a * s + b * c) for a, b in outline], 255)
+    return mask
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DrawnShapesOptions:
+    """Options of the command."""
+
+    output: Path
+    """Folder for the pictures, with a sub-folder per class."""
+    count: int = 3000
+    """Number of pictures, of all classes in turn."""
+    side: int = 192
+    """A picture has about as many pixels as a square of this side."""
+    seed: int = 1
+    """Another seed draws other pictures of the same kind."""
+    widest: float = 2.0
+    """Greatest ratio of the longer side to the shorter one."""
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.side < 16 or self.seed < 0 or not self.widest >= 1:
+            raise OptionError(
+                "--count and --widest must be 1 or more, --side 16 or more, and --seed 0 or more."
+            )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command ``python -m training.scaling.drawn_shapes``; returns the exit status."""
+
+    def command() -> None:
+        options = parse_options(
+            DrawnShapesOptions,
+            argv,
+            prog="python -m training.scaling.drawn_shapes",
+            description="Draw pictures of textured shapes, the class of each in its folder.",
+        )
+        ratios = Ratios(most=options.widest)
+        write_pictures(options.output, options.count, options.side, options.seed, ratios)
+
+    return run_command(command, "The same command resumes from here.")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,124 @@
+"""The page of a study: text, tables and plots in one folder, with the command that made them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..whole_files import write_json, write_text, write_whole
+from .config import ScalingConfig
+from .curves import Curve, models_of
+from .findings import sections
+from .plots import curves_plot, ends_plot
+
+PAGE_FILE, JSON_FILE = "README.md", "results.json"
+CURVES_PLOT, ENDS_PLOT, SAMPLES = "curves.png", "ends.png", "samples.png"
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the page says of its origin."""
+
+    command: str
+    """The command line."""
+    threads: int
+    """CPU threads of PyTorch."""
+    floors: dict[str, float]
+    """By held-out set, the distance of real pictures from each other."""
+    planned: int
+    """Number of runs of the whole study."""
+    data: str = ""
+    """Name of the latent set that the user gave to train on; empty: pictures were drawn."""
+
+
+def write_page(curves: Sequence[Curve], config: ScalingConfig, about: About, folder: Path) -> None:
+    """Write the page, the plots and the results as JSON into ``folder``, each atomically."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(
+        folder / JSON_FILE,
+        {"about": asdict(about), "curves": [asdict(curve) for curve in curves]},
+    )
+    models = models_of(curves)
+    for name, figure in ((CURVES_PLOT, curves_plot(models)), (ENDS_PLOT, ends_plot(models))):
+        with write_whole(folder / name) as temporary:
+            figure.savefig(temporary, format="png", dpi=120)
+    write_text(folder / PAGE_FILE, f"{markdown(curves, config, about)}\n")
+
+
+def markdown(curves: Sequence[Curve], config: ScalingConfig, about: About) -> str:
+    """The text of the page."""
+    hours = sum(curve.cpu_seconds for curve in curves) / 3600
+    seeds = ", ".join(str(seed) for seed in sorted({curve.seed for curve in curves}))
+    unfinished = (
+        [f"**Not finished: {len(curves)} of {about.planned} runs.**", ""]
+        if len(curves) < about.planned
+        else []
+    )
+    lines = [
+        "# FiTv2's claims, measured with small models",
+        "",
+        *unfinished,
+        f"Made by `{about.command}`. {len(curves)} runs, seeds {seeds}, {hours:.1f} hours of CPU "
+        f"time for training, {about.threads} threads of PyTorch.",
+        "",
+        "A figure with ± is the mean over the seeds and their standard deviation. A difference is "
+        "called one only where its 95 % interval (Welch's, of Student's t) leaves out 0, and a "
+        "ratio where its interval, in brackets, leaves out 1.",
+        "",
+        f"![Loss over compute and steps]({CURVES_PLOT})",
+        "",
+        f"![Losses and distances at the end of training]({ENDS_PLOT})",
+        "",
+        *(_samples(curves[0].seed) if config.distances and about.floors else []),
+        *sections(models_of(curves), config.compared),
+        "",
+        *_measures(config, about),
+    ]
+    return "\n".join(lines)
+
+
+def _samples(seed: int) -> list[str]:
+    return [
+        f"![Images of every model]({SAMPLES})",
+        "",
+        f"Images of the same classes from the same noise, by every model with the seed {seed}.",
+        "",
+    ]
+
+
+def _measures(config: ScalingConfig, about: About) -> list[str]:
+    pictures = config.pictures
+    drawn = (
+        f"{pictures.count:,} drawn pictures of textured shapes, sides from 1:2 to 2:1, at most "
+        f"{pictures.image_size}² pixels"
+    )
+    lines = [
+        "## What was measured",
+        "",
+        f"- Training: {f'the latent set {about.data}' if about.data else drawn}.",
+        f"- Held-out loss: the squared error of the velocity on other pictures, at "
+        f"{config.held_out_times} times of the logit-normal distribution, with the same noise for "
+        "all models. Version 1 learns noise at uniform times; its loss is that of the velocity "
+        "that its noise means. Nothing is extrapolated.",
+    ]
+    for name, held_out in ({} if about.data else config.held_out).items():
+        ratio = (
+            f"{held_out.least:g}"
+            if held_out.least == held_out.most
+            else (f"{held_out.least:g} to {held_out.most:g}")
+        )
+        lines.append(
+            f"  - {name}: {held_out.count} pictures of at most {held_out.image_size}² pixels, the "
+            f"longer side {ratio} times the shorter one"
+            + (f"; images of {held_out.sample} are generated." if held_out.sample else ".")
+        )
+    if config.distances is not None and about.floors:
+        floors = ", ".join(f"{name} {value:.2f}" for name, value in about.floors.items())
+        lines.append(
+            "- Distance: Fréchet distance of random features (see `training.evaluate`), lower is "
+            f"better; {config.distances.per_class} images per class, {config.distances.steps} "
+            f"steps of Euler's method (DDIM for version 1), guidance "
+            f"{config.distances.guidance:g}. Real pictures against each other: {floors}."
+        )
+    return lines
