@@ -61,7 +61,7 @@ class ScalingOptions:
     plan: bool = False
     """Only make the data and print what the study would take."""
     data: Path | None = None
-    """Latent set to train on; by default pictures of textured shapes are drawn and encoded."""
+    """Latent set to train on; by default drawings of textured shapes are made and encoded."""
     held_out: Path | None = None
     """Latent set of other images of the same classes, to measure on."""
     launcher: str = ""

@@ -66,14 +66,14 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pictures:
-    """The drawn pictures to train on."""
+class Drawings:
+    """The drawings to train on."""
 
     count: int
-    """Number of pictures."""
+    """Number of drawings."""
     side: int
-    """A picture has about as many pixels as a square of this side; at least 1.42 times
-    ``image_size``, so that every picture has a square crop."""
+    """A drawing has about as many pixels as a square of this side; at least 1.42 times
+    ``image_size``, so that every drawing has a square crop."""
     image_size: int
     """S in pixels: an image to train on has at most S² pixels, a crop is S × S."""
 
@@ -83,10 +83,10 @@ class Pictures:
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutSet:
-    """Pictures that nothing is trained on."""
+    """Drawings that nothing is trained on."""
 
     count: int
-    """Number of pictures whose loss is measured."""
+    """Number of drawings whose loss is measured."""
     image_size: int
     """S in pixels, which may exceed that of the training."""
     least: float = 1.0
@@ -94,7 +94,7 @@ class HeldOutSet:
     most: float = 2.0
     """Greatest such ratio."""
     sample: str = ""
-    """Size of the images that are generated and compared with these pictures, such as 1:1, 3:2 or
+    """Size of the images that are generated and compared with these drawings, such as 1:1, 3:2 or
     192x192; a ratio has at most S² pixels. Empty: none are."""
 
     def __post_init__(self) -> None:
@@ -113,7 +113,7 @@ class HeldOutSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Distances:
-    """How images are generated whose features are compared with those of held-out pictures."""
+    """How images are generated whose features are compared with those of held-out drawings."""
 
     per_class: int
     """Number of images of each class and size."""
@@ -124,7 +124,7 @@ class Distances:
     guidance: float = 1.5
     """Strength of classifier-free guidance; 1 is off."""
     references: int = 480
-    """Number of held-out pictures to compare with."""
+    """Number of held-out drawings to compare with."""
 
     def __post_init__(self) -> None:
         counts = {name: getattr(self, name) for name in ("per_class", "steps", "references")}
@@ -162,8 +162,8 @@ class ScalingConfig:
     """Pairs of variants."""
     measured_at: list[int]
     """Steps at which the loss of a run is measured, in addition to its last."""
-    pictures: Pictures
-    """The drawn pictures that are used where no data are given."""
+    drawings: Drawings
+    """The drawings that are used where no data are given."""
     held_out: dict[str, HeldOutSet]
     """What losses and distances are measured on; the first is that of the curves."""
     held_out_times: int = 8
@@ -177,7 +177,7 @@ class ScalingConfig:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"seeds must be different whole numbers, not {self.seeds}.")
         if not self.held_out:
-            raise ConfigError("held_out must have one set of pictures or more.")
+            raise ConfigError("held_out must have one set of drawings or more.")
         for name, variant in self.variants.items():
             _require_known(f"variants.{name}: architecture", variant.architecture, ARCHITECTURES)
             for size in variant.sizes:

@@ -10,7 +10,7 @@ import yaml
 
 from ..train.config import ConfigError
 from ..train.config_parser import CONFIGS
-from .config import Comparison, Distances, HeldOutSet, Pictures, ScalingConfig, Size, Variant
+from .config import Comparison, Distances, Drawings, HeldOutSet, ScalingConfig, Size, Variant
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ def read_scaling_config(name: str) -> ScalingConfig:
         for key, kind in (("sizes", Size), ("variants", Variant), ("held_out", HeldOutSet)):
             inner = _with_keys(dict, values.get(key, {}), key)
             values[key] = {n: _with_keys(kind, v, f"{key}.{n}") for n, v in inner.items()}
-        for key, kind in (("pictures", Pictures), ("distances", Distances)):
+        for key, kind in (("drawings", Drawings), ("distances", Distances)):
             if key in values:
                 values[key] = _with_keys(kind, values[key], key)
         values["compared"] = [

@@ -13,7 +13,7 @@ from ..prepare import PrepareOptions, prepare
 from ..train.config import ConfigError
 from ..whole_files import differences, write_json
 from .config import HeldOutSet, ScalingConfig
-from .drawn_shapes import Ratios, write_pictures
+from .drawn_shapes import Ratios, write_drawings
 
 _TRAINING_SEED, _FIRST_HELD_OUT_SEED = 1, 2
 
@@ -28,8 +28,8 @@ class Measured:
     """Those whose loss is measured."""
     settings: HeldOutSet | None = None
     """None for a set that the user named."""
-    pictures: Path | None = None
-    """Folder of the pictures, for features."""
+    drawings: Path | None = None
+    """Folder of the drawings, for features."""
 
 
 def training_folder(output: Path) -> Path:
@@ -37,20 +37,20 @@ def training_folder(output: Path) -> Path:
 
 
 def make_training_set(config: ScalingConfig, output: Path) -> None:
-    """Draw and encode the pictures to train on, unless it was done."""
-    pictures, folder = config.pictures, training_folder(output)
-    _make(folder, pictures.count, pictures.side, pictures.image_size, Ratios(), _TRAINING_SEED)
+    """Make and encode the drawings to train on, unless it was done."""
+    drawings, folder = config.drawings, training_folder(output)
+    _make(folder, drawings.count, drawings.side, drawings.image_size, Ratios(), _TRAINING_SEED)
 
 
 def make_held_out_sets(config: ScalingConfig, output: Path) -> list[Measured]:
-    """Draw and encode the pictures to measure on, unless it was done."""
+    """Make and encode the drawings to measure on, unless it was done."""
     sets = []
     for number, (name, settings) in enumerate(config.held_out.items()):
         folder = output / "data" / f"held_out_{number}"
         references = config.distances.references if config.distances and settings.sample else 0
-        # A larger set shows the same kind of picture, drawn with more pixels.
-        side = round(config.pictures.side * settings.image_size / config.pictures.image_size)
-        pictures = _make(
+        # A larger set shows the same kind of drawing, with more pixels.
+        side = round(config.drawings.side * settings.image_size / config.drawings.image_size)
+        drawings = _make(
             folder,
             max(settings.count, references),
             side,
@@ -60,7 +60,7 @@ def make_held_out_sets(config: ScalingConfig, output: Path) -> list[Measured]:
         )
         latents = open_latent_set(folder)
         chosen = evenly(range(len(latents)), settings.count)
-        sets.append(Measured(name, latents, chosen, settings, pictures))
+        sets.append(Measured(name, latents, chosen, settings, drawings))
     return sets
 
 
@@ -71,14 +71,14 @@ def given_set(folder: Path) -> Measured:
 
 
 def _make(folder: Path, count: int, side: int, image_size: int, ratios: Ratios, seed: int) -> Path:
-    """Make a latent set of drawn pictures, unless it is there; returns the pictures' folder."""
-    images = folder.with_name(f"{folder.name}_pictures")
+    """Make a latent set of drawings, unless it is there; returns the drawings' folder."""
+    images = folder.with_name(f"{folder.name}_drawings")
     _require_same(
         folder.with_name(f"{folder.name}.json"),
         {"count": count, "side": side, "image_size": image_size, "seed": seed, **asdict(ratios)},
     )
     if not (folder / INFO_FILE).is_file():
-        write_pictures(images, count, side, seed, ratios)
+        write_drawings(images, count, side, seed, ratios)
         prepare(
             PrepareOptions(
                 images=images, output=folder, image_size=image_size, flip=False, workers=0
@@ -94,6 +94,6 @@ def _require_same(file: Path, settings: dict[str, float]) -> None:
         write_json(file, settings)
     elif changed := differences(json.loads(file.read_text(encoding="utf-8")), settings):
         raise ConfigError(
-            f"{file.with_suffix('')} has pictures of other settings: {'; '.join(changed)}. Name "
+            f"{file.with_suffix('')} has drawings of other settings: {'; '.join(changed)}. Name "
             "another --output."
         )

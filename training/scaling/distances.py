@@ -1,4 +1,4 @@
-"""The feature distance of a model's images to held-out pictures of the same size."""
+"""The feature distance of a model's images to held-out drawings of the same size."""
 
 from __future__ import annotations
 
@@ -76,15 +76,15 @@ class DistanceMeter:
                 yield to_bytes(vae.decode(latents))
 
     def floor(self, held_out: Measured) -> float | None:
-        """What half of the real pictures reach against the other half."""
+        """What half of the real drawings reach against the other half."""
         found = self._reference(held_out)[1].floor(self.settings.references // 2)
         return None if found is None else found[1][0]
 
     def _reference(self, held_out: Measured) -> tuple[Resolution, FeatureSet]:
         assert held_out.settings is not None
-        assert held_out.pictures is not None
+        assert held_out.drawings is not None
         size = parse_size(held_out.settings.sample, (held_out.settings.image_size // 16) ** 2)
-        source = open_unsorted(held_out.pictures, "the held-out pictures")
+        source = open_unsorted(held_out.drawings, "the held-out drawings")
         features = reference_features(
             source,
             source.listing(),

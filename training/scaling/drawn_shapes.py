@@ -1,10 +1,10 @@
-"""Pictures of textured shapes, drawn from a seed, for experiments that need no data.
+"""Drawings of textured shapes, drawn from a seed, for experiments that need no data.
 
 python -m training.scaling.drawn_shapes --output shapes --count 3000
 
 A class is a shape with a texture, such as "checked star". Number, places, sizes, angles and colours
 of the shapes are random, and so are the ratio of the sides and the background. The same seed always
-draws the same pictures. They are in the public domain: nothing is copied from anywhere.
+draws the same drawings. They are in the public domain: nothing is copied from anywhere.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..command_line import OptionError, parse_options, run_command
 from ..whole_files import write_whole
 
 _SUPERSAMPLING = 3
-"""A picture is drawn this many times as large per side, and averaged."""
+"""A drawing is drawn this many times as large per side, and averaged."""
 _PALETTE = (
     (255, 255, 255),
     (20, 20, 20),
@@ -91,7 +91,7 @@ CLASSES: list[str] = sorted(f"{texture} {shape}" for texture, shape in product(T
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ratios:
-    """How far the longer side of a picture exceeds the shorter one; half of them are upright.
+    """How far the longer side of a drawing exceeds the shorter one; half of them are upright.
 
     Raises ``ValueError`` unless 1 ≤ least ≤ most.
     """
@@ -106,7 +106,7 @@ class Ratios:
             )
 
 
-def write_pictures(folder: Path, count: int, side: int, seed: int, ratios: Ratios) -> None:
+def write_drawings(folder: Path, count: int, side: int, seed: int, ratios: Ratios) -> None:
     """Write ``count`` PNGs into ``folder``, in a sub-folder per class.
 
     Each has about ``side``² pixels. Existing files stay.
@@ -116,12 +116,12 @@ def write_pictures(folder: Path, count: int, side: int, seed: int, ratios: Ratio
         path = folder / name / f"{index:06d}.png"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            image = picture(name, side, ratios, np.random.default_rng([seed, index]))
+            image = drawing(name, side, ratios, np.random.default_rng([seed, index]))
             with write_whole(path) as temporary:
                 image.save(temporary, "PNG")
 
 
-def picture(name: str, side: int, ratios: Ratios, random: np.random.Generator) -> Image.Image:
+def drawing(name: str, side: int, ratios: Ratios, random: np.random.Generator) -> Image.Image:
     """One or two shapes of the class ``name``, one of ``CLASSES``, on a background."""
     texture, _, shape = name.partition(" ")
     ratio = exp(random.uniform(log(ratios.least), log(ratios.most)) * random.choice([-1, 1]) / 2)
@@ -166,7 +166,7 @@ def _free_spot(
     taken: Sequence[tuple[float, float, float]],
     random: np.random.Generator,
 ) -> tuple[float, float, float] | None:
-    """Middle and radius of a shape that lies within the picture and covers no other one."""
+    """Middle and radius of a shape that lies within the drawing and covers no other one."""
     for _ in range(12):
         radius = random.uniform(0.34, 0.48) * min(size)
         x, y = (random.uniform(radius, side - radius) for side in size)
@@ -185,7 +185,7 @@ def _textured(
 ) -> np.ndarray:
     """Two colours in the ``texture`` at a random angle and phase, (height, width, 3) uint8.
 
-    The period is at least a tenth of the picture's side, so that a VAE keeps it.
+    The period is at least a tenth of the drawing's side, so that a VAE keeps it.
     """
     period = max(radius * random.uniform(0.45, 0.75), (size[0] * size[1]) ** 0.5 / 10)
     angle = random.uniform(-_TURN, _TURN)
@@ -215,13 +215,13 @@ class DrawnShapesOptions:
     """Options of the command."""
 
     output: Path
-    """Folder for the pictures, with a sub-folder per class."""
+    """Folder for the drawings, with a sub-folder per class."""
     count: int = 3000
-    """Number of pictures, of all classes in turn."""
+    """Number of drawings, of all classes in turn."""
     side: int = 192
-    """A picture has about as many pixels as a square of this side."""
+    """A drawing has about as many pixels as a square of this side."""
     seed: int = 1
-    """Another seed draws other pictures of the same kind."""
+    """Another seed draws other drawings of the same kind."""
     widest: float = 2.0
     """Greatest ratio of the longer side to the shorter one."""
 
@@ -240,10 +240,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             DrawnShapesOptions,
             argv,
             prog="python -m training.scaling.drawn_shapes",
-            description="Draw pictures of textured shapes, the class of each in its folder.",
+            description="Draw drawings of textured shapes, the class of each in its folder.",
         )
         ratios = Ratios(most=options.widest)
-        write_pictures(options.output, options.count, options.side, options.seed, ratios)
+        write_drawings(options.output, options.count, options.side, options.seed, ratios)
 
     return run_command(command, "The same command resumes from here.")
 

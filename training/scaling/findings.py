@@ -187,7 +187,7 @@ def _shapes(pairs: Sequence[Pair]) -> list[str]:
             if _with_distances(pairs):
                 row += _distance_cells(before, after, held_out)
             rows.append(row)
-        head = ["pictures", f"{before.name}: loss", f"{after.name}: loss", "change"]
+        head = ["drawings", f"{before.name}: loss", f"{after.name}: loss", "change"]
         if _with_distances(pairs):
             head += [f"{before.name}: distance", f"{after.name}: distance", "change"]
         lines += [

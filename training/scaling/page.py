@@ -25,11 +25,11 @@ class About:
     threads: int
     """CPU threads of PyTorch."""
     floors: dict[str, float]
-    """By held-out set, the distance of real pictures from each other."""
+    """By held-out set, the distance of real drawings from each other."""
     planned: int
     """Number of runs of the whole study."""
     data: str = ""
-    """Name of the latent set that the user gave to train on; empty: pictures were drawn."""
+    """Name of the latent set that the user gave to train on; empty: drawings were drawn."""
 
 
 def write_page(curves: Sequence[Curve], config: ScalingConfig, about: About, folder: Path) -> None:
@@ -88,16 +88,16 @@ def _samples(seed: int) -> list[str]:
 
 
 def _measures(config: ScalingConfig, about: About) -> list[str]:
-    pictures = config.pictures
+    drawings = config.drawings
     drawn = (
-        f"{pictures.count:,} drawn pictures of textured shapes, sides from 1:2 to 2:1, at most "
-        f"{pictures.image_size}² pixels"
+        f"{drawings.count:,} drawings of textured shapes, sides from 1:2 to 2:1, at most "
+        f"{drawings.image_size}² pixels"
     )
     lines = [
         "## What was measured",
         "",
         f"- Training: {f'the latent set {about.data}' if about.data else drawn}.",
-        f"- Held-out loss: the squared error of the velocity on other pictures, at "
+        f"- Held-out loss: the squared error of the velocity on other drawings, at "
         f"{config.held_out_times} times of the logit-normal distribution, with the same noise for "
         "all models. Version 1 learns noise at uniform times; its loss is that of the velocity "
         "that its noise means. Nothing is extrapolated.",
@@ -109,7 +109,7 @@ def _measures(config: ScalingConfig, about: About) -> list[str]:
             else (f"{held_out.least:g} to {held_out.most:g}")
         )
         lines.append(
-            f"  - {name}: {held_out.count} pictures of at most {held_out.image_size}² pixels, the "
+            f"  - {name}: {held_out.count} drawings of at most {held_out.image_size}² pixels, the "
             f"longer side {ratio} times the shorter one"
             + (f"; images of {held_out.sample} are generated." if held_out.sample else ".")
         )
@@ -119,6 +119,6 @@ def _measures(config: ScalingConfig, about: About) -> list[str]:
             "- Distance: Fréchet distance of random features (see `training.evaluate`), lower is "
             f"better; {config.distances.per_class} images per class, {config.distances.steps} "
             f"steps of Euler's method (DDIM for version 1), guidance "
-            f"{config.distances.guidance:g}. Real pictures against each other: {floors}."
+            f"{config.distances.guidance:g}. Real drawings against each other: {floors}."
         )
     return lines

@@ -114,7 +114,7 @@ def test_the_rows_of_table_ii_differ_by_one_change_each() -> None:
         (("held_out_times: 2", "held_out_times: 0"), "held_out_times"),
         (("hidden_size: 16", "hidden_size: wide"), "hidden_size"),
         (("hidden_size: 16, ", ""), "sizes.S.*hidden_size"),
-        (("{count: 24, side: 48, image_size: 32}", "many"), "pictures.*many"),
+        (("{count: 24, side: 48, image_size: 32}", "many"), "drawings.*many"),
     ],
 )
 def test_a_study_that_cannot_be_made_is_refused_by_name(

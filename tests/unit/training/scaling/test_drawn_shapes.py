@@ -1,4 +1,4 @@
-"""Pictures of textured shapes, for studies without data."""
+"""Drawings of textured shapes, for studies without data."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.scaling.drawn_shapes import CLASSES, Ratios, main, picture, write_pictures
+from training.scaling.drawn_shapes import CLASSES, Ratios, drawing, main, write_drawings
 
 
-def test_pictures_follow_from_the_seed_and_have_all_classes(tmp_path: Path) -> None:
+def test_drawings_follow_from_the_seed_and_have_all_classes(tmp_path: Path) -> None:
     for name, seed in (("one", 1), ("again", 1), ("other", 2)):
-        write_pictures(tmp_path / name, len(CLASSES), 48, seed, Ratios())
+        write_drawings(tmp_path / name, len(CLASSES), 48, seed, Ratios())
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.png"))
     one, again, other = (
         [(tmp_path / name / file).read_bytes() for file in files]
@@ -26,7 +26,7 @@ def test_pictures_follow_from_the_seed_and_have_all_classes(tmp_path: Path) -> N
 @pytest.mark.parametrize(("least", "most"), [(1, 1), (1, 2), (3, 3)])
 def test_the_sides_have_the_ratios_that_were_asked_for(least: float, most: float) -> None:
     sizes = [
-        picture("plain disc", 96, Ratios(least=least, most=most), np.random.default_rng(i)).size
+        drawing("plain disc", 96, Ratios(least=least, most=most), np.random.default_rng(i)).size
         for i in range(24)
     ]
     ratios = [width / height for width, height in sizes]
@@ -37,15 +37,15 @@ def test_the_sides_have_the_ratios_that_were_asked_for(least: float, most: float
     assert all(abs(width * height / 96**2 - 1) < 0.03 for width, height in sizes)
 
 
-def test_pictures_to_train_on_have_a_square_crop() -> None:
+def test_drawings_to_train_on_have_a_square_crop() -> None:
     for i in range(30):
-        image = picture("plain disc", 96, Ratios(), np.random.default_rng(i))
-        assert min(image.size) > 64  # the image size of a study with pictures of 96
+        image = drawing("plain disc", 96, Ratios(), np.random.default_rng(i))
+        assert min(image.size) > 64  # the image size of a study with drawings of 96
 
 
 def colours(name: str, seed: int) -> int:
-    """The number of colours that fill more than a fiftieth of the picture, in coarse steps."""
-    image = picture(name, 96, Ratios(), np.random.default_rng(seed))
+    """The number of colours that fill more than a fiftieth of the drawing, in coarse steps."""
+    image = drawing(name, 96, Ratios(), np.random.default_rng(seed))
     levels = np.asarray(image).reshape(-1, 3) // 64
     _, counts = np.unique(levels, axis=0, return_counts=True)
     return int((counts > counts.sum() / 50).sum())
@@ -57,12 +57,12 @@ def test_textures_have_a_colour_more_than_plain_shapes() -> None:
         assert textured > sum(colours("plain disc", seed) for seed in range(12))
 
 
-def test_a_picture_that_exists_stays(tmp_path: Path) -> None:
-    write_pictures(tmp_path, 2, 48, 1, Ratios())
+def test_a_drawing_that_exists_stays(tmp_path: Path) -> None:
+    write_drawings(tmp_path, 2, 48, 1, Ratios())
     kept, removed = sorted(tmp_path.rglob("*.png"))
     kept.write_bytes(b"kept")
     removed.unlink()
-    write_pictures(tmp_path, 2, 48, 1, Ratios())
+    write_drawings(tmp_path, 2, 48, 1, Ratios())
     assert kept.read_bytes() == b"kept"
     assert Image.open(removed).size[0] >= 32
 

@@ -18,9 +18,9 @@ def test_a_page_names_its_command_seeds_cost_and_what_is_missing(tmp_path: Path)
     assert text == f"{markdown(curves, config, ABOUT)}\n"
     assert "`python -m training.scaling --output runs/x`. 3 runs, seeds 0, 1, 2, 3.0 hours" in text
     assert "Not finished: 3 of 6 runs" in text
-    assert "Real pictures against each other: trained shapes 0.75" in text
+    assert "Real drawings against each other: trained shapes 0.75" in text
     assert "±" in text
-    assert "3:1 and 1:3: 48 pictures of at most 128² pixels" in text
+    assert "3:1 and 1:3: 48 drawings of at most 128² pixels" in text
 
 
 def test_a_finished_study_is_not_called_unfinished() -> None:
