@@ -11,7 +11,7 @@ compared:
   - {part: convergence, change: all of it, before: FiT, after: FiTv2}
   - {part: ablation, change: everything, before: FiT, after: FiTv2}
 measured_at: [1]
-pictures: {count: 24, side: 48, image_size: 32}
+drawings: {count: 24, side: 48, image_size: 32}
 held_out:
   trained shapes: {count: 6, image_size: 32, sample: "1:1"}
   larger: {count: 6, image_size: 48}
