@@ -1,6 +1,6 @@
 """Whether a VAE fits a checkpoint, as far as their files tell, said when a prompt is queued.
 
-A VAE of other latents gives noise without any error. One in 16 bits on a CPU takes minutes.
+A VAE of other latents gives noise without any error. One in fp16 is slow on a CPU.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def _slowness() -> str | None:
         return None
     return (
         "ComfyUI was started with --fp16-vae and runs VAEs on the CPU. Most CPUs have no fp16 "
-        "convolutions, and need minutes for an image instead of a second. Start it with --bf16-vae "
-        "or without either."
+        "convolutions, and take about twenty times as long. Start it with --bf16-vae or without "
+        "either."
     )
 
 
