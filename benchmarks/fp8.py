@@ -11,7 +11,6 @@ RMS ÷ that of the velocity. The distance of images is PSNR in dB, of the median
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from comfyui_fitv2 import load_checkpoint, sample
 from comfyui_fitv2.autoencoder import load_autoencoder
+from comfyui_fitv2.pixels import psnr
 from devkit.environment import ROOT
 
 TIMES = (0.1, 0.5, 0.9)
@@ -68,8 +68,7 @@ def main() -> None:
                     }
                     model.load_state_dict(stored)
                     error = (velocities() - velocity).norm() / velocity.norm()
-                    squares = (images() - reference).square().flatten(1).mean(1)
-                    decibels = sorted(-10 * math.log10(x) for x in squares.clamp_min(1e-12))
+                    decibels = sorted(map(psnr, images(), reference))
                     print(
                         f"| {name} | {str(dtype)[6:]} | {scales} | {error:.1%} "
                         f"| {decibels[len(decibels) // 2]:.0f} | {decibels[0]:.0f} |",

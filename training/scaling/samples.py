@@ -7,6 +7,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from sheets.contact_sheet import mosaic
+
 from ..whole_files import write_whole
 
 _GAP, _LABEL_WIDTH = 4, 150
@@ -14,36 +16,27 @@ _GAP, _LABEL_WIDTH = 4, 150
 
 def write_row(images: Sequence[Image.Image], file: Path) -> None:
     """Write the images of one model side by side, atomically."""
-    _write(_joined(images), file)
+    _write([images], file)
 
 
 def write_sheet(rows: Sequence[tuple[str, Path]], file: Path) -> None:
     """Write one sheet of the rows that there are, each with the name of its model."""
-    strips = []
+    grid = []
     for name, path in rows:
         if path.is_file():
             with Image.open(path) as row:
-                strip = Image.new("RGB", (_LABEL_WIDTH + row.width, row.height), "white")
-                strip.paste(row.convert("RGB"), (_LABEL_WIDTH, 0))
-            ImageDraw.Draw(strip).text((6, strip.height // 2 - 6), name, fill="black")
-            strips.append(strip)
-    if strips:
-        _write(_joined(strips, upright=True), file)
+                strip = row.convert("RGB")
+            grid.append([_label(name, strip.height), strip])
+    if grid:
+        _write(grid, file)
 
 
-def _joined(images: Sequence[Image.Image], *, upright: bool = False) -> Image.Image:
-    """All images in a row, or below each other, on white."""
-    widths, heights = ([image.size[axis] for image in images] for axis in (0, 1))
-    gaps = _GAP * (len(images) - 1)
-    size = (max(widths), sum(heights) + gaps) if upright else (sum(widths) + gaps, max(heights))
-    sheet = Image.new("RGB", size, "white")
-    offset = 0
-    for image in images:
-        sheet.paste(image, (0, offset) if upright else (offset, 0))
-        offset += image.size[upright] + _GAP
-    return sheet
+def _label(name: str, height: int) -> Image.Image:
+    label = Image.new("RGB", (_LABEL_WIDTH, height), "white")
+    ImageDraw.Draw(label).text((6, height // 2 - 6), name, fill="black")
+    return label
 
 
-def _write(image: Image.Image, file: Path) -> None:
+def _write(grid: Sequence[Sequence[Image.Image]], file: Path) -> None:
     with write_whole(file) as temporary:
-        image.save(temporary, "PNG")
+        mosaic(grid, _GAP).save(temporary, "PNG")
