@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from comfyui_fitv2.resolution import parse_size
+from comfyui_fitv2.resolution import TOKEN_PIXELS, Resolution, parse_size
 
 from ..train.config import ConfigError, TrainingConfig
 from ..train.config_parser import config_from_dict
@@ -102,13 +102,18 @@ class HeldOutSet:
         try:
             _ = self.ratios
             if self.sample:
-                parse_size(self.sample, (self.image_size // 16) ** 2)
+                _ = self.sample_size
         except ValueError as error:
             raise ConfigError(f"held_out: {error}") from None
 
     @property
     def ratios(self) -> Ratios:
         return Ratios(least=self.least, most=self.most)
+
+    @property
+    def sample_size(self) -> Resolution:
+        """``sample`` as a size. Raises ``ValueError`` where there is none."""
+        return parse_size(self.sample, (self.image_size // TOKEN_PIXELS) ** 2)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from comfyui_fitv2.flow import DDPM_TIMESTEPS, ddpm_signal
 from comfyui_fitv2.guidance import Guidance, guided_velocity
 from comfyui_fitv2.labels import Label, class_tensor
 from comfyui_fitv2.pixels import to_bytes
-from comfyui_fitv2.resolution import Resolution, parse_size
+from comfyui_fitv2.resolution import Resolution
 from comfyui_fitv2.solvers import Velocity
 
 from ..data.sources import evenly, open_unsorted
@@ -59,8 +59,8 @@ class DistanceMeter:
     def examples(self, loaded: LoadedModel, held_out: Measured) -> list[Image.Image]:
         """An image of each of some classes, evenly spread, of the set's size."""
         assert held_out.settings is not None
-        size = parse_size(held_out.settings.sample, (held_out.settings.image_size // 16) ** 2)
-        requests = requests_for(evenly(_labels(loaded), _EXAMPLES), [size], 1)
+        labels = evenly(_labels(loaded), _EXAMPLES)
+        requests = requests_for(labels, [held_out.settings.sample_size], 1)
         return [
             Image.fromarray(image) for images in self._images(loaded, requests) for image in images
         ]
@@ -83,7 +83,7 @@ class DistanceMeter:
     def _reference(self, held_out: Measured) -> tuple[Resolution, FeatureSet]:
         assert held_out.settings is not None
         assert held_out.drawings is not None
-        size = parse_size(held_out.settings.sample, (held_out.settings.image_size // 16) ** 2)
+        size = held_out.settings.sample_size
         source = open_unsorted(held_out.drawings, "the held-out drawings")
         features = reference_features(
             source,

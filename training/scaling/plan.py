@@ -10,8 +10,6 @@ from pathlib import Path
 
 import torch
 
-from comfyui_fitv2.resolution import parse_size
-
 from ..train.accelerator import NO_TRACKER
 from ..train.config import TrainingConfig
 from ..train.probe import budget_of, probe
@@ -114,7 +112,7 @@ def _measured_tokens(config: ScalingConfig, held_out: Sequence[Measured]) -> _To
         passes = config.distances.steps * (1 if config.distances.guidance == 1 else 2)
         for each in held_out:
             if each.settings and each.settings.sample:
-                size = parse_size(each.settings.sample, (each.settings.image_size // 16) ** 2)
+                size = each.settings.sample_size
                 classes = len(each.latents.info.class_names)
                 images += config.distances.per_class * classes * size.tokens * passes
                 first = first or images
