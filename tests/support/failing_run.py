@@ -33,6 +33,7 @@ def no_process() -> None:
 
 def no_worker() -> None:
     os.kill(active_children()[0].pid or 0, signal.SIGKILL)
+    time.sleep(10)  # ends at the worker's death; else the step may be saved before that is seen
 
 
 def no_disk() -> None:
