@@ -15,4 +15,4 @@ class CheckpointError(ValueError):
 
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(f"{path}: {what}")
-        self.what = what
+        self.path, self.what = path, what

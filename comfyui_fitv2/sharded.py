@@ -20,6 +20,8 @@ _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 _NAMES = ("diffusion_pytorch_model", "model", "pytorch_model")
 """Names that diffusers and transformers give to weights, the first found wins."""
 _AVERAGES = "*ema[-_.]*"
+_SLICES = ".parts"
+"""Ending of a folder in which each of several processes has saved its slices of all tensors."""
 _COMPONENTS = ("transformer_ema", "unet_ema", "transformer", "unet")
 """Folders of the network in a diffusers pipeline, averages first."""
 _CONFIG = "config.json"
@@ -142,7 +144,7 @@ def _in_folder(folder: Path) -> Source:
             "a DeepSpeed checkpoint of several processes. Make one file of it: `python "
             f"{folder / 'zero_to_fp32.py'} {folder} {folder / 'weights'} --safe_serialization`.",
         )
-    averages = [file for file in sorted(folder.glob(_AVERAGES)) if file.suffix in _SUFFIXES]
+    averages = [path for path in sorted(folder.glob(_AVERAGES)) if _holds_weights(path)]
     if len(averages) == 1:
         source = find_source(averages[0])
         return replace(source, note=f"used the moving average, {averages[0].name}")
@@ -152,10 +154,16 @@ def _in_folder(folder: Path) -> Source:
                 return _of_index(index)
             if (file := folder / f"{name}{suffix}").is_file():
                 return Source(file, (file,), config=_config_beside(file))
+        if (parts := folder / f"{name}{_SLICES}").is_dir():
+            return find_source(parts)
     for component in _COMPONENTS:
         if (folder / component).is_dir():
             return _in_folder(folder / component)
     return _only_one(folder)
+
+
+def _holds_weights(path: Path) -> bool:
+    return path.suffix in _SUFFIXES or (path.suffix == _SLICES and path.is_dir())
 
 
 def _only_one(folder: Path) -> Source:
@@ -170,8 +178,9 @@ def _only_one(folder: Path) -> Source:
         return find_source(parts[0])
     if part := next((f for f in sorted(folder.iterdir()) if _is_distributed(f)), None):
         raise CheckpointError(part, distributed_checkpoint(part))
-    names = ", ".join(file.name for file in (whole + indices)[:4])
-    what = f"Name one of the files in it: {names}." if names else "There are no weights in it."
+    slices = [path for path in sorted(folder.glob(f"*{_SLICES}")) if path.is_dir()]
+    names = ", ".join(path.name for path in (whole + indices + slices)[:4])
+    what = f"Name one of those in it: {names}." if names else "There are no weights in it."
     raise CheckpointError(folder, f"a folder, not a checkpoint file. {what}")
 
 

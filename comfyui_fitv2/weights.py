@@ -15,6 +15,7 @@ from .checkpoint_error import DOWNLOAD_AGAIN, CheckpointError
 from .metadata import METADATA_KEY, METADATA_TENSOR
 from .quantized import is_fp8, without_scales
 from .sharded import Source, find_source
+from .split_tensors import is_split, read_split
 from .weights_file import read_file, read_header
 from .wrappers import unwrap
 
@@ -49,7 +50,7 @@ def read_weights(path: Path, *, header_only: bool = False) -> Weights:
     computed with.
     """
     source = find_source(path)
-    content, metadata_json = _read_source(source, read_header if header_only else read_file)
+    content, metadata_json = _read_source(source, header_only)
     unwrapped = unwrap(source.path, content)
     for note in filter(None, (source.note, unwrapped.note)):
         _log.warning("%s: %s.", source.path, note)
@@ -64,10 +65,12 @@ def read_weights(path: Path, *, header_only: bool = False) -> Weights:
     return Weights(source.path, plain, metadata_json, is_fp8(tensors), source.config)
 
 
-def _read_source(
-    source: Source, read: Callable[[Path], tuple[object, str | None]]
-) -> tuple[object, str | None]:
+def _read_source(source: Source, header_only: bool) -> tuple[object, str | None]:
     """The content of the one file, or of all parts together, and the metadata of the first."""
+    read: Callable[[Path], tuple[object, str | None]] = read_header if header_only else read_file
+    if not source.weight_map and len(source.files) > 1 and is_split(source.files[0]):
+        split, metadata = read_split(source.files, header_only=header_only)
+        return {name: each.merged() for name, each in split.items()}, metadata.get(METADATA_KEY)
     if not source.weight_map and len(source.files) == 1:
         return read(source.files[0])
     merged: dict[str, Tensor] = {}

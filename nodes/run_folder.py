@@ -19,9 +19,11 @@ CHECKPOINTS, SAMPLES, RUNS = "checkpoints", "samples", "runs"
 SUMMARY, WEIGHTS, LORA = "summary.json", "model.safetensors", "lora.safetensors"
 RAW = "none"
 """In place of a decay: the weights themselves."""
+WEIGHTS_IN_PARTS = "model.parts"
+"""The folder in place of ``WEIGHTS`` where each of several processes has saved a part."""
 
 _STEP = re.compile(r"step-(\d{8,})")
-_AVERAGE = re.compile(r"ema-(\d*\.?\d+)\.safetensors")
+_AVERAGE = re.compile(r"ema-(\d*\.?\d+)\.(?:safetensors|parts)")
 
 
 class RunError(ValueError):
@@ -44,7 +46,7 @@ class RunCheckpoint:
             return 0.0
 
     def averages(self) -> dict[float, Path]:
-        """The files of its moving averages, by decay."""
+        """The files of its moving averages, or the folders of their parts, by decay."""
         return {
             float(match[1]): path
             for path in _entries(self.folder)
@@ -54,11 +56,14 @@ class RunCheckpoint:
     def weights_file(self, average: str = "") -> Path:
         """The file of the average with this decay; of the slowest, or ``RAW``, the weights.
 
-        Raises ``RunError`` that lists the averages where there is no such one.
+        A folder holds the parts that several processes have saved of it. Raises ``RunError`` that
+        lists the averages where there is no such one.
         """
-        text = average.strip().lower().removeprefix("ema-").removesuffix(".safetensors")
+        text = average.strip().lower().removeprefix("ema-")
+        text = text.removesuffix(".safetensors").removesuffix(".parts")
         if text == RAW:
-            return self.folder / WEIGHTS
+            parts = self.folder / WEIGHTS_IN_PARTS
+            return parts if parts.is_dir() else self.folder / WEIGHTS
         averages = self.averages()
         try:
             return averages[float(text) if text else max(averages)]
@@ -118,7 +123,7 @@ def find_run(text: str, root: Path) -> Path:
     path = root / Path(typed)
     if typed.startswith("~/"):
         path = path.home() / typed[2:]
-    for run in (path, *list(path.parents)[:3]):
+    for run in (path, *list(path.parents)[:4]):
         if (run / CHECKPOINTS).is_dir():
             return run
     found = ", ".join(str(run) for run in runs_in(root / RUNS))

@@ -11,7 +11,6 @@ class picker of the nodes shows it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,14 +38,13 @@ from .train.checkpoints.reader import (
     read_summary,
     read_tensors,
 )
-from .train.checkpoints.run_folder import LORA, MODEL, RunError, step_of
+from .train.checkpoints.run_folder import LORA, MODEL, RunError, averages, find_file, step_of
 from .train.checkpoints.summary import CheckpointSummary
 from .whole_files import write_whole
 
 SUFFIX = ".safetensors"
 _HOST_FOLDERS = ("checkpoints", "diffusion_models", "vae", "fit")
 """A ComfyUI's ``models`` folder has at least two of these."""
-_EMA_FILE = re.compile(r"ema-([\d.e-]+)\.safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,9 +179,9 @@ def _checkpoint(run: Path, step: int | None) -> Path:
 
 
 def _weights_file(checkpoint: Path, weights: str, decay: float | None) -> tuple[Path, str]:
-    """The file to read, and what it holds in words."""
+    """The file to read, or the folder of its parts, and what it holds in words."""
     if weights == "raw":
-        return checkpoint / MODEL, "raw"
+        return find_file(checkpoint, MODEL), "raw"
     if weights == "lora":
         if not (checkpoint / LORA).is_file():
             raise RunError(
@@ -191,16 +189,12 @@ def _weights_file(checkpoint: Path, weights: str, decay: float | None) -> tuple[
                 "them without --weights lora."
             )
         return checkpoint / LORA, "LoRA"
-    averages = {
-        float(match[1]): path
-        for path in checkpoint.iterdir()
-        if (match := _EMA_FILE.fullmatch(path.name))
-    }
-    decay = max(averages, default=None) if decay is None else decay
-    if decay not in averages:
-        decays = ", ".join(map(str, sorted(averages)))
+    found = averages(checkpoint)
+    decay = max(found, default=None) if decay is None else decay
+    if decay not in found:
+        decays = ", ".join(map(str, sorted(found)))
         raise RunError(f"{checkpoint} has no moving average with decay {decay}. It has: {decays}.")
-    return averages[decay], f"ema {decay}"
+    return found[decay], f"ema {decay}"
 
 
 def _check_written(file: Path, expected: Mapping[str, Tensor], has_metadata: bool) -> None:

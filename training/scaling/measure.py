@@ -18,7 +18,7 @@ from comfyui_fitv2.model import FiT
 from ..data import open_latent_set
 from ..data.latent_set import LatentSet, data_digest
 from ..train.checkpoints.reader import checkpoints, read_summary
-from ..train.checkpoints.run_folder import ema_file, step_of
+from ..train.checkpoints.run_folder import ema_file, find_file, step_of
 from ..train.checkpoints.summary import CheckpointSummary
 from ..train.config import ConfigError, TrainingConfig
 from ..train.flops import TrainingCost
@@ -58,7 +58,7 @@ def measured_curve(
     points, parameters = [], 0
     loaded = None
     for checkpoint in checkpoints(folder):
-        loaded = load_checkpoint(checkpoint / average)
+        loaded = load_checkpoint(find_file(checkpoint, average))
         step = step_of(checkpoint)
         loss, distance = losses.of(loaded, held_out[0], step), None
         if meter and sampled and step in (*meter.settings.measured_at, training.steps):

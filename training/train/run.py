@@ -21,12 +21,12 @@ from ..data.latent_set import data_digest
 from ..failures import MachineError, explained
 from ..processes import StopSignals, announce_failure
 from .accelerator import NO_TRACKER, make_accelerator
-from .checkpoints.reader import finish_renames, prune, read_metadata, remove_unfinished
+from .checkpoints.reader import read_metadata, remove_unfinished
 from .checkpoints.resume import checkpoint_to_resume, summary_to_resume
 from .checkpoints.run_folder import SAMPLES, step_name, step_of, store_config
+from .checkpoints.saver import Saver
 from .checkpoints.state import TrainingState
 from .checkpoints.summary import CheckpointSummary
-from .checkpoints.writer import CheckpointWriter
 from .config import TrainingConfig, changed_hyperparameters, flat
 from .ema import EMA
 from .flops import TrainingCost
@@ -41,6 +41,9 @@ from .page import PAGE
 from .sample_sheet import SampleSheet, save_sheet
 from .step import training_step
 from .training_set import TrainingSet, micro_batches
+
+_LAST_SECONDS = 10
+"""After a failure, time in which a checkpoint that is being written may become complete."""
 
 
 class TrainingRun:
@@ -94,6 +97,13 @@ class TrainingRun:
         )
         if summary:
             self._apply_changes(summary)
+        self.saver = Saver(
+            self.folder,
+            self.state,
+            self.accelerator,
+            config.checkpoints.keep,
+            self._also_kept,
+        )
         self.monitor: Monitor | None = None
         self.batches = micro_batches(
             self.examples,
@@ -144,6 +154,9 @@ class TrainingRun:
                         stopped = stop.agreed(self.accelerator)
                         if stopped or self._save_is_due():
                             self.save()
+                        self.saver.look()
+                        if stopped or state.step == config.steps:
+                            self.saver.wait()
                     if stopped:
                         monitor.say(
                             f"stopped by {stopped.name} at step {state.step}, and saved. "
@@ -157,25 +170,23 @@ class TrainingRun:
             raise
         finally:
             self.batches.close()
+            self.saver.abandon(_LAST_SECONDS)
             monitor.close()
             self.accelerator.end_training()
         return None
 
     def save(self) -> None:
-        """Write a checkpoint of the present step, and remove those that need not be kept.
+        """Write a checkpoint of the present step, or begin to; see ``Saver``.
 
-        Every process must call it. Raises ``RunError`` in all of them if it cannot be written.
+        Every process must call it. Raises ``RunError`` in all of them if it cannot be written, or
+        if the one before could not.
         """
-        summary = self._summary()
-        with CheckpointWriter(self.folder, self.state.step, self.accelerator) as writer:
-            for name, tensors in self.state.files():
-                writer.write(name, tensors, self._metadata())
-            writer.finish(summary)
-        if self.accelerator.is_main_process:
-            finish_renames(self.folder)
-            best = self.monitor.best_checkpoint() if self.monitor else None
-            kept = {*self.config.checkpoints.milestones, *([step_of(best)] if best else [])}
-            prune(self.folder, self.config.checkpoints.keep, kept)
+        self.saver.save(self._summary(), self._metadata())
+
+    def _also_kept(self) -> set[int]:
+        """Steps whose checkpoints stay, besides the newest."""
+        best = self.monitor.best_checkpoint() if self.monitor else None
+        return {*self.config.checkpoints.milestones, *([step_of(best)] if best else [])}
 
     def held_out_loss(self, held_out: HeldOut) -> float:
         """The loss of the first moving average on held-out images, on the main process.

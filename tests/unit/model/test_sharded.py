@@ -192,7 +192,7 @@ def test_in_a_folder_the_moving_average_is_preferred(tmp_path: Path) -> None:
     save_file(average.state_dict(), tmp_path / "ema-0.999.safetensors", metadata)
     assert torch.equal(read_checkpoint(tmp_path).state_dict[KEY], average.state_dict()[KEY])
     save_file(average.state_dict(), tmp_path / "ema-0.9.safetensors", metadata)
-    with pytest.raises(CheckpointError, match=r"Name one of the files in it: ema-0\.9\.safe"):
+    with pytest.raises(CheckpointError, match=r"Name one of those in it: ema-0\.9\.safe"):
         read_checkpoint(tmp_path)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from comfyui_fitv2.resolution import parse_sizes
 
 from ...evaluate.paper import IMAGES, PaperRow, paper_rows
-from ...train.checkpoints.run_folder import CHECKPOINTS, ema_file, step_name
+from ...train.checkpoints.run_folder import CHECKPOINTS, ema_file, parts_folder, step_name
 from ...train.config import TrainingConfig
 from ...train.config_parser import parse_config
 from ...train.flops import TrainingCost
@@ -67,9 +67,10 @@ class Training:
         return parse_config(self.words())
 
     def average(self) -> str:
-        """The file that the end of the run leaves."""
+        """What the end of the run leaves: a file, or a folder of parts where it is sharded."""
         config = self.config()
         step, average = step_name(config.steps), ema_file(config.ema_decays[0])
+        average = parts_folder(average) if self.large else average
         return (Path(config.output) / CHECKPOINTS / step / average).as_posix()
 
     def model(self) -> TrainedFiT:

@@ -10,10 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
+from comfyui_fitv2.checkpoint_error import DOWNLOAD_AGAIN, CheckpointError
 from comfyui_fitv2.metadata import METADATA_KEY, Metadata
+from comfyui_fitv2.sharded import find_source
+from comfyui_fitv2.split_tensors import SplitTensor, read_split
 
 from ...whole_files import TEMPORARY_SUFFIX
 from .run_folder import (
@@ -22,6 +24,7 @@ from .run_folder import (
     MODEL,
     SUMMARY,
     RunError,
+    find_file,
     is_checkpoint,
     step_of,
 )
@@ -70,24 +73,52 @@ def read_summary(checkpoint: Path) -> CheckpointSummary:
     try:
         return CheckpointSummary.from_json((checkpoint / SUMMARY).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise _unreadable(checkpoint, SUMMARY, error) from None
+        raise unreadable(checkpoint, checkpoint / SUMMARY, error) from None
 
 
 def read_metadata(checkpoint: Path, name: str = MODEL) -> Metadata:
     """What the weights file ``name`` says besides its tensors. Raises ``RunError``."""
+    first = _files(checkpoint, name)[0]
     try:
-        with safe_open(checkpoint / name, "pt") as file:
+        with safe_open(first, "pt") as file:
             return Metadata.from_json((file.metadata() or {}).get(METADATA_KEY, ""))
     except (OSError, SafetensorError, ValueError) as error:
-        raise _unreadable(checkpoint, name, error) from None
+        raise unreadable(checkpoint, first, error) from None
 
 
 def read_tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
-    """The tensors of the file ``name``. Raises ``RunError``."""
+    """The tensors of the file ``name``, whole, whether it is in parts or not.
+
+    They are merged one by one, without the processes that wrote them. Raises ``RunError``.
+    """
+    split = _read(checkpoint, name, header_only=False)
+    return {key: split.pop(key).merged() for key in list(split)}
+
+
+def read_shapes(checkpoint: Path, name: str) -> dict[str, SplitTensor]:
+    """The shapes of the tensors in the file ``name``, and where each is. Raises ``RunError``."""
+    return _read(checkpoint, name, header_only=True)
+
+
+def _read(checkpoint: Path, name: str, header_only: bool) -> dict[str, SplitTensor]:
+    files = _files(checkpoint, name)
     try:
-        return load_file(checkpoint / name)
-    except (OSError, SafetensorError) as error:
-        raise _unreadable(checkpoint, name, error) from None
+        return read_split(files, header_only=header_only)[0]
+    except CheckpointError as error:
+        raise unreadable(checkpoint, error.path, _reason(error)) from None
+    except OSError as error:
+        raise unreadable(checkpoint, find_file(checkpoint, name), error) from None
+
+
+def _files(checkpoint: Path, name: str) -> tuple[Path, ...]:
+    """The file ``name``, or all of its parts."""
+    place = find_file(checkpoint, name)
+    try:
+        return find_source(place).files
+    except CheckpointError as error:
+        raise unreadable(checkpoint, error.path, _reason(error)) from None
+    except OSError as error:
+        raise unreadable(checkpoint, place, error) from None
 
 
 def prune(run: Path, keep: int, milestones: Collection[int]) -> None:
@@ -131,8 +162,13 @@ def _lacks_only_its_name(path: Path, final: Path) -> bool:
     return (path / SUMMARY).is_file() and not final.exists()
 
 
-def _unreadable(checkpoint: Path, name: str, error: Exception) -> RunError:
+def _reason(error: CheckpointError) -> str:
+    return error.what.removesuffix(DOWNLOAD_AGAIN).rstrip(" .")
+
+
+def unreadable(checkpoint: Path, file: Path, reason: object) -> RunError:
+    """The error for a ``file`` of a checkpoint that cannot be read."""
     return RunError(
-        f"{checkpoint / name} cannot be read ({error}). Nothing was changed or removed. "
+        f"{file} cannot be read ({reason}). Nothing was changed or removed. "
         f"To resume from the checkpoint before, move {checkpoint.name} elsewhere."
     )

@@ -10,7 +10,7 @@ from ...data.latent_set import LatentSet, data_digest
 from ..config import BatchConfig, ConfigError, TrainingConfig, differences
 from ..packing import Position, epochs_per_round
 from .reader import checkpoints, read_summary
-from .run_folder import CONFIG, MODEL, ema_file, stored_config
+from .run_folder import CONFIG, MODEL, averages, ema_file, find_file, stored_config
 from .summary import CheckpointSummary
 
 
@@ -44,8 +44,8 @@ def checkpoint_to_resume(config: TrainingConfig) -> Path | None:
 
 
 def _average(checkpoint: Path) -> Path:
-    """A file of weights for --init."""
-    return min(checkpoint.glob("ema-*.safetensors"), default=checkpoint / MODEL)
+    """Weights for --init."""
+    return min(averages(checkpoint).values(), default=find_file(checkpoint, MODEL))
 
 
 def summary_to_resume(
@@ -73,7 +73,7 @@ def summary_to_resume(
             f"(now: {len(latents)}). Name that set, or another --output."
         )
     if changes.new_classes and not (summary.config.get("lora") or {}).get("rank"):
-        newest = checkpoint / ema_file(summary.config["ema_decays"][0])
+        newest = find_file(checkpoint, ema_file(summary.config["ema_decays"][0]))
         raise ConfigError(
             f"the latent set has changed since {checkpoint}: {changes}. A model cannot get new "
             f"classes while it is trained. Start another run from this one's weights: --init "

@@ -11,6 +11,9 @@ runs/mine/history.jsonl                                       figures of every l
 runs/mine/held_out.json                                       names of the held-out images, if any
 runs/mine/samples/step-00000200.png                           sample sheets
 runs/mine/logs/                                               of the tracker
+
+Where the weights are sharded over processes, a folder of parts takes the place of each file, one
+part per process: model.parts/part-00001-of-00008.safetensors.
 """
 
 from __future__ import annotations
@@ -30,7 +33,11 @@ SUMMARY = "summary.json"
 MODEL = "model.safetensors"
 LORA = "lora.safetensors"
 STATE = "state.safetensors"
+SUFFIX = ".safetensors"
+PARTS = ".parts"
+"""Ending of the folder that holds a file in parts, in place of the file's own."""
 
+_AVERAGE = re.compile(rf"ema-([\d.e-]+)(?:{re.escape(SUFFIX)}|{re.escape(PARTS)})")
 _STEP = re.compile(r"step-(\d{8,})")
 
 
@@ -42,7 +49,35 @@ class RunError(ValueError):
 
 
 def ema_file(decay: float) -> str:
-    return f"ema-{decay}.safetensors"
+    return f"ema-{decay}{SUFFIX}"
+
+
+def parts_folder(file: str) -> str:
+    """The name of the folder with the parts of ``file``, such as model.parts."""
+    return file.removesuffix(SUFFIX) + PARTS
+
+
+def part_name(process: int, processes: int) -> str:
+    """The name of the part that a process writes; processes count from 0."""
+    return f"part-{process + 1:05d}-of-{processes:05d}{SUFFIX}"
+
+
+def find_file(checkpoint: Path, file: str) -> Path:
+    """Where ``file`` of a checkpoint is: itself, or the folder with its parts.
+
+    The reading functions of ``comfyui_fitv2`` take either.
+    """
+    parts = checkpoint / parts_folder(file)
+    return parts if parts.is_dir() else checkpoint / file
+
+
+def averages(checkpoint: Path) -> dict[float, Path]:
+    """Where the moving averages of a checkpoint are, by decay: files, or folders of parts."""
+    return {
+        float(match[1]): path
+        for path in checkpoint.iterdir()
+        if (match := _AVERAGE.fullmatch(path.name))
+    }
 
 
 def step_name(step: int) -> str:

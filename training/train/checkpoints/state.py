@@ -1,27 +1,32 @@
 """Everything in a run that changes from step to step, and its way to disk and back, bit for bit.
 
 No generator's state is among it: everything random follows from (seed, epoch, example). Weights may
-be sharded: PyTorch's distributed state dicts gather them on the main process, and scatter them.
+be sharded over processes, and then moving averages and optimizer state are, too. Nothing is
+gathered: each process saves its slices, and reads those that it needs, however many processes saved
+them.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed.checkpoint as dcp
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
     get_model_state_dict,
     get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
 )
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
+
+from comfyui_fitv2.split_tensors import SplitTensor
 
 from .. import lora
 from ..config import LoRAConfig
@@ -30,13 +35,11 @@ from ..guard import StepGuard
 from ..model import TrainedFiT
 from ..packing import Position, StepTotals
 from ..step import StepResult
-from .reader import read_tensors
-from .run_folder import LORA, MODEL, STATE, RunError, ema_file
+from .reader import read_shapes, unreadable
+from .run_folder import LORA, MODEL, STATE, RunError, ema_file, find_file
+from .storage import SlicesReader
 from .summary import CheckpointSummary
 
-# Not strict: adapters are loaded without the weights that they adapt. ``_check`` is strict.
-_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, strict=False)
-_WHOLE_EVERYWHERE = StateDictOptions(full_state_dict=True)
 _NORMS = "guard/norms"
 """Gradient norms of the recent steps, NaN for a skipped one."""
 _LOSS_DECAY = 0.99
@@ -78,115 +81,142 @@ class TrainingState:
         self.loss = loss if self.loss is None else self.loss.lerp(loss, 1 - decay)
         self.ema.update()
 
-    def files(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """Name and tensors of each file of a checkpoint, to be written before asking for the next.
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process has slices of the weights."""
+        return any(isinstance(value, DTensor) for value in self.model.parameters())
 
-        They are on the CPU of the main process; other processes get none, but must go through all
-        files too. While the file of a moving average is out, the model holds that average.
+    def files(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Name and tensors of each file of a checkpoint.
+
+        The tensors are the run's own, not copies, and sharded as they are there; only a LoRA run
+        makes some. ``lora.safetensors`` is whole. Every process must ask where weights are sharded.
         """
         weights = self._weights()
         yield MODEL, lora.merged(weights, self.lora)
-        adapters = self._adapters("model", weights)
-        for decay in self.ema.averages:
-            with self.ema.in_place(decay):
-                weights = self._weights()
-                yield ema_file(decay), lora.merged(weights, self.lora)
-                adapters |= self._adapters(f"ema-{decay}", weights)
+        for decay, average in self.ema.averages.items():
+            yield ema_file(decay), lora.merged({**weights, **average}, self.lora)
+        adapters: dict[str, Tensor] = {}
         if self.lora.rank:
-            first = _under(f"ema-{next(iter(self.ema.averages))}/", adapters)
-            yield LORA, lora.host_file(first, self.lora)
-        norms = [math.nan if norm is None else norm for norm in self.guard.norms]
-        guard = {_NORMS: torch.tensor(norms, dtype=torch.float64)}
-        yield STATE, {**self._moments(), **adapters, **guard}
+            first = next(iter(self.ema.averages.values()))
+            yield LORA, lora.host_file({key: _whole(first[key]) for key in first}, self.lora)
+            adapters = self._adapters()
+        yield STATE, {**self._moments(), **adapters, _NORMS: self._norms()}
 
     def restore(self, checkpoint: Path, summary: CheckpointSummary, main_process: bool) -> None:
         """Become what ``files`` and the summary describe. Raises ``RunError``."""
-        file, state = checkpoint / STATE, read_tensors(checkpoint, STATE)
-        if _NORMS not in state:
-            raise _lacks(file, _NORMS)
+        saved = read_shapes(checkpoint, STATE)
+        if _NORMS not in saved:
+            raise _lacks(find_file(checkpoint, STATE), _NORMS)
+        norms = torch.empty(saved[_NORMS].shape, dtype=torch.float64)
+        state = {_NORMS: norms, **self._adapters()}
+        self.ema.updates = summary.ema_updates
         if summary.ema_updates:
-            self._restore_moments(file, state)
+            state |= self._moments()
+        _load(checkpoint, STATE, state, saved)
         if self.lora.rank:
-            self._restore_adapters(checkpoint, state)
+            self._check_adapted(checkpoint)
         else:
-            self._restore_weights(checkpoint)
+            _load(checkpoint, MODEL, self._weights())
+            for decay, average in self.ema.averages.items():
+                _load(checkpoint, ema_file(decay), average)
         self.position = summary.position
         self.step, self.images, self.tokens = summary.step, summary.images, summary.tokens
-        self.skipped, self.ema.updates = summary.skipped, summary.ema_updates
+        self.skipped = summary.skipped
         if summary.loss is not None:
             device = next(self.model.parameters()).device
             loss = summary.loss if main_process else 0.0
             self.loss = torch.tensor(loss, device=device)
-        norms = [None if math.isnan(norm) else norm for norm in state[_NORMS].tolist()]
-        self.guard = StepGuard(self.guard.config, norms)
+        taken = [None if math.isnan(norm) else norm for norm in norms.tolist()]
+        self.guard = StepGuard(self.guard.config, taken)
 
-    def _weights(self, options: StateDictOptions = _WHOLE) -> dict[str, Tensor]:
-        state: dict[str, Any] = get_model_state_dict(self.model, options=options)
+    def _weights(self) -> dict[str, Tensor]:
+        """The model's own tensors, so that loading into them is loading into the model."""
+        state: dict[str, Any] = get_model_state_dict(self.model)
         return state
 
-    def _adapters(self, prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _adapters(self) -> dict[str, Tensor]:
+        """The run's own tensors of adapters, and their averages, under their names in the file."""
         if not self.lora.rank:
             return {}
-        names = [name for name in self.ema.parameters if name in weights]
-        return {f"{prefix}/{name}": weights[name].clone() for name in names}
+        sources = {"model": {name: p.detach() for name, p in self.ema.parameters.items()}} | {
+            f"ema-{decay}": average for decay, average in self.ema.averages.items()
+        }
+        return {
+            f"{source}/{name}": value
+            for source, values in sources.items()
+            for name, value in values.items()
+        }
 
-    def _load(
-        self, file: Path, expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
-    ) -> None:
-        """Load whole tensors into the model: all those ``expected``, which ``file`` must hold."""
-        _check(file, expected, tensors)
-        weights: dict[str, Any] = {name: tensors[name] for name in expected}
-        set_model_state_dict(self.model, weights, options=_WHOLE)
+    def _norms(self) -> Tensor:
+        norms = [math.nan if norm is None else norm for norm in self.guard.norms]
+        return torch.tensor(norms, dtype=torch.float64)
 
-    def _restore_weights(self, checkpoint: Path) -> None:
-        names = self.model.state_dict()
-        for decay in self.ema.averages:
-            file = ema_file(decay)
-            self._load(checkpoint / file, names, read_tensors(checkpoint, file))
-            self.ema.copy_from_parameters(decay)
-        self._load(checkpoint / MODEL, names, read_tensors(checkpoint, MODEL))
-
-    def _restore_adapters(self, checkpoint: Path, state: Mapping[str, Tensor]) -> None:
-        file, names = checkpoint / STATE, self.ema.parameters
-        for decay in self.ema.averages:
-            self._load(file, names, _under(f"ema-{decay}/", state))
-            self.ema.copy_from_parameters(decay)
-        self._load(file, names, _under("model/", state))
-        saved = read_tensors(checkpoint, MODEL)
-        now = lora.merged(self._weights(_WHOLE_EVERYWHERE), self.lora)
-        if changed := [key for key in saved if not torch.equal(now[key].cpu(), saved[key])]:
+    def _check_adapted(self, checkpoint: Path) -> None:
+        """Raise ``RunError`` where the adapted weights are not those that the run began with."""
+        now = lora.merged(self._weights(), self.lora)
+        saved = {name: torch.empty_like(value) for name, value in now.items()}
+        _load(checkpoint, MODEL, saved)
+        # Other numbers of processes add up the adapters' products in another order.
+        changed = [
+            name
+            for name in saved
+            if not torch.allclose(_here(now[name]), _here(saved[name]), rtol=1e-5, atol=1e-6)
+        ]
+        if changed:
             raise RunError(
                 f"{checkpoint}: the checkpoint in init is not the one that this run adapts "
                 f"({changed[0]} differs). Name that one."
             )
 
     def _moments(self) -> dict[str, Tensor]:
-        """The optimizers' tensors as <moment>/<weight>."""
+        """The optimizers' own tensors as <moment>/<weight>.
+
+        Asking for those of an optimizer that took no step makes them.
+        """
         if not self.ema.updates:
-            return {}  # no step was taken; asking for the state would take one
-        return _flat(get_optimizer_state_dict(self.model, self.optimizers, options=_WHOLE))
-
-    def _restore_moments(self, file: Path, saved: Mapping[str, Tensor]) -> None:
-        # Asking for the state makes it; the hyperparameters in it are the configuration's.
+            return {}
         state: dict[str, Any] = get_optimizer_state_dict(self.model, self.optimizers)
-        _check(file, _flat(state), saved)
-        moments = {
-            name: {moment: saved[f"{moment}/{name}"] for moment in present}
-            for name, present in state["state"].items()
+        return {
+            f"{moment}/{name}": value
+            for name, moments in state["state"].items()
+            for moment, value in moments.items()
         }
-        whole = {**state, "state": moments}
-        set_optimizer_state_dict(self.model, self.optimizers, whole, options=_WHOLE)
 
 
-def _flat(optimizer_state: dict[str, Any]) -> dict[str, Tensor]:
-    return {
-        f"{moment}/{name}": value
-        for name, moments in optimizer_state.get("state", {}).items()
-        for moment, value in moments.items()
-    }
+def _load(
+    checkpoint: Path,
+    name: str,
+    tensors: dict[str, Tensor],
+    saved: Mapping[str, SplitTensor] | None = None,
+) -> None:
+    """Fill ``tensors`` from the file ``name``, which must hold all of them. Raises ``RunError``."""
+    saved = read_shapes(checkpoint, name) if saved is None else saved
+    place = find_file(checkpoint, name)
+    _check(place, tensors, saved)
+    needed = {key: saved[key] for key in tensors}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")
+            # Each process reads alone: it needs none of the others, and says itself what fails.
+            dcp.load(tensors, storage_reader=SlicesReader(needed), no_dist=True)
+    except dcp.CheckpointException as failure:
+        error = next(iter(failure.failures.values()))[0]
+        if isinstance(error, (OSError, SafetensorError)):
+            raise unreadable(checkpoint, place, error) from None
+        raise error from None
 
 
-def _check(file: Path, expected: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+def _whole(value: Tensor) -> Tensor:
+    return value.full_tensor().cpu() if isinstance(value, DTensor) else value
+
+
+def _here(value: Tensor) -> Tensor:
+    """This process's slice."""
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
+def _check(file: Path, expected: Mapping[str, Tensor], saved: Mapping[str, SplitTensor]) -> None:
     """Raise ``RunError`` unless every expected tensor was saved, and in its shape."""
     for name, tensor in expected.items():
         if name not in saved:
@@ -200,9 +230,3 @@ def _check(file: Path, expected: Mapping[str, Tensor], saved: Mapping[str, Tenso
 
 def _lacks(file: Path, name: str) -> RunError:
     return RunError(f"{file} lacks {name}. Nothing was changed or removed.")
-
-
-def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
-    }

@@ -26,72 +26,40 @@ from .run_folder import CHECKPOINTS, SUMMARY, RunError, step_name
 from .summary import CheckpointSummary
 
 
-class CheckpointWriter:
-    """A context in which the checkpoint of one step is written.
+class CheckpointFolder:
+    """The folder of the checkpoint of one step, under a temporary name until it is complete.
 
-    Every process of the ``accelerator`` must enter it, call the same methods and leave it; the main
-    process writes. Leaving raises ``RunError`` in all of them where it could not. Without an
-    accelerator this process is the only one.
-
-    Where only the last rename is denied, as Windows does while another program reads the files, the
-    checkpoint keeps its temporary name and a line says so; ``reader.finish_renames`` tries again.
+    One process makes, completes or discards it. Its methods raise ``OSError`` and
+    ``SafetensorError``.
     """
 
-    def __init__(self, run: Path, step: int, accelerator: Accelerator | None = None) -> None:
+    def __init__(self, run: Path, step: int) -> None:
         self.run = run
         self.final = run / CHECKPOINTS / step_name(step)
         self.temporary = temporary_path(self.final)
-        self._accelerator = accelerator
-        self._writes = accelerator is None or accelerator.is_main_process
-        self._failure: RunError | None = None
-        self._is_complete = False
+        self.is_complete = False
 
-    def __enter__(self) -> CheckpointWriter:
-        self._attempt(lambda: self.temporary.mkdir(parents=True))
-        return self
+    def create(self) -> None:
+        self.temporary.mkdir(parents=True)
 
     def write(self, name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
         """Write one safetensors file of the checkpoint."""
-        contiguous = {key: value.contiguous() for key, value in tensors.items()}
+        contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        with write_whole(self.temporary / name) as file:
+            save_file(contiguous, file, dict(metadata))
 
-        def save() -> None:
-            with write_whole(self.temporary / name) as file:
-                save_file(contiguous, file, dict(metadata))
+    def complete(self, summary: CheckpointSummary) -> None:
+        """Write the summary, and give the folder its final name.
 
-        self._attempt(save)
-
-    def finish(self, summary: CheckpointSummary) -> None:
-        """Write the summary, and give the folder its final name unless it is taken."""
-        self._attempt(lambda: self._finish(summary))
-
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        if self._writes and not self._is_complete:
-            shutil.rmtree(self.temporary, ignore_errors=True)
-        if kind is not None:
-            return
-        failures: list[Any] = [self._failure]
-        if self._accelerator is not None:
-            broadcast_object_list(failures)
-        if failures[0] is not None:
-            raise failures[0]
-
-    def _attempt(self, action: Callable[[], None]) -> None:
-        # After a failure the main process still helps the others to gather sharded tensors.
-        if not self._writes or self._failure is not None:
-            return
-        try:
-            action()
-        except RunError as error:
-            self._failure = error
-        except (OSError, SafetensorError) as error:
-            self._failure = _write_failure(self.run, error)
-
-    def _finish(self, summary: CheckpointSummary) -> None:
+        Where only the rename is denied, as Windows does while another program reads the files, the
+        folder keeps its temporary name and a line says so; ``reader.finish_renames`` tries again.
+        Raises ``RunError`` where the name is taken.
+        """
         if self.final.exists():
             raise RunError(f"{self.final} exists already, and is not overwritten.")
         write_text(self.temporary / SUMMARY, summary.to_json())
         sync_to_disk(self.temporary)
-        self._is_complete = True
+        self.is_complete = True
         try:
             rename(self.temporary, self.final)
         except PermissionError as error:
@@ -102,8 +70,67 @@ class CheckpointWriter:
             )
         sync_to_disk(self.final.parent)
 
+    def discard(self) -> None:
+        """Remove the folder unless it is complete."""
+        if not self.is_complete:
+            shutil.rmtree(self.temporary, ignore_errors=True)
 
-def _write_failure(run: Path, error: Exception) -> RunError:
+
+class CheckpointWriter:
+    """A context in which the checkpoint of one step is written, whole and at once.
+
+    Every process of the ``accelerator`` must enter it, call the same methods and leave it; the main
+    process writes. Leaving raises ``RunError`` in all of them where it could not. Without an
+    accelerator this process is the only one.
+    """
+
+    def __init__(self, run: Path, step: int, accelerator: Accelerator | None = None) -> None:
+        self.folder = CheckpointFolder(run, step)
+        self._accelerator = accelerator
+        self._writes = accelerator is None or accelerator.is_main_process
+        self._failure: RunError | None = None
+
+    def __enter__(self) -> CheckpointWriter:
+        self._attempt(self.folder.create)
+        return self
+
+    def write(self, name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+        """Write one safetensors file of the checkpoint."""
+        self._attempt(lambda: self.folder.write(name, tensors, metadata))
+
+    def finish(self, summary: CheckpointSummary) -> None:
+        """Complete the checkpoint; see ``CheckpointFolder.complete``."""
+        self._attempt(lambda: self.folder.complete(summary))
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if self._writes:
+            self.folder.discard()
+        if kind is not None:
+            return
+        failures: list[Any] = [self._failure]
+        if self._accelerator is not None:
+            broadcast_object_list(failures)
+        if failures[0] is not None:
+            raise failures[0]
+
+    def _attempt(self, action: Callable[[], None]) -> None:
+        if self._writes and self._failure is None:
+            self._failure = attempt(self.folder.run, action)
+
+
+def attempt(run: Path, action: Callable[[], None]) -> RunError | None:
+    """Do what writes to the folder of a run; gives the error to raise where that failed."""
+    try:
+        action()
+    except RunError as error:
+        return error
+    except (OSError, SafetensorError) as error:
+        return write_failure(run, error)
+    return None
+
+
+def write_failure(run: Path, error: Exception) -> RunError:
+    """What to say where a checkpoint could not be written."""
     full = is_full_disk(error)
     reason = f"the disk of {run} is full" if full else f"cannot write to {run} ({error})"
     return RunError(f"{reason}. {'Make room there. ' if full else ''}{last_good(run)}")

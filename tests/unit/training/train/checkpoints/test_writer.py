@@ -35,7 +35,7 @@ def write_checkpoint(run: Path, step: int, summary: CheckpointSummary) -> Path:
     with CheckpointWriter(run, step) as checkpoint:
         checkpoint.write("model.safetensors", {"w": torch.ones(1)}, {})
         checkpoint.finish(summary)
-    return checkpoint.final
+    return checkpoint.folder.final
 
 
 def test_the_newest_and_milestones_stay(data: Path, tmp_path: Path) -> None:
