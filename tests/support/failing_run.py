@@ -1,6 +1,7 @@
 """A training run in which something fails at step 5: ``failing_run.py FAILURE [options of train]``.
 
-In a run of several processes it fails in the last one, except for what only the main one does.
+In a run of several processes it fails in the last one, except for what only the main one does. With
+"sharded-" before the failure, weights are sharded, and each process saves its own.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from multiprocessing import active_children
 from typing import Any
 
 import torch
+from support.sharded_run import shard
 
 from training.train import main, run
+from training.train.checkpoints.storage import PartsWriter
 
 STEP = 5
 IS_LAST = int(os.environ.get("RANK", "0")) == int(os.environ.get("WORLD_SIZE", "1")) - 1
@@ -61,11 +64,16 @@ def at_step(number: int, function: Callable[..., Any], fail: Callable[[], None])
 
 
 if __name__ == "__main__":
-    failure = sys.argv[1]
+    failure = sys.argv[1].removeprefix("sharded-")
+    is_sharded = failure != sys.argv[1]
+    if is_sharded:
+        shard()
     if failure == "sheet" and IS_MAIN:
         run.TrainingRun.render_sheet = at_step(STEP, run.TrainingRun.render_sheet, a_bug)
-    elif failure == "disk" and IS_MAIN:
+    elif failure == "disk" and (IS_LAST if is_sharded else IS_MAIN):
         run.TrainingRun.save = at_step(STEP, run.TrainingRun.save, no_disk)
+    elif failure == "writing" and IS_LAST:
+        PartsWriter.write_data = at_step(STEP, PartsWriter.write_data, no_process)
     elif failure in ("memory", "process", "worker") and IS_LAST:
         fail = {"memory": no_memory, "process": no_process, "worker": no_worker}[failure]
         run.training_step = at_step(STEP, run.training_step, fail)

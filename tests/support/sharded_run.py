@@ -21,6 +21,7 @@ from training import train
 from training.train import run
 from training.train.accelerator import fsdp_plugin, make_accelerator
 from training.train.config import TrainingConfig
+from training.train.sample_sheet import SampleSheet
 
 
 def sharded_accelerator(config: TrainingConfig) -> Accelerator:
@@ -66,9 +67,9 @@ class ShardedRun(run.TrainingRun):
         groups = sum(isinstance(module, FSDPModule) for module in model.modules())
         self.accelerator.print(f"{groups} groups of sharded weights")
 
-    def render_sheet(self, *arguments: Any) -> None:
+    def render_sheet(self, sheet: SampleSheet) -> None:
         gathered = Gathered(self.state.model)
-        super().render_sheet(*arguments)
+        super().render_sheet(sheet)
         self.accelerator.print(f"blocks gathered at once: {gathered.most}")
 
 

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import psutil
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from training.train.checkpoints.reader import latest
+from training.train.checkpoints.reader import latest, read_tensors
 from training.train.config import TrainingConfig
 from training.train.config_parser import parse_config
 
@@ -56,7 +55,7 @@ def start_training(
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "ACCELERATE_USE_CPU": "true",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
         "TQDM_DISABLE": "1",
     }
     command = [sys.executable, *launcher, *script, *options]
@@ -104,7 +103,12 @@ def torchrun(processes: int) -> list[str]:
 
 
 def weights(run: Path, name: str = "model") -> dict[str, Tensor]:
-    return load_file(latest(run) / f"{name}.safetensors")
+    """The tensors of a file of the newest checkpoint, whether it is in parts or not."""
+    return weights_at(latest(run), name)
+
+
+def weights_at(checkpoint: Path, name: str) -> dict[str, Tensor]:
+    return read_tensors(checkpoint, f"{name}.safetensors")
 
 
 def farthest(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:

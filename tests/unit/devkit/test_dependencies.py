@@ -15,7 +15,7 @@ import pytest
 from devkit.environment import ROOT
 
 OURS = {"comfyui_fitv2", "sheets", "nodes", "training", "devkit", "benchmarks", "dev"}
-TESTS = {"support", "host", "browser", "soak", "kill_nine"}
+TESTS = {"support", "host", "browser", "soak", "elastic", "kill_nine"}
 HOST_MODULES = {"comfy", "comfy_api", "comfy_execution", "comfyui_version"}
 HOST_MODULES |= {"folder_paths", "latent_preview", "server"}
 HOST_MODULES |= {"fitv2"}  # the pack itself, as the tests' ComfyUI calls it

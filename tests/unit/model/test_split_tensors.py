@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed.checkpoint as dcp
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from support.broken_checkpoints import CONFIG, weights
 from support.parts import PARTS, write_parts
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+from torch.distributed.checkpoint.state_dict_loader import load
 
 from comfyui_fitv2 import CheckpointError, Metadata, load_checkpoint, read_checkpoint
 from comfyui_fitv2.checkpoint import read_metadata
@@ -77,8 +78,8 @@ def test_pytorchs_own_reader_reads_the_same(folder: Path) -> None:
     state = {key: torch.empty_like(value) for key, value in STATE.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        reader = dcp.HuggingFaceStorageReader(str(folder))
-        dcp.load(state, storage_reader=reader, no_dist=True)
+        reader = HuggingFaceStorageReader(str(folder))
+        load(state, storage_reader=reader, no_dist=True)
     assert all(torch.equal(state[key], value) for key, value in STATE.items())
 
 
@@ -101,8 +102,8 @@ def test_a_truncated_part_is_named(folder: Path) -> None:
         "{",
         "[]",
         "{}",
-        json.dumps(dict.fromkeys(STATE, {"saved_offsets": 3})),
-        json.dumps(dict.fromkeys(STATE, {"saved_offsets": [0.5]})),
+        json.dumps({key: {"saved_offsets": 3} for key in STATE}),
+        json.dumps({key: {"saved_offsets": [0.5]} for key in STATE}),
         json.dumps(dict.fromkeys(STATE, 1)),
         "[" * 100_000,
     ],

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.run_folders import make_run
+from support.parts import cut_into_parts
+from support.run_folders import CLASS_NAMES, make_run
 
+from comfyui_fitv2 import read_checkpoint
 from training.train.checkpoints import run_folder as trainers
 
 # By its path: the package around it needs a ComfyUI.
@@ -56,6 +58,27 @@ def test_both_sides_agree_on_the_names(root: Path) -> None:
 )
 def test_an_average_is_chosen_by_its_decay(root: Path, average: str, file: str) -> None:
     assert run_folder.newest(root / "runs" / "mine").weights_file(average).name == file
+
+
+@pytest.mark.parametrize(
+    ("average", "folder"),
+    [("", "ema-0.9999.parts"), ("ema-0.9.parts", "ema-0.9.parts"), ("none", "model.parts")],
+)
+def test_what_several_processes_have_saved_is_found_too(
+    root: Path, average: str, folder: str
+) -> None:
+    newest = run_folder.newest(root / "runs" / "mine")
+    cut_into_parts(newest.folder)
+    weights = newest.weights_file(average)
+    assert (
+        weights.name
+        == folder
+        == trainers.find_file(newest.folder, f"{weights.stem}.safetensors").name
+    )
+    assert read_checkpoint(weights).metadata.class_names == CLASS_NAMES
+    assert f" · {weights.stem} · " in newest.describe(weights)
+    part = next(weights.iterdir())
+    assert run_folder.find_run(str(part), root) == root / "runs" / "mine"
 
 
 @pytest.mark.parametrize("average", ["0.5", "fast", "../../secret", "nan"])

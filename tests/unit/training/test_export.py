@@ -7,7 +7,9 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from support.parts import cut_into_parts
 from support.run_folders import SMALL, make_run
+from support.training_runs import identical
 
 from comfyui_fitv2 import (
     PRESETS,
@@ -23,6 +25,7 @@ from training import export
 from training.export import ExportOptions, main
 from training.sample import class_sheet, sampler
 from training.sample.generate import generate
+from training.train.checkpoints.reader import latest
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "91ff81d"
 
@@ -238,6 +241,24 @@ def test_weights_that_are_not_finite_are_refused_and_leave_no_file(
     assert main(["--run", str(run), "--output", output, *options]) == 1
     assert "NaN" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("weights", ["ema", "raw"])
+def test_the_parts_of_several_processes_become_one_file(
+    run: Path, tmp_path: Path, weights: str
+) -> None:
+    """The same file as that of a run that was saved whole."""
+    written = []
+    for name in ("whole", "merged"):
+        output = tmp_path / f"{name}.safetensors"
+        assert main(["--run", str(run), "--output", str(output), "--weights", weights]) == 0
+        with safe_open(output, "pt") as file:
+            written.append((file.metadata(), load_file(output)))
+        if name == "whole":
+            cut_into_parts(latest(run))
+    (about, whole), (about_merged, merged) = written
+    assert about == about_merged
+    assert identical(whole, merged)
 
 
 SHEET = ["--class-sheet", "--device", "cpu", "--sheet-size", "32x16"]

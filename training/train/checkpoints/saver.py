@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from .reader import finish_renames, prune
 from .run_folder import LORA, parts_folder
@@ -118,7 +119,7 @@ class _PartsSave:
             self._discard()
             raise said[0]
         names = {name: parts_folder(name) for name in files}
-        saving = dcp.async_save(
+        saving = async_save(
             {
                 f"{names[n]}/{key}": value
                 for n, each in files.items()
@@ -147,7 +148,7 @@ class _PartsSave:
         """Wait for the end. Raises ``RunError`` in every process where one could not write."""
         try:
             self._future.result()
-        except dcp.CheckpointException as failed:
+        except CheckpointException as failed:
             error = next(iter(failed.failures.values()))[0]
             if isinstance(error, (OSError, SafetensorError)):
                 raise write_failure(self._folder.run, error) from None

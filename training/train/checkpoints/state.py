@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
     get_model_state_dict,
     get_optimizer_state_dict,
 )
+from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
@@ -199,8 +200,8 @@ def _load(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled")
             # Each process reads alone: it needs none of the others, and says itself what fails.
-            dcp.load(tensors, storage_reader=SlicesReader(needed), no_dist=True)
-    except dcp.CheckpointException as failure:
+            load(tensors, storage_reader=SlicesReader(needed), no_dist=True)
+    except CheckpointException as failure:
         error = next(iter(failure.failures.values()))[0]
         if isinstance(error, (OSError, SafetensorError)):
             raise unreadable(checkpoint, place, error) from None

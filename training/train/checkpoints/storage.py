@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch.distributed.checkpoint as dcp
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Size, Tensor
@@ -32,17 +31,17 @@ from torch.distributed.checkpoint.planner import (
     SavePlanner,
     WriteItem,
 )
-from torch.distributed.checkpoint.storage import WriteResult
+from torch.distributed.checkpoint.storage import StorageReader, StorageWriter, WriteResult
 from torch.futures import Future
 
 from comfyui_fitv2.split_tensors import OFFSETS_KEY, SLICES_KEY, SplitTensor
 
 from ...whole_files import write_whole
-from .run_folder import part_name
+from .run_folder import RunError, part_name
 
 
 @dataclass(slots=True)
-class PartsWriter(dcp.StorageWriter):
+class PartsWriter(StorageWriter):
     """Writes this process's part of each of ``folders``, which are made in ``checkpoint``."""
 
     checkpoint: Path
@@ -83,6 +82,15 @@ class PartsWriter(dcp.StorageWriter):
         return [WriteResult(items[name].index, tensors[name].nbytes, None) for name in tensors]
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        """Complete the checkpoint. Raises ``RunError`` where this process sees not all parts."""
+        for folder in self.folders:
+            for process in range(self.processes):
+                path = self.checkpoint / folder / part_name(process, self.processes)
+                if not path.is_file():
+                    raise RunError(
+                        f"{path} was written by another process, and is not here. Give --output a "
+                        "folder that all machines share."
+                    )
         self.complete()
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
@@ -103,7 +111,7 @@ class PartsWriter(dcp.StorageWriter):
 
 
 @dataclass(slots=True)
-class SlicesReader(dcp.StorageReader):
+class SlicesReader(StorageReader):
     """Reads the slices that this process needs of ``tensors``."""
 
     tensors: Mapping[str, SplitTensor]

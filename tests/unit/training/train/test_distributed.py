@@ -1,6 +1,7 @@
 """Several processes train as one does: DDP and FSDP2 on two gloo processes."""
 
 import json
+import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
+from elastic import trains_as_one
 from support.run_folders import SMALL
 from support.training_runs import (
     ROOT,
@@ -23,7 +25,9 @@ from support.training_runs import (
     weights,
 )
 
+from comfyui_fitv2 import load_checkpoint
 from comfyui_fitv2.layers import Block
+from training.export import main as export
 from training.train import main, train
 from training.train.accelerator import check_optimizer, fsdp_plugin
 from training.train.checkpoints.reader import latest, read_summary
@@ -39,6 +43,7 @@ two_processes = [
         sys.platform == "win32", reason="PyTorch's wheels for Windows have no torchrun rendezvous"
     ),
 ]
+SHARDED = [str(ROOT / "tests" / "support" / "sharded_run.py")]
 FILES = ("model", "ema-0.99", "ema-0.9", "state")
 OPTIONS = ["--samples.every=6", "--samples.steps=2", "--samples.classes=2", "--samples.sizes=1:1"]
 OPTIONS += ["--held_out.share=0.2", "--held_out.every=3", "--batch.class_balance=0.5"]
@@ -109,17 +114,51 @@ class TestTwoProcesses:
         self, data: Path, alone: Path, tmp_path: Path
     ) -> None:
         """Two starts: the second resumes from the first's checkpoint."""
-        script = [str(ROOT / "tests" / "support" / "sharded_run.py")]
+        run = tmp_path / "run"
         for steps in (3, 6):
             recompute = "--activation_checkpointing"
             options = [f"--steps={steps}", "--resume=latest", recompute, *OPTIONS]
-            command = arguments(data, tmp_path, *options)
-            output = finish(start_training(command, *torchrun(2), script=script))
+            output = finish(
+                start_training(arguments(data, run, *options), *torchrun(2), script=SHARDED)
+            )
             assert "of 0.05 M weights (100.00 %)" in output
             assert "3 groups of sharded weights" in output
-        assert_same_end(alone, tmp_path)
+        assert_same_end(alone, run)
         sheet = Path("samples") / "step-00000006.png"
-        assert (tmp_path / sheet).read_bytes() == (alone / sheet).read_bytes()
+        assert (run / sheet).read_bytes() == (alone / sheet).read_bytes()
+        assert "blocks gathered at once: 1" in output  # of two
+        parts = {path.name for path in (latest(run) / "model.parts").iterdir()}
+        assert parts == {"part-00001-of-00002.safetensors", "part-00002-of-00002.safetensors"}
+        self.exported_alike(alone, run, tmp_path)
+
+    def exported_alike(self, alone: Path, run: Path, folder: Path) -> None:
+        exported = []
+        for number, each in enumerate((alone, run)):
+            path = folder / f"{number}.safetensors"
+            assert export(["--run", str(each), "--output", str(path)]) == 0
+            exported.append(load_checkpoint(path))
+        states = [dict(loaded.model.state_dict()) for loaded in exported]
+        assert farthest(*states) < 1e-5
+        assert exported[0].class_names == exported[1].class_names
+
+    def test_after_kills_and_on_other_numbers_of_processes_every_step_is_that_of_one(
+        self, data: Path, tmp_path: Path
+    ) -> None:
+        trains_as_one(data, tmp_path, (2, 1), random.Random(0), say=lambda text: None)
+
+    def test_adapters_of_sharded_weights_are_saved_as_those_of_whole_ones(
+        self, data: Path, alone: Path, tmp_path: Path
+    ) -> None:
+        base = latest(alone) / "model.safetensors"
+        adapters = [f"--init={base}", "--lora.rank=2"]
+        together, whole = tmp_path / "together", tmp_path / "whole"
+        command = arguments(data, together, *adapters, "--steps=2", model=())
+        finish(start_training(command, *torchrun(2), script=SHARDED))
+        for run in (together, whole):
+            options = [*adapters, "--steps=4", "--resume=latest", "--batch.accumulation=2"]
+            assert train(small_config(data, run, *options, model=())) == 0
+        for name in (*FILES, "lora"):
+            assert farthest(weights(together, name), weights(whole, name)) < 1e-5
 
 
 @pytest.mark.parametrize(("name", "kind"), [("ddp", "MULTI_GPU"), ("fsdp2", "FSDP")])

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from support.training_runs import arguments, finish, start_training, survivors, torchrun
+from support.training_runs import ROOT, arguments, finish, start_training, survivors, torchrun
 
 from training.train import main
 from training.train.checkpoints.reader import checkpoints, finish_renames, latest
-from training.train.checkpoints.run_folder import step_of
+from training.train.checkpoints.run_folder import CHECKPOINTS, step_of
 
 pytestmark = [
     pytest.mark.processes,
@@ -20,12 +20,16 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals"),
 ]
 ACCELERATE = ["-m", "accelerate.commands.launch", "--cpu"]
+WHOLE = ("-m", "training.train")
+SHARDED = (str(ROOT / "tests" / "support" / "sharded_run.py"),)
 
 
-def start(data: Path, run: Path, launcher: Sequence[str] = ()) -> subprocess.Popen[str]:
+def start(
+    data: Path, run: Path, launcher: Sequence[str] = (), script: Sequence[str] = WHOLE
+) -> subprocess.Popen[str]:
     """A run that has written a checkpoint and would take hours."""
     options = ["--steps=1000000", "--checkpoints.every=5", "--batch.workers=1", "--resume=latest"]
-    process = start_training(arguments(data, run, *options), *launcher)
+    process = start_training(arguments(data, run, *options), *launcher, script=script)
     before = len(checkpoints(run))
     while len(checkpoints(run)) == before:
         assert process.poll() is None, process.communicate()[0]
@@ -41,24 +45,34 @@ def wait_until_gone(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("launcher", "number", "reported"),
+    ("launcher", "script", "number", "reported"),
     [
-        (torchrun(2), signal.SIGINT, "SIGINT"),
-        (torchrun(2), signal.SIGKILL, "SIGTERM"),
-        (ACCELERATE, signal.SIGTERM, "SIGTERM"),
+        (torchrun(2), WHOLE, signal.SIGINT, "SIGINT"),
+        (torchrun(2), WHOLE, signal.SIGKILL, "SIGTERM"),
+        (ACCELERATE, WHOLE, signal.SIGTERM, "SIGTERM"),
+        (torchrun(2), SHARDED, signal.SIGINT, "SIGINT"),
     ],
-    ids=["torchrun-SIGINT", "torchrun-SIGKILL", "accelerate-SIGTERM"],
+    ids=["torchrun-SIGINT", "torchrun-SIGKILL", "accelerate-SIGTERM", "sharded-SIGINT"],
 )
 def test_a_signal_to_the_launcher_stops_and_saves(
-    data: Path, tmp_path: Path, launcher: list[str], number: signal.Signals, reported: str
+    data: Path,
+    tmp_path: Path,
+    launcher: list[str],
+    script: Sequence[str],
+    number: signal.Signals,
+    reported: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    process = start(data, tmp_path, launcher)
+    process = start(data, tmp_path, launcher, script)
+    assert main(arguments(data, tmp_path, "--resume=latest")) == 1
+    assert "trains here since 20" in capsys.readouterr().err
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     wait_until_gone(tmp_path)
     step = step_of(latest(tmp_path))
     assert f"stopped by {reported} at step {step}, and saved." in output
     assert "Extension modules" not in output  # of a crash
+    assert not [path for path in (tmp_path / CHECKPOINTS).iterdir() if path.name[0] == "."]
 
 
 def test_a_second_start_is_refused_until_the_first_one_is_dead(

@@ -8,7 +8,8 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 from support.latent_sets import make_latent_set
-from support.training_runs import farthest, small_config, weights
+from support.parts import cut_into_parts
+from support.training_runs import farthest, identical, small_config, weights
 
 from comfyui_fitv2 import load_checkpoint
 from training.train import train
@@ -75,6 +76,38 @@ def test_restoring_leaves_the_weights_and_not_an_average_in_the_model(
     for decay in (0.99, 0.9):
         average = run.state.ema.averages[decay]
         assert farthest(average, weights(whole_run, f"ema-{decay}")) == 0.0
+
+
+def test_what_several_processes_have_saved_is_resumed_by_one_bit_for_bit(
+    data: Path, whole_run: Path, tmp_path: Path
+) -> None:
+    runs = [shutil.copytree(whole_run, tmp_path / name) for name in ("files", "parts")]
+    cut_into_parts(latest(runs[1]))
+    for run in runs:
+        assert train(small_config(data, run, "--steps=8", "--resume=latest")) == 0
+    for name in ("model", "ema-0.99", "ema-0.9", "state"):
+        assert identical(weights(runs[0], name), weights(runs[1], name))
+        assert (latest(runs[1]) / f"{name}.safetensors").is_file()
+
+
+def test_a_missing_and_a_damaged_part_are_named(
+    data: Path, whole_run: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(whole_run, tmp_path / "run")
+    cut_into_parts(latest(run))
+    config = small_config(data, run, "--steps=7", "--resume=latest")
+    part = latest(run) / "state.parts" / "part-00002-of-00003.safetensors"
+    content = part.read_bytes()
+    part.write_bytes(content[:-100])
+    with pytest.raises(RunError, match=r"part-00002-of-00003.safetensors cannot be read \(a trunc"):
+        TrainingRun(config)
+    part.unlink()
+    with pytest.raises(RunError, match=r"part-00002-of-00003.safetensors .* is not beside it"):
+        TrainingRun(config)
+    part.write_bytes(content)
+    shutil.copy(latest(run) / "model.parts" / part.name, part)
+    with pytest.raises(RunError, match=r"state.parts lacks|does not fit"):
+        TrainingRun(config)
 
 
 def earlier_config(run: Path, *options: str) -> TrainingConfig:

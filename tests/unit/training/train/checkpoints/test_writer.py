@@ -9,6 +9,7 @@ import pytest
 import torch
 from support.run_folders import make_run
 from support.training_runs import arguments, identical, small_config, weights
+from torch.distributed.checkpoint.metadata import Metadata
 
 from comfyui_fitv2 import whole_file
 from training.train import main, train
@@ -22,6 +23,7 @@ from training.train.checkpoints.reader import (
     temporary_path,
 )
 from training.train.checkpoints.run_folder import RunError, step_of
+from training.train.checkpoints.storage import PartsWriter
 from training.train.checkpoints.summary import CheckpointSummary
 from training.train.checkpoints.writer import CheckpointWriter
 
@@ -174,3 +176,20 @@ def test_a_full_disk_is_reported_and_the_last_good_checkpoint_stays(
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]
     assert main(arguments(data, tmp_path, *resume)) == 0
     assert step_of(latest(tmp_path)) == 4
+
+
+def test_parts_that_the_main_process_does_not_see_complete_nothing(tmp_path: Path) -> None:
+    """As where machines train together, and their folders are not the same."""
+    completed: list[bool] = []
+    folders = ["model.parts", "state.parts"]
+    writer = PartsWriter(tmp_path, folders, {}, 0, 2, lambda: completed.append(True))
+    for folder in folders:
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "part-00001-of-00002.safetensors").touch()
+    with pytest.raises(RunError, match=r"model.parts.part-00002-of-00002.* all machines share"):
+        writer.finish(Metadata({}), [])
+    for folder in folders:
+        (tmp_path / folder / "part-00002-of-00002.safetensors").touch()
+    assert not completed
+    writer.finish(Metadata({}), [])
+    assert completed
