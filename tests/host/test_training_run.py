@@ -10,6 +10,7 @@ import torch
 from host.reference import TOLERANCE, distance, sampled
 from PIL import Image
 from support.graph import Graph, Node
+from support.parts import cut_into_parts
 from support.run_folders import make_run
 
 from comfyui_fitv2 import FiT, load_checkpoint
@@ -59,6 +60,16 @@ def test_a_newer_checkpoint_is_loaded_when_there_is_one(
     shutil.rmtree(run / "checkpoints" / "step-00000010")
     with pytest.raises(PromptError, match="no complete checkpoint yet"):
         client.run(graph.prompt)
+
+
+def test_a_run_of_several_processes_is_merged(graph: Graph, latents, run: Path) -> None:
+    node = node_of(graph, str(run))
+    image = graph.fit_sampler(node[0], graph.label(node[0], "dog"), graph.size()[0])
+    newest = run / "checkpoints" / "step-00000020"
+    model: FiT = load_checkpoint(newest / "ema-0.9999.safetensors", dtype=torch.float32).model
+    expected = sampled(model.requires_grad_(False), 1)
+    cut_into_parts(newest)
+    assert distance(latents(graph, image[0]), expected) <= TOLERANCE
 
 
 def test_what_cannot_be_loaded_says_why(client, run: Path, tmp_path: Path) -> None:

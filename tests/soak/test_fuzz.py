@@ -12,6 +12,7 @@ import pytest
 from safetensors.torch import save_file
 from support.broken_checkpoints import CONFIG, safetensors, torch_pickle, weights
 from support.latent_sets import make_latent_set
+from support.parts import write_parts
 from support.run_folders import make_run
 
 from comfyui_fitv2 import Metadata
@@ -38,6 +39,8 @@ def originals(folder: Path) -> dict[str, tuple[str, Path]]:
     index = {key: f"model-{1 + i % 2}-of-2.safetensors" for i, key in enumerate(keys)}
     (parts / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
     (parts / "config.json").write_text(json.dumps({"num_attention_heads": 2}))
+    about = {"format": "pt", "fitv2": Metadata(CONFIG).to_json()}
+    write_parts(folder / "model.parts", weights(), about)
     save_autoencoder(folder / "vae.safetensors", TinyAutoencoder())
     make_latent_set(folder / "latents")
     make_run(folder / "run")
@@ -57,6 +60,7 @@ def originals(folder: Path) -> dict[str, tuple[str, Path]]:
         "zip pickle": ("checkpoint", folder / "zip.pt"),
         "legacy pickle": ("checkpoint", folder / "legacy.pt"),
         "parts": ("checkpoint", parts),
+        "slices": ("checkpoint", folder / "model.parts"),
         "VAE": ("vae", folder / "vae.safetensors"),
         "latent set": ("latents", folder / "latents"),
         "run, in the nodes": ("run-nodes", folder / "run"),
@@ -70,6 +74,7 @@ NUMBERS = {
     "zip pickle": 250,
     "legacy pickle": 200,
     "parts": 200,
+    "slices": 200,
     "VAE": 250,
     "latent set": 250,
     "run, in the nodes": 150,
