@@ -72,9 +72,11 @@ def load(
 
 def load_copy(path: str, weight_dtype: str = "auto") -> ModelPatcher:
     """As ``load``, for a file that another program may remove: afterwards it is not needed."""
-    mapped = read_checkpoint(path)
-    copied = {key: value.clone() for key, value in mapped.state_dict.items()}
-    return model_of(replace(mapped, state_dict=copied), weight_dtype)
+    checkpoint = read_checkpoint(path)
+    state = checkpoint.state_dict
+    # One by one: those of a checkpoint in parts are merged in memory, not mapped.
+    copied = {key: state.pop(key).clone() for key in list(state)}
+    return model_of(replace(checkpoint, state_dict=copied), weight_dtype)
 
 
 def model_of(
