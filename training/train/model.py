@@ -6,6 +6,7 @@ under autocast. The keys of its state dict are the published ones.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, Literal, cast
 
 import torch
@@ -61,6 +62,8 @@ class TrainedFiT(FiT):
         super().__init__(config, device=device)
         self.precision = precision
         self.activation_checkpointing = activation_checkpointing
+        self.compiled = False
+        """Whether the blocks are compiled, for training; see ``compilation.compile_blocks``."""
 
     def forward(self, latents: Tensor | MicroBatch, *arguments: Any, **options: Any) -> Tensor:
         """``forward_micro_batch``, or ``FiT.forward`` for latents, in the model's precision.
@@ -68,7 +71,10 @@ class TrainedFiT(FiT):
         One method for both, because DDP and FSDP2 know only ``forward``.
         """
         device = latents.tokens.device if isinstance(latents, MicroBatch) else latents.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        half = torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        # Samples and held-out images are too few to compile graphs of their own for them.
+        eager = self.compiled and not torch.is_grad_enabled()
+        with half, torch.compiler.set_stance("force_eager") if eager else nullcontext():
             if isinstance(latents, MicroBatch):
                 return self.forward_micro_batch(latents)
             return super().forward(latents, *arguments, **options)
