@@ -8,6 +8,8 @@ from torch import nn
 from .config import ConfigError
 from .model import TrainedFiT
 
+BACKEND = "inductor"
+
 
 def compile_blocks(model: TrainedFiT, device: torch.device) -> None:
     """Have each block of ``model`` compiled when training first runs it; its keys stay the same.
@@ -18,7 +20,7 @@ def compile_blocks(model: TrainedFiT, device: torch.device) -> None:
     _try_compiler(device)
     for block in model.blocks:
         assert isinstance(block, nn.Module)
-        block.compile(dynamic=True)
+        block.compile(dynamic=True, backend=BACKEND)
     model.compiled = True
 
 
