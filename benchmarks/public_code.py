@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from copy import deepcopy
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -73,9 +74,7 @@ def public_model(checkout: Path, config: FiTConfig) -> Any:
     sys.modules["fit.model.sincos"] = sincos
     if find_spec("triton") is None:
         sys.modules |= {name: ModuleType(name) for name in ("triton", "triton.language")}
-    from fit.model.fit_model import FiT as PublicFiT  # pyright: ignore[reportMissingImports]
-
-    model = PublicFiT(
+    model: Any = import_module("fit.model.fit_model").FiT(
         hidden_size=config.hidden_size,
         depth=config.depth,
         num_heads=config.num_heads,

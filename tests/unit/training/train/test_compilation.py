@@ -43,18 +43,20 @@ def test_packs_of_other_images_use_the_same_graphs(data: Path, tmp_path: Path) -
         graphs.append(graph)
         return graph
 
-    run = TrainingRun(small_config(data, tmp_path))
+    # A number of tokens that is also one of the model's sizes would get a graph of its own.
+    run = TrainingRun(small_config(data, tmp_path, "--batch.token-budget=60"))
     torch._dynamo.reset()
     for block in run.state.model.blocks:
         assert isinstance(block, torch.nn.Module)
         block.compile(dynamic=True, backend=count)
     packs = list(islice(run.batches, 12))
-    assert len({pack.grids for pack in packs}) > 10
-    training_loss(run.model, packs[0]).backward()
-    first = len(graphs)
+    assert len({pack.grids for pack in packs}) > 5
+    counts = []
     for pack in packs:
         training_loss(run.model, pack).backward()
-    assert len(graphs) <= first + 2
+        counts.append(len(graphs))
+    # The second pack finds gradients of the first, to which its own are added.
+    assert counts[1] == counts[-1], counts
     assert all("_orig_mod" not in key for key in run.state.model.state_dict())
 
 
