@@ -198,7 +198,10 @@ class PackedBatch(TokenBatch):
         return cls(rotations, attention or model.attention, variable_length_attention)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        query, key = rotate(query, self.rotation), rotate(key, self.rotation)
+        return self.attend_rotated(rotate(query, self.rotation), rotate(key, self.rotation), value)
+
+    def attend_rotated(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attend within each image; (1, heads, tokens, head_dim) in and out."""
         if self.variable_length_attention is not None:
             return self._attend_at_once(self.variable_length_attention, query, key, value)
         kernel = flash_attention_for(query) if self.attention is attention else None

@@ -273,6 +273,9 @@ class TrainingConfig:
     activation_checkpointing: bool = False
     """Recompute the activations within blocks in the backward pass: less memory, a third more
     work."""
+    compile: bool = False
+    """Compile the blocks with torch.compile: faster steps after some minutes at the start. It needs
+    Triton on a GPU, and a C++ compiler on a CPU, where it gains little."""
     model: ModelConfig | None = None
     """The architecture; without any of it, that of the checkpoint in --init."""
     init: str = ""
@@ -358,6 +361,7 @@ class TrainingConfig:
 HYPERPARAMETERS = (
     "precision",
     "activation_checkpointing",
+    "compile",
     "batch.token_budget",
     "batch.images",
     "batch.open_packs",

@@ -6,6 +6,7 @@ under autocast. The keys of its state dict are the published ones.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, Literal, cast
 
 import torch
@@ -14,15 +15,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
-from comfyui_fitv2.attention import PackedBatch, TokenBatch, attention
+from comfyui_fitv2.attention import TokenBatch
 from comfyui_fitv2.config import FiTConfig
 from comfyui_fitv2.model import FiT
 from comfyui_fitv2.rope import Rotation, rotate
 
+from .pack import TrainedPack
 from .training_set import MicroBatch
-
-_MAX_SCORE_TOKENS = 1024
-"""Tokens of an image up to which attention scores are stored."""
 
 
 class PaddedBatch(TokenBatch):
@@ -63,6 +62,8 @@ class TrainedFiT(FiT):
         super().__init__(config, device=device)
         self.precision = precision
         self.activation_checkpointing = activation_checkpointing
+        self.compiled = False
+        """Whether the blocks are compiled, for training; see ``compilation.compile_blocks``."""
 
     def forward(self, latents: Tensor | MicroBatch, *arguments: Any, **options: Any) -> Tensor:
         """``forward_micro_batch``, or ``FiT.forward`` for latents, in the model's precision.
@@ -70,7 +71,10 @@ class TrainedFiT(FiT):
         One method for both, because DDP and FSDP2 know only ``forward``.
         """
         device = latents.tokens.device if isinstance(latents, MicroBatch) else latents.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        half = torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        # Samples and held-out images are too few to compile graphs of their own for them.
+        eager = self.compiled and not torch.is_grad_enabled()
+        with half, torch.compiler.set_stance("force_eager") if eager else nullcontext():
             if isinstance(latents, MicroBatch):
                 return self.forward_micro_batch(latents)
             return super().forward(latents, *arguments, **options)
@@ -89,26 +93,10 @@ class TrainedFiT(FiT):
     def _token_batch(self, batch: MicroBatch) -> TokenBatch:
         if batch.padded:
             return PaddedBatch(self.rotations(batch.grids, batch.t))
+        pack = TrainedPack(self.rotations(batch.grids, batch.t), self.attention)
         on_cpu = batch.tokens.device.type == "cpu"
-        by_products = on_cpu and self.precision == "bf16" and self.attention is attention
-        return PackedBatch.of(
-            self,
-            batch.grids,
-            batch.t,
-            attention=attention_by_products if by_products else self.attention,
-        )
-
-
-def attention_by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention in bf16 as two matrix products; see ``attention.Attention`` for shapes.
-
-    On a CPU, its forward and backward passes take half the time of the fused kernel's. It stores
-    the scores, which would fill the memory for long images: those go through the kernel.
-    """
-    if query.shape[-2] > _MAX_SCORE_TOKENS:
-        return attention(query, key, value)
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    return scores.softmax(-1) @ value
+        pack.by_products = on_cpu and self.precision == "bf16" and self.config.qk_norm
+        return pack
 
 
 def _run_checkpointed(

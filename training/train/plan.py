@@ -32,6 +32,7 @@ from .held_out import TIMES
 from .packing import Position, steps_from
 from .page import in_words
 from .probe import Probe, budget_of
+from .process_memory import ProcessMemory
 from .run import TrainingRun
 
 NO_OUTPUT = "runs/new"
@@ -40,6 +41,8 @@ _TIGHT = 0.7
 """Share of the memory above which activation checkpointing is measured too."""
 _SMALLER = "Train a smaller model or adapters (--lora.rank), or images of a lower resolution."
 _STEPS_COUNTED = 200
+_SHARED_BY = (8, 16)
+"""Numbers of processes for which the shares of sharded weights are told."""
 _NAMED_CLASSES = 3
 
 
@@ -77,7 +80,7 @@ def make_plan(config: TrainingConfig, options: PlanOptions) -> str:
     quiet = replace(config, logging=replace(config.logging, tracker=NO_TRACKER))
     run = TrainingRun(quiet, writes=False)
     probes, refused = measure_budgets(run)
-    lines = [*_about(run), *_memory(run, probes, refused)]
+    lines = [*_about(run), *_memory(run, probes, refused), *_parts(run, probes)]
     if probes:
         full = full_step(run, probes)
         lines += [*_time(run, full, options.price_per_hour), *_data(run), _disk(run)]
@@ -124,6 +127,39 @@ def _memory(run: TrainingRun, probes: Sequence[Probe], refused: str) -> list[tup
     tight = available and probes[-1].memory > _TIGHT * available
     lines.append(
         ("activation checkpointing", checkpointing_advice(run, probes, bool(refused or tight)))
+    )
+    return lines
+
+
+def _parts(run: TrainingRun, probes: Sequence[Probe]) -> list[tuple[str, str]]:
+    """What a process holds, and what it would hold of sharded weights."""
+    if not probes:
+        return []
+    memory, last = ProcessMemory.of(run, probes[-1].memory), probes[-1]
+    rest = f", activations and the rest {gib(memory.activations)}" if memory.activations else ""
+    if rest and last.budget != budget_of(run.config.batch):
+        rest += f" at {last.budget:,}"
+    share = f", a share of {run.accelerator.num_processes}" if memory.sharded else ""
+    lines = [
+        (
+            "each process",
+            f"weights {gib(memory.weights)}, gradients {gib(memory.gradients)}, optimizer "
+            f"{gib(memory.optimizer)}, averages {gib(memory.averages)}: {gib(memory.state)}"
+            f"{share}{rest}",
+        )
+    ]
+    if not memory.sharded:
+        shares = ", ".join(
+            f"{gib(memory.state / processes)} on each of {processes}" for processes in _SHARED_BY
+        )
+        lines.append(("sharded by FSDP2", f"the {gib(memory.state)} would be {shares}"))
+    held_by = f"{memory.workers} data worker{'s' * (memory.workers != 1)}"
+    lines.append(
+        (
+            "host memory",
+            f"{gib(memory.host)} per process for data: {gib(memory.index)} to know all images, in "
+            f"it and in its {held_by}, and {gib(memory.ahead)} of batches ahead",
+        )
     )
     return lines
 

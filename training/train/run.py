@@ -27,6 +27,7 @@ from .checkpoints.run_folder import SAMPLES, step_name, step_of, store_config
 from .checkpoints.saver import Saver
 from .checkpoints.state import TrainingState
 from .checkpoints.summary import CheckpointSummary
+from .compilation import compile_blocks
 from .config import TrainingConfig, changed_hyperparameters, flat
 from .ema import EMA
 from .flops import TrainingCost
@@ -82,6 +83,8 @@ class TrainingRun:
         optimizers = make_optimizers(_trained(model), config.optimizer)
         self.model, *self.optimizers = self.accelerator.prepare(model, *optimizers)
         self.state = self._state()
+        if config.compile:
+            compile_blocks(self.state.model, self.accelerator.device)
         self.changed: list[str] = []
         """Options that differ from those of the checkpoint, where the run resumes."""
         if checkpoint and summary:

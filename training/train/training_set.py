@@ -30,7 +30,7 @@ from .config import BatchConfig, FlowConfig
 from .draws import Draws, Seen
 from .packing import Pack, Position, StepTotals, steps_from
 
-_AHEAD = 4
+AHEAD = 4
 """Micro-batches that each worker prepares ahead."""
 
 
@@ -169,7 +169,7 @@ def micro_batches(
         MicroBatches(examples, position, process, processes),
         batch_size=None,
         num_workers=workers,
-        prefetch_factor=_AHEAD if workers else None,
+        prefetch_factor=AHEAD if workers else None,
         pin_memory=device.type == "cuda",
         worker_init_fn=control,
     )

@@ -130,16 +130,8 @@ TRAININGS: dict[str, Training] = {
         Training("fit-xl", ("fitv2-xl", f"{_HERE}/table4-fit-xl.yaml")),
         Training("fitv2-xl", ("fitv2-xl",)),
         Training("fitv2-3b", ("fitv2-3b",), large=True),
-        Training(
-            "fitv2-xl-hr", ("fitv2-xl-hr", f"{_HERE}/table6-xl.yaml"), "latents/512", "fitv2-xl"
-        ),
-        Training(
-            "fitv2-3b-hr",
-            ("fitv2-3b-hr", f"{_HERE}/table6-3b.yaml"),
-            "latents/512",
-            "fitv2-3b",
-            large=True,
-        ),
+        Training("fitv2-xl-hr", ("fitv2-xl-hr",), "latents/512", "fitv2-xl"),
+        Training("fitv2-3b-hr", ("fitv2-3b-hr",), "latents/512", "fitv2-3b", large=True),
     )
 }
 """All models of the tables, by the names of their runs."""

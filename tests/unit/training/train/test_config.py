@@ -34,10 +34,11 @@ def test_a_published_configuration_is_the_published_recipe(name: str) -> None:
     optimizer, flow = config.optimizer, config.flow
     assert (optimizer.learning_rate, optimizer.betas) == (1e-4, (0.9, 0.999))
     assert (optimizer.weight_decay, optimizer.gradient_clip) == (0.0, 1.0)
-    assert optimizer.warmup_steps == 5000
+    assert optimizer.warmup_steps == (0 if name.endswith("-hr") else 5000)
     assert (flow.label_drop, flow.timesteps, flow.loss) == (0.1, "logit-normal", "image")
     assert config.ema_decays == (0.9999,)
-    assert config.steps == {"fitv2-xl": 2_000_000, "fitv2-3b": 1_000_000}.get(name, 400_000)
+    steps = {"fitv2-xl": 2_000_000, "fitv2-3b": 1_000_000, "fitv2-3b-hr": 200_000}
+    assert config.steps == steps.get(name, 400_000)
     trained = ("biases", "adaln", "patch_embedder", "final_layer")
     assert config.trainable == (trained if name.endswith("-hr") else "all")
 

@@ -9,12 +9,13 @@ import torch
 from support.training_runs import MODEL, SMALL, arguments
 
 from training.train import main
-from training.train.budgets import MemoryLine
+from training.train.budgets import MemoryLine, gib
 from training.train.config import TrainingConfig
 from training.train.config_parser import parse_config
 from training.train.packing import Position, steps_from
 from training.train.plan import plan_options
-from training.train.probe import Probe, memory_meter
+from training.train.probe import Probe, memory_meter, probe
+from training.train.process_memory import ProcessMemory
 from training.train.run import TrainingRun
 
 
@@ -75,6 +76,29 @@ def test_the_disk_of_a_plan_is_that_of_a_checkpoint(
     files = (tmp_path / "run" / "checkpoints").rglob("*.safetensors")
     written = sum(file.stat().st_size for file in files)
     assert any(size == pytest.approx(written, rel=0.05) for size in sizes)
+
+
+def test_each_process_holds_what_the_sizes_of_its_tensors_say(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = TrainingRun(replace(small(data, tmp_path), ema_decays=(0.9, 0.99)), writes=False)
+    assert ProcessMemory.of(run).optimizer == 0
+    probe(run, 64, once=True)
+    memory = ProcessMemory.of(run, peak=10**9)
+    parameters = list(run.state.model.parameters())
+    weights = 4 * sum(p.numel() for p in parameters)
+    assert (memory.weights, memory.gradients, memory.averages) == (weights, weights, 2 * weights)
+    assert memory.optimizer == 2 * weights + 4 * len(parameters)  # two moments, and counts of steps
+    assert memory.state + memory.activations == 10**9
+    latents = run.latents
+    index = latents.lengths.nbytes + latents.grids.nbytes + latents.class_ids.nbytes
+    assert (memory.index, memory.ahead, memory.host) == (index, 0, index)
+    lines = plan_of(capsys, data, tmp_path / "run", "--ema-decays", "0.9", "0.99")
+    assert lines["each process"].startswith(f"weights {gib(weights)}, gradients {gib(weights)}")
+    assert f"{gib(memory.state / 8)} on each of 8" in lines["sharded by FSDP2"]
+    assert lines["host memory"].endswith(
+        "in it and in its 0 data workers, and 0 MiB of batches ahead"
+    )
 
 
 def test_what_is_odd_is_named(
