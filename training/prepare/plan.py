@@ -21,9 +21,9 @@ import numpy as np
 import pyarrow as pa
 
 from ..data.sources import ImageSource, Listing
-from ..whole_files import check_output_folder, differences, write_json, write_whole
+from ..whole_files import check_output_folder, differences
+from .set_folder import PLAN_FILE, SetFolder
 
-PLAN_FILE = "plan.json"
 _LISTING_FILE = "pictures.arrow"
 _MAX_SHARD_SIZE, _MIN_SHARD_SIZE, _MIN_SHARDS = 1024, 64, 64
 _ENCODE = -1
@@ -170,7 +170,7 @@ def later_plan(
     return _plan(content, pa.table(columns))
 
 
-def check_settings(output: Path, settings: Mapping[str, Any], shard_size: int | None) -> None:
+def check_settings(output: SetFolder, settings: Mapping[str, Any], shard_size: int | None) -> None:
     """Raise ``OutputFolderError`` where the folder holds a set with other settings, or something
     else."""
 
@@ -179,14 +179,15 @@ def check_settings(output: Path, settings: Mapping[str, Any], shard_size: int | 
         chosen = stored["shard-size"] if shard_size is None else shard_size
         return differences(stored, {"enlarge": False, **now, "shard-size": chosen})
 
-    is_new = not output.exists() or (
-        output.is_dir() and all(path.name.startswith(".") for path in output.iterdir())
+    folder = output.folder
+    is_new = not folder.exists() or (
+        folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir())
     )
     if not is_new:
-        check_output_folder(output, settings, name=PLAN_FILE, holds="a latent set", compare=changes)
+        check_output_folder(folder, settings, name=PLAN_FILE, holds="a latent set", compare=changes)
 
 
-def write_plan(output: Path, plan: Plan) -> None:
+def write_plan(output: SetFolder, plan: Plan) -> None:
     """Make this the plan of the folder. If the process is killed, the plan before is still there,
     or this one."""
     content = {
@@ -197,20 +198,18 @@ def write_plan(output: Path, plan: Plan) -> None:
     }
     if plan.version:
         content |= {"version": plan.version, "published": list(plan.published)}
-    output.mkdir(parents=True, exist_ok=True)
+    output.folder.mkdir(parents=True, exist_ok=True)
     if not plan.version:  # first, because it says whose folder this is
-        write_json(output / PLAN_FILE, content)
+        output.write_json(PLAN_FILE, content)
     with (
-        write_whole(output / _listing_file(plan.version)) as temporary,
+        output.writing(_listing_file(plan.version)) as temporary,
         pa.OSFile(str(temporary), "wb") as file,
         pa.ipc.new_stream(file, plan.images.schema) as stream,
     ):
         stream.write_table(plan.images)
     if plan.version:  # last, because the plan before counts until the list is there
-        write_json(output / PLAN_FILE, content)
-    for stale in output.glob("pictures*.arrow"):
-        if stale.name != _listing_file(plan.version):
-            stale.unlink(missing_ok=True)
+        output.write_json(PLAN_FILE, content)
+    output.remove_listings_but(_listing_file(plan.version))
 
 
 def open_plan(output: Path) -> Plan | None:

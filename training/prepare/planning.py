@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from ..data.arrow_set import shard_path
 from ..data.sources import ImageSource, Listing, open_images
 from .changed_images import changed_plan
 from .check import Check, check_images
@@ -20,6 +19,7 @@ from .plan import (
     open_plan,
     write_plan,
 )
+from .set_folder import SetFolder
 
 
 class ProblemsError(ValueError):
@@ -43,21 +43,22 @@ def check_all(options: PrepareOptions) -> Check:
     return check
 
 
-def plan_images(source: ImageSource, options: PrepareOptions) -> None:
+def plan_images(source: ImageSource, output: SetFolder, options: PrepareOptions) -> None:
     """Write the plan of the latent set, or the next one where the images have changed.
 
     Raises ``ProblemsError`` where something is surely a mistake, and ``OutputFolderError`` where
     the folder holds a set with other settings.
     """
-    output, settings = options.folder, options.settings
+    output.pull()
+    settings = options.settings
     check_settings(output, settings, options.shard_size)
     listing = source.listing()
     for line in listing.report(f"left out of {options.images}"):
         print(line, file=sys.stderr)
     _refuse_nothing(options, listing)
     modified = modification_times(source, listing)
-    before, parts = open_plan(output), complete_parts(output)
-    begun = parts is not None or any(output.glob("shard-*.arrow"))
+    before, parts = open_plan(output.folder), complete_parts(output)
+    begun = parts is not None or bool(output.shard_numbers())
     if before is None or not begun:
         plan = first_plan(listing, modified, settings, options.shard_size)
         if before is not None and plan == before:
@@ -77,7 +78,7 @@ def plan_images(source: ImageSource, options: PrepareOptions) -> None:
         if lines := changes.lines():
             print(f"{output} follows the images: {'; '.join(lines)}.")
     problems = list(listing.problems)
-    if to_encode := _left_to_encode(options, plan):
+    if to_encode := _left_to_encode(output, plan):
         rows = {file: row for row, file in enumerate(listing.files)}
         check = check_images(
             source,
@@ -97,11 +98,11 @@ def plan_images(source: ImageSource, options: PrepareOptions) -> None:
     write_plan(output, plan)
 
 
-def _left_to_encode(options: PrepareOptions, plan: Plan) -> list[str]:
+def _left_to_encode(output: SetFolder, plan: Plan) -> list[str]:
     missing = [
         number
         for number in plan.shards
-        if plan.source(number) is None and not shard_path(options.folder, number).exists()
+        if plan.source(number) is None and not output.has_shard(number)
     ]
     return [str(plan.files[row]) for number in missing for row in plan.shard(number)]
 

@@ -93,6 +93,7 @@ class TrainingSet:
 
     def micro_batch(self, pack: Pack, step: StepTotals) -> MicroBatch:
         """The micro-batch of a pack of the ``step``."""
+        self.latents.fetch([example[1] for example in pack.examples])
         # By length: neighbours of one length go through the model together.
         seen = sorted(pack.examples, key=lambda example: self.lengths[example[1], int(example[2])])
         tokens, targets, t, y = zip(*(self._point(*example) for example in seen), strict=True)
