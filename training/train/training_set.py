@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,6 +80,10 @@ class TrainingSet:
     """(classes of the set,): the model's class id of each."""
     held_out: np.ndarray | None = None
     """Indices of the examples that are never trained on."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy for another process, without what can be worked out there."""
+        return TrainingSet, tuple(getattr(self, f.name) for f in fields(self))
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -166,6 +171,7 @@ def micro_batches(
     They come in the same order for any number of workers. Close the generator to end the workers.
     """
     workers, control = examples.batch.workers, DataWorkers()
+    examples.draws.share()
     loader = DataLoader(
         MicroBatches(examples, position, process, processes),
         batch_size=None,
