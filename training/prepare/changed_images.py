@@ -43,7 +43,6 @@ def changed_plan(
     before: Plan,
     source: ImageSource,
     listing: Listing,
-    modified: Sequence[int],
     published: Sequence[str],
 ) -> tuple[Plan, Changes] | None:
     """The plan for the images that there are now, and what has changed; None where nothing has.
@@ -51,12 +50,12 @@ def changed_plan(
     ``published`` are the class names of the complete set in ``output``, if there is one.
     """
     names, labels = _follow_classes(before.class_names, listing.class_names)
-    if _is_unchanged(before, listing, labels, modified):
+    if is_unchanged(before, listing, labels):
         return None
     now = [
         PlannedImage(file, labels[class_id], size, time, 0)
         for file, class_id, size, time in zip(
-            listing.files, listing.class_ids, listing.sizes, modified, strict=True
+            listing.files, listing.class_ids, listing.sizes, listing.modified, strict=True
         )
     ]
     may_differ = before.fingerprint != listing.fingerprint
@@ -71,17 +70,17 @@ def changed_plan(
     return later_plan(before, listing, names, images, published or before.published), changes
 
 
-def _is_unchanged(
-    before: Plan, listing: Listing, labels: Sequence[int], modified: Sequence[int]
-) -> bool:
-    """Compares columns, because a set may have millions of images and seldom changes."""
+def is_unchanged(before: Plan, listing: Listing, labels: Sequence[int]) -> bool:
+    """Whether a plan still fits the images, whose class ids mean these ``labels`` of the plan.
+
+    Compares columns, because a set may have millions of images and seldom changes."""
     if len(before.images) != len(listing.files) or before.fingerprint != listing.fingerprint:
         return False
     now = {
         "file": pa.array(listing.files, pa.string()),
         "label": np.array(labels)[np.array(listing.class_ids)],
         "bytes": np.array(listing.sizes),
-        "modified": np.array(modified),
+        "modified": np.array(listing.modified),
     }
     old, new = (table.sort_by("file") for table in (before.images, pa.table(now)))
     if not old["file"].equals(new["file"]):

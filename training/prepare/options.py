@@ -41,7 +41,8 @@ class PrepareOptions:
     batch_size: int = 16
     """Maximum number of images that are encoded together."""
     shard_size: int | None = None
-    """Images per file of the set; by default chosen from their number, at most 1024."""
+    """Images per file of the set; by default as many as make up to 256 MiB, and fewer where there
+    are few images."""
     workers: int | None = None
     """Processes that decode images, for each process that encodes; by default one per core, at most
     8."""

@@ -15,7 +15,6 @@ from .plan import (
     Plan,
     check_settings,
     first_plan,
-    modification_times,
     open_plan,
     write_plan,
 )
@@ -56,16 +55,15 @@ def plan_images(source: ImageSource, output: SetFolder, options: PrepareOptions)
     for line in listing.report(f"left out of {options.images}"):
         print(line, file=sys.stderr)
     _refuse_nothing(options, listing)
-    modified = modification_times(source, listing)
     before, parts = open_plan(output.folder), complete_parts(output)
     begun = parts is not None or bool(output.shard_numbers())
     if before is None or not begun:
-        plan = first_plan(listing, modified, settings, options.shard_size)
+        plan = first_plan(listing, settings, options.shard_size)
         if before is not None and plan == before:
             return
     else:
         published = parts.info.class_names if parts else ()
-        changed = changed_plan(output, before, source, listing, modified, published)
+        changed = changed_plan(output, before, source, listing, published)
         if changed is None:
             return
         plan, changes = changed
