@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.request import Request, urlopen
@@ -19,6 +20,7 @@ VARIABLES = {
 @contextmanager
 def s3_server() -> Iterator[dict[str, str]]:
     """A server with an empty ``BUCKET``; gives the environment variables by which it is found."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it names every request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:

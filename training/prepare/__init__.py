@@ -38,8 +38,9 @@ from .finish import complete_set, finish_set, remove_stale
 from .option_names import NAMES
 from .options import PrepareOptions
 from .plan import Plan, open_plan
-from .planning import check_all, plan_images
+from .planning import check_all, plan_images, say_if_changed
 from .reconstruction import measure_reconstruction
+from .remembered import forget
 from .set_folder import SetFolder
 
 __all__ = ["PrepareOptions", "main", "prepare"]
@@ -64,7 +65,13 @@ def prepare(options: PrepareOptions) -> None:
 
 def _prepare(options: PrepareOptions, output: SetFolder, state: PartialState) -> None:
     source = open_images(options.images, options.metadata)
-    on_main(state, lambda: plan_images(source, output, options))
+    listed = True
+
+    def make_plan() -> None:
+        nonlocal listed
+        listed = plan_images(source, output, options)
+
+    on_main(state, make_plan)
     _share_plan(output, state)
     plan = open_plan(output.folder)
     assert plan is not None
@@ -96,6 +103,9 @@ def _prepare(options: PrepareOptions, output: SetFolder, state: PartialState) ->
     if state.is_main_process:
         _wait_for_shards(output, plan)
         finish_set(options, output, plan, vae, quality)
+        forget(output.folder)
+        if not listed:
+            say_if_changed(source, output, plan)
 
 
 def _share_plan(output: SetFolder, state: PartialState) -> None:

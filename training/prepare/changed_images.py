@@ -50,7 +50,7 @@ def changed_plan(
     ``published`` are the class names of the complete set in ``output``, if there is one.
     """
     names, labels = _follow_classes(before.class_names, listing.class_names)
-    if is_unchanged(before, listing, labels):
+    if _is_unchanged(before, listing, labels):
         return None
     now = [
         PlannedImage(file, labels[class_id], size, time, 0)
@@ -70,7 +70,13 @@ def changed_plan(
     return later_plan(before, listing, names, images, published or before.published), changes
 
 
-def is_unchanged(before: Plan, listing: Listing, labels: Sequence[int]) -> bool:
+def images_differ(before: Plan, listing: Listing) -> bool:
+    """Whether the images are others than those of the plan, or have changed."""
+    names, labels = _follow_classes(before.class_names, listing.class_names)
+    return len(names) > len(before.class_names) or not _is_unchanged(before, listing, labels)
+
+
+def _is_unchanged(before: Plan, listing: Listing, labels: Sequence[int]) -> bool:
     """Whether a plan still fits the images, whose class ids mean these ``labels`` of the plan.
 
     Compares columns, because a set may have millions of images and seldom changes."""

@@ -51,6 +51,8 @@ class PrepareOptions:
     cache: str = ""
     """Folder of this machine for what is sent to an address; by default that of the variable
     FITV2_CACHE, or ~/.cache/fitv2."""
+    relist: bool = False
+    """List the images anew also where an unfinished set is resumed and no folder has changed."""
     ignore_problems: bool = False
     """Go on where prepare would stop, because the images look as if there was a mistake."""
 

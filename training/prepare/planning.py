@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 
 from ..data.sources import ImageSource, Listing, open_images
-from .changed_images import changed_plan
+from .changed_images import changed_plan, images_differ
 from .check import Check, check_images
 from .check_text import short_form
 from .duplicates import find_duplicates
-from .finish import complete_parts
+from .finish import complete_parts, complete_set
 from .options import PrepareOptions
 from .plan import (
     Plan,
@@ -18,6 +18,7 @@ from .plan import (
     open_plan,
     write_plan,
 )
+from .remembered import are_unchanged, now, remember
 from .set_folder import SetFolder
 
 
@@ -42,30 +43,36 @@ def check_all(options: PrepareOptions) -> Check:
     return check
 
 
-def plan_images(source: ImageSource, output: SetFolder, options: PrepareOptions) -> None:
+def plan_images(source: ImageSource, output: SetFolder, options: PrepareOptions) -> bool:
     """Write the plan of the latent set, or the next one where the images have changed.
 
-    Raises ``ProblemsError`` where something is surely a mistake, and ``OutputFolderError`` where
-    the folder holds a set with other settings.
+    Returns whether the images were listed: those of an unfinished set are not, where no folder of
+    theirs has changed. Raises ``ProblemsError`` where something is surely a mistake, and
+    ``OutputFolderError`` where the folder holds a set with other settings.
     """
     output.pull()
     settings = options.settings
     check_settings(output, settings, options.shard_size)
+    before, parts = open_plan(output.folder), complete_parts(output)
+    begun = parts is not None or bool(output.shard_numbers())
+    if before is not None and begun and not options.relist and _is_known(output, before, options):
+        return False
+    started = now()
     listing = source.listing()
     for line in listing.report(f"left out of {options.images}"):
         print(line, file=sys.stderr)
     _refuse_nothing(options, listing)
-    before, parts = open_plan(output.folder), complete_parts(output)
-    begun = parts is not None or bool(output.shard_numbers())
     if before is None or not begun:
         plan = first_plan(listing, settings, options.shard_size)
         if before is not None and plan == before:
-            return
+            remember(output.folder, before, listing.folders, started)
+            return True
     else:
         published = parts.info.class_names if parts else ()
         changed = changed_plan(output, before, source, listing, published)
         if changed is None:
-            return
+            remember(output.folder, before, listing.folders, started)
+            return True
         plan, changes = changed
         if len(changes.removed) * 2 > len(before.images) and not options.ignore_problems:
             raise ProblemsError(
@@ -94,6 +101,28 @@ def plan_images(source: ImageSource, output: SetFolder, options: PrepareOptions)
             "--check."
         )
     write_plan(output, plan)
+    remember(output.folder, plan, listing.folders, started)
+    return True
+
+
+def say_if_changed(source: ImageSource, output: SetFolder, plan: Plan) -> None:
+    """Look at all images after a run that has not listed them, and say where some have changed."""
+    if images_differ(plan, source.listing()):
+        print(
+            f"Images have changed since {output} was begun: run the same command again, which "
+            "follows them.",
+            file=sys.stderr,
+        )
+
+
+def _is_known(output: SetFolder, plan: Plan, options: PrepareOptions) -> bool:
+    """Whether the plan of an unfinished set still fits its images, as far as folders tell."""
+    if complete_set(output, plan) or not are_unchanged(output.folder, plan):
+        return False
+    print(
+        f"{len(plan.images):,} images, as listed before: no folder of {options.images} has changed."
+    )
+    return True
 
 
 def _left_to_encode(output: SetFolder, plan: Plan) -> list[str]:
