@@ -128,7 +128,7 @@ class Plan:
 def first_plan(listing: Listing, settings: Mapping[str, Any], shard_size: int | None) -> Plan:
     """The plan of a set that does not exist yet."""
     if shard_size is None:
-        shard_size = _images_per_shard(len(listing.files), settings)
+        shard_size = images_per_shard(len(listing.files), settings)
     columns = {
         "file": pa.array(listing.files, pa.string()),
         "label": pa.array(listing.class_ids, pa.int64()),
@@ -146,7 +146,7 @@ def first_plan(listing: Listing, settings: Mapping[str, Any], shard_size: int | 
     )
 
 
-def _images_per_shard(images: int, settings: Mapping[str, Any]) -> int:
+def images_per_shard(images: int, settings: Mapping[str, Any]) -> int:
     """As many as make a shard of ``_SHARD_BYTES`` if all have a crop and a posterior; fewer in a
     small set, so that its shards can be encoded by many processes, and little is lost."""
     pixels = (settings["image-size"] // VAE_FACTOR) ** 2
