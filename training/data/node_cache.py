@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -133,5 +134,9 @@ def touch(path: Path) -> None:
 def cache_folder(named: str = "") -> Path:
     """The folder of this machine for what is at addresses: the option, the environment, or one in
     the user's home."""
-    chosen = named or os.environ.get(FOLDER_VARIABLE)
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "fitv2"
+    if chosen := named or os.environ.get(FOLDER_VARIABLE):
+        return Path(chosen).expanduser()
+    try:
+        return Path.home() / ".cache" / "fitv2"
+    except RuntimeError:  # a container's user without a home
+        return Path(tempfile.gettempdir(), "fitv2")

@@ -2,6 +2,7 @@
 
 python -m training.prepare --images photos --check    a page on the images, before hours of work
 python -m training.prepare --images photos --output latents --image-size 256 --vae tiny
+python -m training.prepare --images photos --output s3://bucket/latents ...    sent as it is made
 accelerate launch -m training.prepare ...    on all GPUs, or machines that share the output folder
 torchrun --nproc_per_node 4 -m training.prepare ... --device cpu    on CPUs
 
