@@ -79,6 +79,7 @@ def _prepare(options: PrepareOptions, output: SetFolder, state: PartialState) ->
     if parts := complete_set(output, plan):
         if state.is_main_process:
             remove_stale(output, parts)
+            forget(output.folder)  # where the last run was killed just before
             print(f"{output} is complete: {parts.examples} images.")
         return
     device = options.device or str(state.device)

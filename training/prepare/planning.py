@@ -71,7 +71,8 @@ def plan_images(source: ImageSource, output: SetFolder, options: PrepareOptions)
         published = parts.info.class_names if parts else ()
         changed = changed_plan(output, before, source, listing, published)
         if changed is None:
-            remember(output.folder, before, listing.folders, started)
+            if not complete_set(output, before):
+                remember(output.folder, before, listing.folders, started)
             return True
         plan, changes = changed
         if len(changes.removed) * 2 > len(before.images) and not options.ignore_problems:

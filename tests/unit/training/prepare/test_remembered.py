@@ -63,6 +63,7 @@ def stop_at(number: int, monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
 def test_an_unfinished_set_resumes_without_listing_until_its_end(
     run: Run,
     photos: Path,
+    tmp_path: Path,
     listings: list[Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -79,6 +80,7 @@ def test_an_unfinished_set_resumes_without_listing_until_its_end(
     assert "have changed" not in capsys.readouterr().err
     run("latents")
     assert len(listings) == 2, "a complete set is compared with its images"
+    assert contents(tmp_path / "latents") == whole
 
 
 @pytest.mark.usefixtures("vae")
