@@ -9,8 +9,9 @@ import torch
 
 from comfyui_fitv2.config import PATCH_SIZE
 from comfyui_fitv2.metadata import LatentFormat
-from training.data.arrow_set import EncodedExample, finish, write_shard
 from training.data.latent_set import LatentSetInfo
+from training.data.set_parts import finish
+from training.data.shards import EncodedExample, write_shard
 
 
 def make_latent_set(

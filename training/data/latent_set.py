@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import reduce
 from operator import add, index
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,13 +22,15 @@ INFO_FILE = "latent_set.json"
 
 VAE_NAME, VAE_FINGERPRINT = "vae", "vae_fingerprint"
 """Keys in the ``training`` part of a checkpoint's metadata."""
+_CHUNK = 1 << 20
 
 
 class LatentSetError(ValueError):
-    """A folder that is not a usable latent set; the message says which, why, and what to do."""
+    """A place that is not a usable latent set; the message says which, why, and what to do."""
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
+    def __init__(self, place: object, reason: str) -> None:
+        """``place`` is a path or a ``Remote``."""
+        super().__init__(f"{place}: {reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +162,15 @@ class LatentSet(ABC):
 
     info: LatentSetInfo
     class_ids: np.ndarray
-    """(n,) int64."""
+    """(n,) integers."""
     grids: np.ndarray
-    """(n, 2, 2) int64: tokens as (rows, columns) of the resized and of the cropped version, which
+    """(n, 2, 2) integers: tokens as (rows, columns) of the resized and of the cropped version. They
     are the same for an example without a crop."""
     history: tuple[SetChange, ...] = ()
     """How the set has changed since it was first complete, the oldest change first."""
+
+    note: str = ""
+    """What is worth knowing before many examples are read; "" where nothing is."""
 
     def __len__(self) -> int:
         return len(self.class_ids)
@@ -180,12 +184,15 @@ class LatentSet(ABC):
 
     @property
     def lengths(self) -> np.ndarray:
-        """(n, 2) int64: tokens of the resized and of the cropped version."""
+        """(n, 2) integers: tokens of the resized and of the cropped version."""
         return self.grids.prod(axis=-1)
 
     @abstractmethod
     def names(self) -> list[str]:
         """The name of each example's image, which stays the same when the set changes."""
+
+    def fetch(self, indices: Iterable[int]) -> None:  # noqa: B027 - most have nothing to do
+        """Bring what these examples need onto this machine, where it is not."""
 
     @abstractmethod
     def moments(self, index: int, cropped: bool, flipped: bool) -> tuple[Tensor, Tensor]:
@@ -199,6 +206,10 @@ class LatentSet(ABC):
 def data_digest(latents: LatentSet) -> dict[str, int]:
     """What identifies a latent set: its number of images, a checksum of classes and sizes, and how
     often it has changed, where it has."""
-    checksum = zlib.crc32(latents.grids.tobytes(), zlib.crc32(latents.class_ids.tobytes()))
+    checksum = 0
+    for values in (latents.class_ids, latents.grids):
+        for start in range(0, len(values), _CHUNK):  # millions are not copied as a whole
+            part = values[start : start + _CHUNK].astype(np.int64)
+            checksum = zlib.crc32(part.tobytes(), checksum)
     changes = {"changes": len(latents.history)} if latents.history else {}
     return {"images": len(latents), "checksum": checksum, **changes}

@@ -2,6 +2,7 @@
 
 python -m training.prepare --images photos --check    a page on the images, before hours of work
 python -m training.prepare --images photos --output latents --image-size 256 --vae tiny
+python -m training.prepare --images photos --output s3://bucket/latents ...    sent as it is made
 accelerate launch -m training.prepare ...    on all GPUs, or machines that share the output folder
 torchrun --nproc_per_node 4 -m training.prepare ... --device cpu    on CPUs
 
@@ -18,17 +19,14 @@ A batch holds images of one size and one shard: which process encodes it, and wh
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 from accelerate import PartialState
 
 from comfyui_fitv2.config import PRECISIONS
 
 from ..command_line import parse_options, run_command
-from ..data.arrow_set import count_examples, shard_path
 from ..data.sources import open_images
 from ..data.vae import open_vae
 from ..folder_lock import folder_lock
@@ -37,16 +35,16 @@ from ..processes import join_processes, on_main
 from .check_page import write_page
 from .encode import encode_shards
 from .errors import errors_explained
-from .finish import finish_set, is_complete, remove_stale
+from .finish import complete_set, finish_set, remove_stale
 from .option_names import NAMES
 from .options import PrepareOptions
 from .plan import Plan, open_plan
-from .planning import check_all, plan_images
+from .planning import check_all, plan_images, say_if_changed
 from .reconstruction import measure_reconstruction
+from .remembered import forget
+from .set_folder import SetFolder
 
 __all__ = ["PrepareOptions", "main", "prepare"]
-
-_WAITING_NOTICE_SECONDS = 60
 
 
 def prepare(options: PrepareOptions) -> None:
@@ -59,20 +57,30 @@ def prepare(options: PrepareOptions) -> None:
         return
     state = join_processes(options.device)
     with ExitStack() as stack:
-        lock = folder_lock(options.folder, "prepares images here")
+        output = SetFolder(options.place, options.cache)
+        stack.callback(output.stop_sending)
+        lock = folder_lock(output.folder, "prepares images here")
         on_main(state, lambda: stack.enter_context(lock))
-        _prepare(options, state)
+        _prepare(options, output, state)
 
 
-def _prepare(options: PrepareOptions, state: PartialState) -> None:
-    output, source = options.folder, open_images(options.images, options.metadata)
-    on_main(state, lambda: plan_images(source, options))
-    plan = open_plan(output)
+def _prepare(options: PrepareOptions, output: SetFolder, state: PartialState) -> None:
+    source = open_images(options.images, options.metadata)
+    listed = True
+
+    def make_plan() -> None:
+        nonlocal listed
+        listed = plan_images(source, output, options)
+
+    on_main(state, make_plan)
+    _share_plan(output, state)
+    plan = open_plan(output.folder)
     assert plan is not None
-    if is_complete(output, plan):
+    if parts := complete_set(output, plan):
         if state.is_main_process:
-            remove_stale(output, plan)
-            print(f"{output} is complete: {count_examples(output, plan.shards)} images.")
+            remove_stale(output, parts)
+            forget(output.folder)  # where the last run was killed just before
+            print(f"{output} is complete: {parts.examples} images.")
         return
     device = options.device or str(state.device)
     vae = open_vae(options.vae, device, PRECISIONS[options.precision], options.scale_factor)
@@ -96,20 +104,33 @@ def _prepare(options: PrepareOptions, state: PartialState) -> None:
         )
     if state.is_main_process:
         _wait_for_shards(output, plan)
-        finish_set(options, plan, vae, quality)
+        finish_set(options, output, plan, vae, quality)
+        forget(output.folder)
+        if not listed:
+            say_if_changed(source, output, plan)
 
 
-def _wait_for_shards(output: Path, plan: Plan) -> None:
-    noticed = time.monotonic()
-    while missing := [n for n in plan.shards if not shard_path(output, n).exists()]:
-        if time.monotonic() - noticed > _WAITING_NOTICE_SECONDS:
-            noticed = time.monotonic()
-            print(
-                f"waiting for {len(missing)} of {len(plan.shards)} shards from other processes; "
-                f"all must write to this folder: {output.resolve()}",
-                file=sys.stderr,
-            )
-        time.sleep(0.2)
+def _share_plan(output: SetFolder, state: PartialState) -> None:
+    """Bring the plan that the main process has sent to an address to the other machines."""
+    if output.remote and state.num_processes > 1:
+        if state.is_local_main_process and not state.is_main_process:
+            output.pull()
+        state.wait_for_everyone()
+        if not state.is_local_main_process:
+            output.look()
+
+
+def _wait_for_shards(output: SetFolder, plan: Plan) -> None:
+    place = output.remote or output.folder.resolve()
+
+    def notice(missing: Sequence[int]) -> None:
+        print(
+            f"waiting for {len(missing)} of {len(plan.shards)} shards from other processes; "
+            f"all must write to this folder: {place}",
+            file=sys.stderr,
+        )
+
+    output.wait_for(plan.shards, notice)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,22 +8,21 @@ that has another class now, is copied to a new one without it.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from tqdm.auto import tqdm
 
-from ..data.arrow_set import image_digest, shard_digests, shard_failures, shard_path
+from ..data.shards import image_digest
 from ..data.sources import ImageSource, Listing
 from .changes import Changes
 from .plan import Plan, PlannedImage, later_plan
+from .set_folder import SetFolder
 
 _READERS = 8
 
@@ -40,11 +39,10 @@ class _Origin:
 
 
 def changed_plan(
-    output: Path,
+    output: SetFolder,
     before: Plan,
     source: ImageSource,
     listing: Listing,
-    modified: Sequence[int],
     published: Sequence[str],
 ) -> tuple[Plan, Changes] | None:
     """The plan for the images that there are now, and what has changed; None where nothing has.
@@ -52,12 +50,12 @@ def changed_plan(
     ``published`` are the class names of the complete set in ``output``, if there is one.
     """
     names, labels = _follow_classes(before.class_names, listing.class_names)
-    if _is_unchanged(before, listing, labels, modified):
+    if _is_unchanged(before, listing, labels):
         return None
     now = [
         PlannedImage(file, labels[class_id], size, time, 0)
         for file, class_id, size, time in zip(
-            listing.files, listing.class_ids, listing.sizes, modified, strict=True
+            listing.files, listing.class_ids, listing.sizes, listing.modified, strict=True
         )
     ]
     may_differ = before.fingerprint != listing.fingerprint
@@ -72,17 +70,23 @@ def changed_plan(
     return later_plan(before, listing, names, images, published or before.published), changes
 
 
-def _is_unchanged(
-    before: Plan, listing: Listing, labels: Sequence[int], modified: Sequence[int]
-) -> bool:
-    """Compares columns, because a set may have millions of images and seldom changes."""
+def images_differ(before: Plan, listing: Listing) -> bool:
+    """Whether the images are others than those of the plan, or have changed."""
+    names, labels = _follow_classes(before.class_names, listing.class_names)
+    return len(names) > len(before.class_names) or not _is_unchanged(before, listing, labels)
+
+
+def _is_unchanged(before: Plan, listing: Listing, labels: Sequence[int]) -> bool:
+    """Whether a plan still fits the images, whose class ids mean these ``labels`` of the plan.
+
+    Compares columns, because a set may have millions of images and seldom changes."""
     if len(before.images) != len(listing.files) or before.fingerprint != listing.fingerprint:
         return False
     now = {
         "file": pa.array(listing.files, pa.string()),
         "label": np.array(labels)[np.array(listing.class_ids)],
         "bytes": np.array(listing.sizes),
-        "modified": np.array(modified),
+        "modified": np.array(listing.modified),
     }
     old, new = (table.sort_by("file") for table in (before.images, pa.table(now)))
     if not old["file"].equals(new["file"]):
@@ -123,20 +127,24 @@ def _numbered(names: Iterable[str]) -> list[tuple[str, int]]:
     return numbered
 
 
-def _find_encoded(output: Path, before: Plan, old: Iterable[PlannedImage]) -> dict[str, _Origin]:
+def _find_encoded(
+    output: SetFolder, before: Plan, old: Iterable[PlannedImage]
+) -> dict[str, _Origin]:
     """Where each image of the plan is encoded, by its file in the plan."""
     digests: dict[int, dict[str, bytes | None]] = {}
     failures: dict[int, dict[str, str]] = {}
     encoded = {}
+    made = {number for number in before.shards if output.has_shard(number)}
+    output.pull_rows(made)
     for image in old:
-        whole = shard_path(output, image.shard).is_file()
+        whole = image.shard in made
         shard = image.shard if whole else image.source
         file = image.file if whole else image.source_file
         if shard < 0:
             continue
         if shard not in digests:
-            digests[shard] = shard_digests(output, shard)
-            failures[shard] = shard_failures(output, shard)
+            rows = output.rows(shard)
+            digests[shard], failures[shard] = rows.digests, rows.failures
         if file in digests[shard]:
             encoded[image.file] = _Origin(shard, file, digests[shard][file])
         elif file in failures[shard]:
@@ -226,7 +234,7 @@ def _read_digests(source: ImageSource, files: Sequence[str]) -> dict[str, bytes]
 
 
 def _arrange(
-    output: Path,
+    output: SetFolder,
     before: Plan,
     old: Mapping[str, PlannedImage],
     now: Sequence[PlannedImage],
@@ -253,7 +261,7 @@ def _arrange(
     arranged: list[PlannedImage] = []
     placed: set[str] = set()
     for number in before.shards:
-        whole = shard_path(output, number).is_file()
+        whole = output.has_shard(number)
         if not all(stays(image, whole) for image in members[number]):
             continue
         for image in members[number]:
@@ -285,6 +293,5 @@ def _arrange(
     return arranged
 
 
-def _next_number(output: Path, before: Plan) -> int:
-    on_disk = (re.fullmatch(r"shard-(\d+)\.arrow", path.name) for path in output.iterdir())
-    return max([-1, *before.shards, *(int(match[1]) for match in on_disk if match)]) + 1
+def _next_number(output: SetFolder, before: Plan) -> int:
+    return max([-1, *before.shards, *output.shard_numbers()]) + 1

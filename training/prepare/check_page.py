@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.remote import address_of
 from ..data.sources.listing import counted
 from ..whole_files import write_text
 from .check import Check
@@ -80,7 +81,7 @@ def write_page(check: Check, options: PrepareOptions) -> None:
 
 def page_path(options: PrepareOptions) -> Path:
     """Beside the folder of the latent set, or else in the current folder."""
-    if options.output is not None:
+    if options.output is not None and not address_of(options.output):
         return options.output.with_name(f"{options.output.name}.check.html")
     return Path(f"{options.images.resolve().name}.check.html")
 

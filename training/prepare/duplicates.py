@@ -9,7 +9,7 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.arrow_set import image_digest
+from ..data.shards import image_digest
 from ..data.sources import ImageSource
 from .check import ByTask, Check, in_processes
 

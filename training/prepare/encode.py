@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,14 +15,8 @@ from tqdm.auto import tqdm
 
 from comfyui_fitv2.pixels import from_bytes
 
-from ..data.arrow_set import (
-    EncodedExample,
-    copy_shard,
-    image_digest,
-    shard_path,
-    write_shard,
-)
 from ..data.decode import read_versions
+from ..data.shards import EncodedExample, image_digest
 from ..data.sources import ImageSource, evenly
 from ..data.vae import VAE
 from ..failures import is_out_of_memory
@@ -31,6 +24,7 @@ from ..processes import exit_with_parent
 from .errors import is_cut_off
 from .plan import Plan
 from .preview_colours import EXAMPLES_PER_SHARD, colour_sums, shards_to_fit
+from .set_folder import SetFolder
 
 _MAX_WORKERS = 8
 _SHOWN = 5
@@ -52,7 +46,7 @@ class _Unreadable(str):
 def encode_shards(
     source: ImageSource,
     plan: Plan,
-    output: Path,
+    output: SetFolder,
     vae: VAE,
     state: PartialState,
     *,
@@ -67,7 +61,8 @@ def encode_shards(
     Raises ``OSError`` where the images cannot be reached.
     """
     own = plan.shards[state.process_index :: state.num_processes]
-    missing = [number for number in own if not shard_path(output, number).exists()]
+    output.send_finished(own)
+    missing = [number for number in own if not output.has_shard(number)]
     encoded = [number for number in own if plan.source(number) is None]
     order = [i for number in missing if plan.source(number) is None for i in plan.shard(number)]
     total = sum(len(plan.shard(number)) for number in encoded)
@@ -96,13 +91,14 @@ def encode_shards(
         with_colours = set(shards_to_fit(plan.shards))
         for number in missing:
             if (copied_from := plan.source(number)) is not None:
-                copy_shard(output, number, copied_from, plan.copied(number))
+                output.copy_shard(number, copied_from, plan.copied(number))
                 continue
             for_colours = number in with_colours
             shard = _Shard(plan, vae, batch_size, flip, for_colours, progress, failed)
             for index in plan.shard(number):
                 shard.add(index, next(decoded))
-            write_shard(output, number, shard.examples(), shard.failures)
+            output.write_shard(number, shard.examples(), shard.failures)
+        output.wait_until_sent()
         failed.summarise()
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..data.arrow_set import shard_path
+from ..data.shards import shard_path
 from ..failures import explained
 from .plan import Plan
+from .set_folder import SetFolder
 
 _CONNECTION = {
     getattr(errno, name)
@@ -36,7 +37,7 @@ def is_cut_off(error: Exception, root: Path) -> bool:
 
 
 @contextmanager
-def errors_explained(output: Path, plan: Plan) -> Iterator[None]:
+def errors_explained(output: SetFolder, plan: Plan) -> Iterator[None]:
     """Raise ``MachineError``, in one line, where the machine is the reason that encoding failed."""
     with explained(
         "Not even one image fits: close other programs, or name another --device. A smaller "
@@ -48,9 +49,9 @@ def errors_explained(output: Path, plan: Plan) -> Iterator[None]:
         yield
 
 
-def _space_needed(output: Path, plan: Plan) -> str:
+def _space_needed(output: SetFolder, plan: Plan) -> str:
     """How much the missing shards need, from those that exist."""
-    sizes = {n: shard_path(output, n) for n in plan.shards}
+    sizes = {n: shard_path(output.folder, n) for n in plan.shards}
     done = {n: path.stat().st_size for n, path in sizes.items() if path.is_file()}
     images_done = sum(len(plan.shard(number)) for number in done)
     if not images_done:

@@ -14,53 +14,50 @@ import numpy as np
 
 from comfyui_fitv2.metadata import LatentFormat
 
-from ..data.arrow_set import (
-    ArrowLatentSet,
-    SetParts,
-    finish,
-    read_parts,
-    read_shard,
-    shard_digests,
-    shard_failures,
-    shard_path,
-)
+from ..data.arrow_set import ArrowLatentSet
 from ..data.latent_set import INFO_FILE, LatentSetError, LatentSetInfo, SetChange, data_digest
+from ..data.set_files import SetFiles
+from ..data.set_index import index_name
+from ..data.set_parts import SetParts, finish, read_parts
 from ..data.sources.listing import counted, listed
 from ..data.vae import TINY, VAE, fingerprint
-from ..whole_files import TEMPORARY_SUFFIX, write_json
 from .options import PrepareOptions
 from .plan import Plan
 from .preview_colours import PreviewColoursError, fit_preview_colours
 from .reconstruction import Reconstruction
+from .set_folder import SetFolder
 
 REPORT_FILE = "report.json"
 _LISTED = 5
 _CLASSES_LISTED = 12
 
 
-def is_complete(output: Path, plan: Plan) -> bool:
-    """Whether the folder holds the whole set of this plan."""
+def complete_set(output: SetFolder, plan: Plan) -> SetParts | None:
+    """The whole set of this plan; None where something is missing."""
     parts = complete_parts(output)
-    return (
-        parts is not None
-        and list(parts.shards) == plan.shards
-        and all(shard_path(output, number).is_file() for number in plan.shards)
-    )
+    is_whole = parts and list(parts.shards) == plan.shards
+    return parts if is_whole and all(map(output.has_shard, plan.shards)) else None
 
 
-def complete_parts(output: Path) -> SetParts | None:
+def complete_parts(output: SetFolder) -> SetParts | None:
     """The complete set in the folder, be it the one of the present plan or that before."""
-    return read_parts(output) if (output / INFO_FILE).is_file() else None
+    has_info = (output.folder / INFO_FILE).is_file()
+    return read_parts(SetFiles(output.folder)) if has_info else None
 
 
 def finish_set(
-    options: PrepareOptions, plan: Plan, vae: VAE, reconstruction: Reconstruction | None
+    options: PrepareOptions,
+    output: SetFolder,
+    plan: Plan,
+    vae: VAE,
+    reconstruction: Reconstruction | None,
 ) -> None:
     """Write the report, declare the set complete, and remove shards that are no part of it.
 
     Raises ``ValueError`` where no image could be used.
     """
-    output = options.folder
+    output.pull_rows(plan.shards)
+    output.require_sent(plan.shards)
     failures = _failures(output, plan)
     used = _used_per_label(output, plan)
     planned = Counter(plan.labels.tolist())
@@ -78,9 +75,9 @@ def finish_set(
     }
     if reconstruction:
         report["reconstruction"] = reconstruction.to_dict()
-    write_json(output / REPORT_FILE, report)
+    output.write_json(REPORT_FILE, report)
     for line in (
-        *listed(f"could not be used; {output / REPORT_FILE} lists all", failures, _LISTED),
+        *listed(f"could not be used; {output.at(REPORT_FILE)} lists all", failures, _LISTED),
         *listed(f"left out of the classes of {output}", classes.left_out, _LISTED),
     ):
         print(line, file=sys.stderr)
@@ -104,25 +101,17 @@ def finish_set(
     if before and list(before.shards) != plan.shards:
         with suppress(LatentSetError):  # a shard of the set before is lost
             history.append(_change(output, before, plan, classes))
-    finish(output, info, plan.shards, classes.class_ids, history)
-    remove_stale(output, plan)
+    parts = finish(output.folder, info, plan.shards, classes.class_ids, history)
+    if parts.index:
+        output.send(index_name(parts.index))
+    output.send(INFO_FILE)
+    remove_stale(output, parts)
     _say_classes(output, report["images"], classes.names, used, plan)
 
 
-def remove_stale(output: Path, plan: Plan) -> None:
-    """Remove shards of an earlier state of the set, and what a killed process was writing.
-
-    Windows keeps files that another process has mapped; they are removed the next time.
-    """
-    current = set(plan.shards)
-    shards = (
-        path for path in output.glob("shard-*.arrow") if int(path.stem.split("-")[1]) not in current
-    )
-    for path in [*shards, *output.glob(f".*{TEMPORARY_SUFFIX}")]:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError:
-            continue
+def remove_stale(output: SetFolder, parts: SetParts) -> None:
+    """Remove what is left of earlier states of the set, and of killed processes."""
+    output.remove_all_but(parts.shards, index_name(parts.index) if parts.index else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,28 +148,27 @@ class _Classes:
         return cls(tuple(names), None if same else class_ids, left_out)
 
 
-def _failures(output: Path, plan: Plan) -> dict[str, str]:
+def _failures(output: SetFolder, plan: Plan) -> dict[str, str]:
     """Of the images in the plan: one that was replaced or removed may have failed before."""
     failures = {}
     for number in plan.shards:
-        if found := shard_failures(output, number):
+        if found := output.rows(number).failures:
             rows = plan.shard(number)
             planned = set(plan.files.slice(rows.start, len(rows)).to_pylist())
             failures |= {file: reason for file, reason in found.items() if file in planned}
     return failures
 
 
-def _used_per_label(output: Path, plan: Plan) -> Counter[int]:
+def _used_per_label(output: SetFolder, plan: Plan) -> Counter[int]:
     used: Counter[int] = Counter()
     for number in plan.shards:
-        labels, counts = np.unique(
-            read_shard(output, number)["label"].to_numpy(), return_counts=True
-        )
+        column = output.rows(number).table["label"]
+        labels, counts = np.unique(column.to_numpy(), return_counts=True)
         used.update(dict(zip(labels.tolist(), counts.tolist(), strict=True)))
     return used
 
 
-def _change(output: Path, before: SetParts, plan: Plan, classes: _Classes) -> SetChange:
+def _change(output: SetFolder, before: SetParts, plan: Plan, classes: _Classes) -> SetChange:
     """How the set differs from the complete one before, whose shards are still there."""
     old, new = (
         {
@@ -198,7 +186,7 @@ def _change(output: Path, before: SetParts, plan: Plan, classes: _Classes) -> Se
     moved = sum((gone & come).values())
     relabelled = sum(old_ids[old[file][0]] != new_ids[new[file][0]] for file in both)
     return SetChange(
-        before=data_digest(ArrowLatentSet(output, before)),
+        before=data_digest(ArrowLatentSet(output.files, before)),
         added=len(new) - len(both) - moved,
         removed=len(old) - len(both) - moved,
         replaced=sum(old[file][1] != new[file][1] for file in both),
@@ -207,13 +195,13 @@ def _change(output: Path, before: SetParts, plan: Plan, classes: _Classes) -> Se
     )
 
 
-def _rows(output: Path, number: int) -> zip[tuple[str, int, bytes | None]]:
-    labels = read_shard(output, number)["label"].to_pylist()
-    digests = shard_digests(output, number)
+def _rows(output: SetFolder, number: int) -> zip[tuple[str, int, bytes | None]]:
+    rows = output.rows(number)
+    labels, digests = rows.table["label"].to_pylist(), rows.digests
     return zip(digests, labels, digests.values(), strict=True)
 
 
-def _latent_format(output: Path, plan: Plan, vae: VAE) -> LatentFormat:
+def _latent_format(output: SetFolder, plan: Plan, vae: VAE) -> LatentFormat:
     try:
         return fit_preview_colours(output, plan.shards, vae.channels, vae.scale_factor)
     except PreviewColoursError as error:
@@ -222,7 +210,7 @@ def _latent_format(output: Path, plan: Plan, vae: VAE) -> LatentFormat:
 
 
 def _say_classes(
-    output: Path, images: int, names: Sequence[str], used: Mapping[int, int], plan: Plan
+    output: SetFolder, images: int, names: Sequence[str], used: Mapping[int, int], plan: Plan
 ) -> None:
     print(f"{output}: {images} images of {len(names)} classes.")
     counts = {plan.class_names[label]: count for label, count in sorted(used.items()) if count}
@@ -231,4 +219,4 @@ def _say_classes(
         return
     ordered = sorted(counts.items(), key=lambda item: item[1])
     few, many = (f"{name} {count:,}" for name, count in (ordered[0], ordered[-1]))
-    print(f"  from {few} to {many} images per class; {output / REPORT_FILE} lists all")
+    print(f"  from {few} to {many} images per class; {output.at(REPORT_FILE)} lists all")

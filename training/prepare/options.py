@@ -18,8 +18,8 @@ class PrepareOptions:
     images: Path
     """Folder with a sub-folder of images for each class, or a folder that `datasets` saved."""
     output: Path | None = None
-    """Folder of the latent set. The same command resumes an unfinished set, and follows the images
-    when some are added, removed or replaced."""
+    """Folder of the latent set, or an address such as s3://bucket/latents. The same command resumes
+    an unfinished set, and follows the images when some are added, removed or replaced."""
     check: bool = False
     """Encode nothing: write a page on the images, and print its main points."""
     image_size: Annotated[int, tyro.conf.arg(aliases=["--resolution"])] = 256
@@ -41,18 +41,24 @@ class PrepareOptions:
     batch_size: int = 16
     """Maximum number of images that are encoded together."""
     shard_size: int | None = None
-    """Images per file of the set; by default chosen from their number, at most 1024."""
+    """Images per file of the set; by default as many as make up to 256 MiB, and fewer where there
+    are few images."""
     workers: int | None = None
     """Processes that decode images, for each process that encodes; by default one per core, at most
     8."""
     device: str | None = None
     """Device of the VAE, such as cpu or cuda:1; by default the one that accelerate assigns."""
+    cache: str = ""
+    """Folder of this machine for what is sent to an address; by default that of the variable
+    FITV2_CACHE, or ~/.cache/fitv2."""
+    relist: bool = False
+    """List the images anew also where an unfinished set is resumed and no folder has changed."""
     ignore_problems: bool = False
     """Go on where prepare would stop, because the images look as if there was a mistake."""
 
     def __post_init__(self) -> None:
         if not self.check:
-            _ = self.folder
+            _ = self.place
         if self.image_size < 16 or self.image_size % 16:
             raise ValueError(
                 f"--image-size must be a multiple of 16, such as 256, not {self.image_size}."
@@ -66,8 +72,8 @@ class PrepareOptions:
                 raise ValueError(f"--{name} must be {least} or more, not {value}.")
 
     @property
-    def folder(self) -> Path:
-        """The folder of the latent set. Raises ``ValueError`` where only a check was asked for."""
+    def place(self) -> Path:
+        """Where the latent set goes. Raises ``ValueError`` where only a check was asked for."""
         if self.output is None:
             raise ValueError("--output is missing: the folder for the latent set.")
         return self.output

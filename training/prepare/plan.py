@@ -20,12 +20,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..data.sources import ImageSource, Listing
-from ..whole_files import check_output_folder, differences, write_json, write_whole
+from comfyui_fitv2.resolution import VAE_FACTOR
 
-PLAN_FILE = "plan.json"
+from ..data.sources import Listing
+from ..whole_files import check_output_folder, differences
+from .set_folder import PLAN_FILE, SetFolder
+
 _LISTING_FILE = "pictures.arrow"
-_MAX_SHARD_SIZE, _MIN_SHARD_SIZE, _MIN_SHARDS = 1024, 64, 64
+_SHARD_BYTES = 256 * 2**20
+"""Of a large set's shard at most. Smaller ones meet a limit of Linux, 65,530 memory maps for each
+process, with fewer images: at 256 pixels 67 million images are 16,000 shards. Larger ones lose more
+work, or a longer transfer, when they are interrupted."""
+_MIN_SHARD_SIZE, _MIN_SHARDS = 64, 64
+_MOST_CHANNELS = 4
+"""Latent channels of the usual VAEs: a plan is made before the VAE is opened."""
 _ENCODE = -1
 """In place of a shard: the image is not encoded yet."""
 
@@ -117,18 +125,15 @@ class Plan:
         return [PlannedImage(*row) for row in zip(*(columns[n] for n in names), strict=True)]
 
 
-def first_plan(
-    listing: Listing, modified: Sequence[int], settings: Mapping[str, Any], shard_size: int | None
-) -> Plan:
+def first_plan(listing: Listing, settings: Mapping[str, Any], shard_size: int | None) -> Plan:
     """The plan of a set that does not exist yet."""
     if shard_size is None:
-        per_shard = -(-len(listing.files) // _MIN_SHARDS)
-        shard_size = min(max(per_shard, _MIN_SHARD_SIZE), _MAX_SHARD_SIZE)
+        shard_size = images_per_shard(len(listing.files), settings)
     columns = {
         "file": pa.array(listing.files, pa.string()),
         "label": pa.array(listing.class_ids, pa.int64()),
         "bytes": pa.array(listing.sizes, pa.int64()),
-        "modified": pa.array(modified, pa.int64()),
+        "modified": pa.array(listing.modified, pa.int64()),
     }
     return _plan(
         {
@@ -139,6 +144,15 @@ def first_plan(
         },
         pa.table(columns),
     )
+
+
+def images_per_shard(images: int, settings: Mapping[str, Any]) -> int:
+    """As many as make a shard of ``_SHARD_BYTES`` if all have a crop and a posterior; fewer in a
+    small set, so that its shards can be encoded by many processes, and little is lost."""
+    pixels = (settings["image-size"] // VAE_FACTOR) ** 2
+    versions, moments, bytes_of_a_value = 2 * (1 + settings["flip"]), 2, 2
+    per_image = versions * moments * bytes_of_a_value * _MOST_CHANNELS * pixels
+    return max(min(-(-images // _MIN_SHARDS), _SHARD_BYTES // per_image), _MIN_SHARD_SIZE)
 
 
 def later_plan(
@@ -170,7 +184,7 @@ def later_plan(
     return _plan(content, pa.table(columns))
 
 
-def check_settings(output: Path, settings: Mapping[str, Any], shard_size: int | None) -> None:
+def check_settings(output: SetFolder, settings: Mapping[str, Any], shard_size: int | None) -> None:
     """Raise ``OutputFolderError`` where the folder holds a set with other settings, or something
     else."""
 
@@ -179,14 +193,15 @@ def check_settings(output: Path, settings: Mapping[str, Any], shard_size: int | 
         chosen = stored["shard-size"] if shard_size is None else shard_size
         return differences(stored, {"enlarge": False, **now, "shard-size": chosen})
 
-    is_new = not output.exists() or (
-        output.is_dir() and all(path.name.startswith(".") for path in output.iterdir())
+    folder = output.folder
+    is_new = not folder.exists() or (
+        folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir())
     )
     if not is_new:
-        check_output_folder(output, settings, name=PLAN_FILE, holds="a latent set", compare=changes)
+        check_output_folder(folder, settings, name=PLAN_FILE, holds="a latent set", compare=changes)
 
 
-def write_plan(output: Path, plan: Plan) -> None:
+def write_plan(output: SetFolder, plan: Plan) -> None:
     """Make this the plan of the folder. If the process is killed, the plan before is still there,
     or this one."""
     content = {
@@ -197,20 +212,18 @@ def write_plan(output: Path, plan: Plan) -> None:
     }
     if plan.version:
         content |= {"version": plan.version, "published": list(plan.published)}
-    output.mkdir(parents=True, exist_ok=True)
+    output.folder.mkdir(parents=True, exist_ok=True)
     if not plan.version:  # first, because it says whose folder this is
-        write_json(output / PLAN_FILE, content)
+        output.write_json(PLAN_FILE, content)
     with (
-        write_whole(output / _listing_file(plan.version)) as temporary,
+        output.writing(_listing_file(plan.version)) as temporary,
         pa.OSFile(str(temporary), "wb") as file,
         pa.ipc.new_stream(file, plan.images.schema) as stream,
     ):
         stream.write_table(plan.images)
     if plan.version:  # last, because the plan before counts until the list is there
-        write_json(output / PLAN_FILE, content)
-    for stale in output.glob("pictures*.arrow"):
-        if stale.name != _listing_file(plan.version):
-            stale.unlink(missing_ok=True)
+        output.write_json(PLAN_FILE, content)
+    output.remove_listings_but(_listing_file(plan.version))
 
 
 def open_plan(output: Path) -> Plan | None:
@@ -226,13 +239,6 @@ def open_plan(output: Path) -> Plan | None:
     with pa.ipc.open_stream(listing.read_bytes()) as stream:
         images = stream.read_all()
     return _plan(content, images)
-
-
-def modification_times(source: ImageSource, listing: Listing) -> list[int]:
-    """When each file was changed last, in nanoseconds; -1 where that is unknown."""
-    if not listing.files or listing.fingerprint:
-        return [-1] * len(listing.files)
-    return [_modified(source.source(file)) for file in listing.files]
 
 
 def _plan(content: Mapping[str, Any], images: pa.Table) -> Plan:
@@ -271,10 +277,3 @@ def _settings(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _listing_file(version: int) -> str:
     return f"pictures-{version}.arrow" if version else _LISTING_FILE
-
-
-def _modified(source: Any) -> int:
-    try:
-        return source.stat().st_mtime_ns if isinstance(source, Path) else -1
-    except OSError:  # reported when the file is read
-        return -1

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import sys
 
-from ..data.arrow_set import shard_path
 from ..data.sources import ImageSource, Listing, open_images
-from .changed_images import changed_plan
+from .changed_images import changed_plan, images_differ
 from .check import Check, check_images
 from .check_text import short_form
 from .duplicates import find_duplicates
-from .finish import complete_parts
+from .finish import complete_parts, complete_set
 from .options import PrepareOptions
 from .plan import (
     Plan,
     check_settings,
     first_plan,
-    modification_times,
     open_plan,
     write_plan,
 )
+from .remembered import are_unchanged, now, remember
+from .set_folder import SetFolder
 
 
 class ProblemsError(ValueError):
@@ -43,30 +43,37 @@ def check_all(options: PrepareOptions) -> Check:
     return check
 
 
-def plan_images(source: ImageSource, options: PrepareOptions) -> None:
+def plan_images(source: ImageSource, output: SetFolder, options: PrepareOptions) -> bool:
     """Write the plan of the latent set, or the next one where the images have changed.
 
-    Raises ``ProblemsError`` where something is surely a mistake, and ``OutputFolderError`` where
-    the folder holds a set with other settings.
+    Returns whether the images were listed: those of an unfinished set are not, where no folder of
+    theirs has changed. Raises ``ProblemsError`` where something is surely a mistake, and
+    ``OutputFolderError`` where the folder holds a set with other settings.
     """
-    output, settings = options.folder, options.settings
+    output.pull()
+    settings = options.settings
     check_settings(output, settings, options.shard_size)
+    before, parts = open_plan(output.folder), complete_parts(output)
+    begun = parts is not None or bool(output.shard_numbers())
+    if before is not None and begun and not options.relist and _is_known(output, before, options):
+        return False
+    started = now()
     listing = source.listing()
     for line in listing.report(f"left out of {options.images}"):
         print(line, file=sys.stderr)
     _refuse_nothing(options, listing)
-    modified = modification_times(source, listing)
-    before, parts = open_plan(output), complete_parts(output)
-    begun = parts is not None or any(output.glob("shard-*.arrow"))
     if before is None or not begun:
-        plan = first_plan(listing, modified, settings, options.shard_size)
+        plan = first_plan(listing, settings, options.shard_size)
         if before is not None and plan == before:
-            return
+            remember(output.folder, before, listing.folders, started)
+            return True
     else:
         published = parts.info.class_names if parts else ()
-        changed = changed_plan(output, before, source, listing, modified, published)
+        changed = changed_plan(output, before, source, listing, published)
         if changed is None:
-            return
+            if not complete_set(output, before):
+                remember(output.folder, before, listing.folders, started)
+            return True
         plan, changes = changed
         if len(changes.removed) * 2 > len(before.images) and not options.ignore_problems:
             raise ProblemsError(
@@ -77,7 +84,7 @@ def plan_images(source: ImageSource, options: PrepareOptions) -> None:
         if lines := changes.lines():
             print(f"{output} follows the images: {'; '.join(lines)}.")
     problems = list(listing.problems)
-    if to_encode := _left_to_encode(options, plan):
+    if to_encode := _left_to_encode(output, plan):
         rows = {file: row for row, file in enumerate(listing.files)}
         check = check_images(
             source,
@@ -95,13 +102,35 @@ def plan_images(source: ImageSource, options: PrepareOptions) -> None:
             "--check."
         )
     write_plan(output, plan)
+    remember(output.folder, plan, listing.folders, started)
+    return True
 
 
-def _left_to_encode(options: PrepareOptions, plan: Plan) -> list[str]:
+def say_if_changed(source: ImageSource, output: SetFolder, plan: Plan) -> None:
+    """Look at all images after a run that has not listed them, and say where some have changed."""
+    if images_differ(plan, source.listing()):
+        print(
+            f"Images have changed since {output} was begun: run the same command again, which "
+            "follows them.",
+            file=sys.stderr,
+        )
+
+
+def _is_known(output: SetFolder, plan: Plan, options: PrepareOptions) -> bool:
+    """Whether the plan of an unfinished set still fits its images, as far as folders tell."""
+    if complete_set(output, plan) or not are_unchanged(output.folder, plan):
+        return False
+    print(
+        f"{len(plan.images):,} images, as listed before: no folder of {options.images} has changed."
+    )
+    return True
+
+
+def _left_to_encode(output: SetFolder, plan: Plan) -> list[str]:
     missing = [
         number
         for number in plan.shards
-        if plan.source(number) is None and not shard_path(options.folder, number).exists()
+        if plan.source(number) is None and not output.has_shard(number)
     ]
     return [str(plan.files[row]) for number in missing for row in plan.shard(number)]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,8 +18,9 @@ from comfyui_fitv2.metadata import LatentFormat
 from comfyui_fitv2.preview import fit_latent_format
 from comfyui_fitv2.resolution import VAE_FACTOR
 
-from ..data.arrow_set import read_shard
+from ..data.shards import read_shard
 from ..data.sources import evenly
+from .set_folder import SetFolder
 
 EXAMPLES_PER_SHARD = 8
 _SHARDS = 16
@@ -49,7 +49,7 @@ def colour_sums(image: np.ndarray) -> np.ndarray:
 
 
 def fit_preview_colours(
-    folder: Path, shards: Sequence[int], channels: int, scale_factor: float
+    output: SetFolder, shards: Sequence[int], channels: int, scale_factor: float
 ) -> LatentFormat:
     """A latent format whose colours fit the examples best, by least squares.
 
@@ -60,7 +60,7 @@ def fit_preview_colours(
         raise PreviewColoursError(
             f"they are made for latents of at most {_MAX_CHANNELS} channels; these have {channels}."
         )
-    pairs = [pair for number in shards for pair in _read_pairs(folder, number, channels)]
+    pairs = [pair for number in shards for pair in _read_pairs(output, number, channels)]
     if not pairs:
         raise PreviewColoursError("its shards were written by an older version, without colours.")
     # As one image that is a pixel high: only pairs of a latent and its colour matter.
@@ -76,13 +76,17 @@ def fit_preview_colours(
     )
 
 
-def _read_pairs(folder: Path, number: int, channels: int) -> list[tuple[Tensor, Tensor]]:
+def _read_pairs(output: SetFolder, number: int, channels: int) -> list[tuple[Tensor, Tensor]]:
     """Latents (channels, n) and RGB in −1..1 (3, n) of the examples with colours in a shard."""
-    shard = read_shard(folder, number)
-    if "colours" not in shard.column_names:  # written before colours were stored
+    rows = output.rows(number).table
+    if "colours" not in rows.column_names:  # written before colours were stored
         return []
-    pairs = []
-    for row in np.flatnonzero(shard["colours"].is_valid().to_numpy()).tolist():
+    coloured = np.flatnonzero(rows["colours"].is_valid().to_numpy()).tolist()
+    if not coloured:
+        return []
+    output.pull_shard(number)
+    shard, pairs = read_shard(output.folder, number), []
+    for row in coloured:
         tokens = shard["rows"][row].as_py() * shard["columns"][row].as_py()
         values = shard["resized"][row].values.to_numpy()[: channels * tokens * PATCH_SIZE**2]
         colours = shard["colours"][row].values.to_numpy().astype(np.float64) / _WHITE * 2 - 1

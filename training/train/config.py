@@ -118,6 +118,18 @@ class BatchConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CacheConfig:
+    """What this machine keeps of a latent set at an address."""
+
+    folder: str = ""
+    """Folder that the processes of a machine share; empty: that of the variable FITV2_CACHE, or
+    ~/.cache/fitv2."""
+    gigabytes: PositiveOrZero = 0.0
+    """How large it may become; the shards that were used least recently are dropped. 0: the number
+    in FITV2_CACHE_GB, or what the disk has room for, less a tenth."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class FlowConfig:
     """What is learned at which times."""
 
@@ -258,7 +270,8 @@ class TrainingConfig:
     """Train a FiT on a latent set."""
 
     data: str
-    """Folder of the latent set, as written by prepare or in the official layout."""
+    """Folder of the latent set, as written by prepare or in the official layout; or the address of
+    one that prepare sent, such as s3://bucket/latents."""
     output: str
     """Folder of the run: its configuration, checkpoints, sample sheets and logs."""
     steps: Count = 2_000_000
@@ -294,6 +307,8 @@ class TrainingConfig:
     """Train low-rank adapters of the checkpoint in --init instead of its weights."""
     batch: BatchConfig = field(default_factory=BatchConfig)
     """What a step is made of."""
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    """What this machine keeps of a latent set at an address."""
     flow: FlowConfig = field(default_factory=FlowConfig)
     """What is learned at which times."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -386,6 +401,7 @@ RESUMABLE = (
     "data",
     "batch.workers",
     "batch.accumulation",
+    "cache",
     "checkpoints",
     "samples",
     "held_out.every",

@@ -98,13 +98,12 @@ def steps_from(
 
 def round_packs(draws: Draws, batch: BatchConfig, seed: int, round: int) -> Iterator[Pack]:
     """All packs of a round. Every draw of its epochs is in one of them."""
-    lengths = draws.drawn_lengths
-    count = epochs_per_round(lengths, batch)
+    count = _epochs(draws.least_tokens, len(draws), batch)
     epochs = range(round * count, (round + 1) * count)
     examples = chain.from_iterable(draws.epoch(seed, epoch, batch.crop) for epoch in epochs)
     packed = batch.packing == "packed"
     if packed:
-        groups = best_fit(examples, batch.token_budget, batch.open_packs, int(lengths.min()))
+        groups = best_fit(examples, batch.token_budget, batch.open_packs, draws.shortest)
     else:
         groups = _in_order(examples, batch.images)
     for number, group in enumerate(groups):
@@ -120,11 +119,12 @@ def round_packs(draws: Draws, batch: BatchConfig, seed: int, round: int) -> Iter
 
 def epochs_per_round(lengths: np.ndarray, batch: BatchConfig) -> int:
     """The least number that makes a round; 1 for all but small sets."""
-    filled = (
-        lengths.min(axis=1).sum() / batch.token_budget
-        if batch.packing == "packed"
-        else len(lengths) / batch.images
-    )
+    return _epochs(int(lengths.min(axis=1).sum()), len(lengths), batch)
+
+
+def _epochs(least_tokens: int, images: int, batch: BatchConfig) -> int:
+    packed = batch.packing == "packed"
+    filled = least_tokens / batch.token_budget if packed else images / batch.images
     return ceil(_ROUND / filled)
 
 

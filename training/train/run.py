@@ -18,6 +18,7 @@ from comfyui_fitv2.metadata import METADATA_KEY, Metadata
 
 from ..data import open_latent_set
 from ..data.latent_set import data_digest
+from ..data.node_cache import NodeCache
 from ..failures import MachineError, explained
 from ..processes import StopSignals, announce_failure
 from .accelerator import NO_TRACKER, make_accelerator
@@ -63,7 +64,8 @@ class TrainingRun:
     ) -> None:
         self.config = config
         self.folder = Path(config.output)
-        self.latents = open_latent_set(config.data)
+        cache = NodeCache.chosen(config.cache.folder, config.cache.gigabytes)
+        self.latents = open_latent_set(config.data, cache)
         check_lengths(self.latents.lengths, config.batch)
         self.accelerator = accelerator or make_accelerator(config)
         checkpoint = checkpoint_to_resume(config)
@@ -344,8 +346,8 @@ class TrainingRun:
         if self.state.step:
             changed = f", with {'; '.join(self.changed)}" if self.changed else ""
             monitor.say(f"resumes at step {self.state.step}{changed}")
-        if self.data_note:
-            monitor.say(self.data_note)
+        for note in filter(None, (self.data_note, self.latents.note)):
+            monitor.say(note)
         monitor.say(f"open {self.folder / PAGE} in a browser to watch it")
         monitor.show("starting", running=True)
         return monitor

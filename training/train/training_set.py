@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,6 +81,10 @@ class TrainingSet:
     held_out: np.ndarray | None = None
     """Indices of the examples that are never trained on."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy for another process, without what can be worked out there."""
+        return TrainingSet, tuple(getattr(self, f.name) for f in fields(self))
+
     @cached_property
     def lengths(self) -> np.ndarray:
         """(n, 2): tokens of the resized and of the cropped version of every example."""
@@ -93,6 +98,7 @@ class TrainingSet:
 
     def micro_batch(self, pack: Pack, step: StepTotals) -> MicroBatch:
         """The micro-batch of a pack of the ``step``."""
+        self.latents.fetch([example[1] for example in pack.examples])
         # By length: neighbours of one length go through the model together.
         seen = sorted(pack.examples, key=lambda example: self.lengths[example[1], int(example[2])])
         tokens, targets, t, y = zip(*(self._point(*example) for example in seen), strict=True)
@@ -165,6 +171,7 @@ def micro_batches(
     They come in the same order for any number of workers. Close the generator to end the workers.
     """
     workers, control = examples.batch.workers, DataWorkers()
+    examples.draws.share()
     loader = DataLoader(
         MicroBatches(examples, position, process, processes),
         batch_size=None,

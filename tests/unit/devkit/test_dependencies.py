@@ -27,7 +27,7 @@ ROOMS = {
     "sheets": "host",
     "nodes": "host",
     "training": "training",
-    "training/data": "training sd-vae datasets",
+    "training/data": "training sd-vae datasets object-storage",
     "training/evaluate": "training evaluation",
     "training/recipes": "training recipes",
     "benchmarks": "dev",

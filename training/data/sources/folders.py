@@ -39,11 +39,13 @@ class ImageFolder:
         classes: dict[str, list[str]] = {}
         for folder in sorted(by_folder, key=natural_order):
             classes.setdefault(class_name(folder), []).append(folder)
-        listing = Listing(list(classes), left_out=walk.left_out.reasons())
+        listing = Listing(
+            list(classes), folders=walk.real_folders, left_out=walk.left_out.reasons()
+        )
         for class_id, folders in enumerate(classes.values()):
             for folder in folders:
                 for file in by_folder[folder]:
-                    listing.add(file, class_id, walk.images[file])
+                    listing.add(file, class_id, *walk.images[file])
         listing.notes += _merged(classes)
         level = level_problem(str(self.root), listing.files, "--images")
         listing.problems += [level] if level else []
@@ -90,7 +92,7 @@ class UnsortedFolder:
         walk = ImageWalk(self.root)
         listing = Listing([], left_out=walk.left_out.reasons())
         for file in sorted(walk.images):
-            listing.add(file, 0, walk.images[file])
+            listing.add(file, 0, *walk.images[file])
         problem = split_problem(str(self.root), listing.files, self.option)
         listing.problems += [problem] if problem else []
         if not listing.files:

@@ -30,6 +30,10 @@ class Listing:
     class_ids: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     """Bytes per file, by which a replaced image is noticed; -1 where unknown."""
+    modified: list[int] = field(default_factory=list)
+    """When each file was changed last, in nanoseconds; -1 where unknown."""
+    folders: list[str] = field(default_factory=list)
+    """The folders that were read, where their times of change tell whether files came or went."""
     left_out: dict[str, str] = field(default_factory=dict)
     """The reason for each file or folder that is not in the listing. Many files of one folder and
     one reason share a line, such as "cat/*.txt"."""
@@ -40,10 +44,11 @@ class Listing:
     notes: list[str] = field(default_factory=list)
     """What was decided for the user and is worth knowing, each a full sentence."""
 
-    def add(self, file: str, class_id: int, size: int) -> None:
+    def add(self, file: str, class_id: int, size: int, modified: int) -> None:
         self.files.append(file)
         self.class_ids.append(class_id)
         self.sizes.append(size)
+        self.modified.append(modified)
 
     def report(self, what: str) -> Iterator[str]:
         """Lines for a user: the notes, and what is left out under the title ``what``."""

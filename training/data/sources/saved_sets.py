@@ -53,7 +53,7 @@ class SavedDataset:
             elif class_id < 0:  # how ClassLabel stores an unknown class
                 left_out.setdefault("has no label", []).append(row)
             else:
-                listing.add(str(row), class_id, -1)
+                listing.add(str(row), class_id, -1, -1)
         listing.left_out = _left_out(left_out)
         listing.problems += look_alikes(names)
         if not listing.files:

@@ -16,7 +16,7 @@ from ..formats import HEAD_BYTES, content_reason, suffix_reason
 from .class_names import class_name, look_alikes, natural_order
 from .listing import LeftOut, Listing, SourceError, counted, some
 from .table_text import file_and_label, read_table
-from .walk import kind_of_file, suffix_of
+from .walk import FileState, kind_of_file, suffix_of
 
 _SMALL_FILE = 200
 _PLAIN = re.compile(r"(?!\.\.?(/|$))[^/\\:]+(/(?!\.\.?(/|$))[^/\\:]+)*")
@@ -42,8 +42,8 @@ class ImageTable:
         names = sorted({name for name, _ in found.images.values()}, key=natural_order)
         ids = {name: i for i, name in enumerate(names)}
         listing = Listing(names)
-        for file, (name, size) in sorted(found.images.items()):
-            listing.add(file, ids[name], size)
+        for file, (name, state) in sorted(found.images.items()):
+            listing.add(file, ids[name], *state)
         listing.left_out = found.left_out.reasons()
         listing.problems += look_alikes(names)
         listing.problems += found.problems()
@@ -73,8 +73,8 @@ class _Found:
 
     root: Path
     metadata: Path
-    images: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """The name of the class, and the bytes, by file."""
+    images: dict[str, tuple[str, FileState]] = field(default_factory=dict)
+    """The name of the class, and the state, by file."""
     left_out: LeftOut = field(default_factory=LeftOut)
     _missing: list[str] = field(default_factory=list)
     _repeated: list[str] = field(default_factory=list)
@@ -99,7 +99,7 @@ class _Found:
             return
         file = self._listed_as(file, status)
         if file not in self.images:
-            self.images[file], self._lines[file] = (label, status.st_size), line
+            self.images[file], self._lines[file] = (label, FileState.of(status)), line
         elif self.images[file][0] == label:
             self._repeated.append(file)
         else:

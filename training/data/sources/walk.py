@@ -1,4 +1,7 @@
-"""All images below a folder: links followed once, other programs' folders skipped."""
+"""All images below a folder: links followed once, other programs' folders skipped.
+
+Folders are read by several threads, because on a network each file's state takes a while to come.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from ..formats import (
     HEAD_BYTES,
@@ -38,14 +43,30 @@ _SMALL_FILE = 200
 """Bytes up to which a file is opened to see whether it is an image at all."""
 _JUNCTION = 0xA0000003
 """``IO_REPARSE_TAG_MOUNT_POINT``: how Windows marks a folder that leads to another one."""
+_READERS = 16
+
+_Entry = tuple[str, bool, os.stat_result | OSError]
+"""What a folder holds: a name, whether it is a link, and the state of what it leads to."""
+
+
+class FileState(NamedTuple):
+    """By which a file that was replaced is noticed."""
+
+    bytes: int
+    modified: int
+    """When it was changed last, in nanoseconds."""
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileState:
+        return cls(status.st_size, status.st_mtime_ns)
 
 
 class ImageWalk:
     """The images below ``root``, found on construction."""
 
     def __init__(self, root: Path) -> None:
-        self.images: dict[str, int] = {}
-        """Bytes by file; a file is named by its path below the root, with "/"."""
+        self.images: dict[str, FileState] = {}
+        """By file, which is named by its path below the root, with "/"."""
         self.left_out = LeftOut()
         self.folders: set[str] = set()
         """Names of the folders in the root, without those that are skipped."""
@@ -59,43 +80,48 @@ class ImageWalk:
         self._real_folders: dict[str, str] = {}
         """The folders that were visited: their real paths, and their names below the root."""
         self._folder_links: list[str] = []
-        self._file_links: list[tuple[str, int]] = []
-        self._visit("", self._real_root)
-        self._follow_folder_links()
+        self._file_links: list[tuple[str, FileState]] = []
+        with ThreadPoolExecutor(_READERS) as self._readers:
+            self._visit("", self._real_root)
+            self._follow_folder_links()
         self._follow_file_links()
+
+    @property
+    def real_folders(self) -> list[str]:
+        """The real paths of all folders that were read."""
+        return list(self._real_folders)
 
     def _visit(self, folder: str, real: str) -> None:
         """Everything in a folder and the folders in it; links are put aside."""
-        waiting = [(folder, real)]
-        while waiting:
-            folder, real = waiting.pop()
-            if real in self._real_folders:
-                self.left_out.add_folder(folder, self._read_elsewhere(real))
-                continue
-            self._real_folders[real] = folder
-            try:
-                with os.scandir(self._path(folder)) as entries:
-                    found = list(entries)
-            except OSError as error:
-                self.left_out.add_folder(folder or ".", error.strerror or "cannot be read")
-                continue
-            inner = list(self._take(folder, found))
-            waiting += [(_below(folder, name), _joined(real, name)) for name in inner]
+        level = [(folder, real)]
+        while level:
+            new: list[tuple[str, str]] = []
+            for folder, real in level:
+                if real in self._real_folders:
+                    self.left_out.add_folder(folder, self._read_elsewhere(real))
+                else:
+                    self._real_folders[real] = folder
+                    new.append((folder, real))
+            level = []
+            paths = [self._path(folder) for folder, _ in new]
+            for (folder, real), found in zip(new, self._readers.map(_read, paths), strict=True):
+                if isinstance(found, OSError):
+                    self.left_out.add_folder(folder or ".", found.strerror or "cannot be read")
+                    continue
+                inner = list(self._take(folder, found))
+                level += [(_below(folder, name), _joined(real, name)) for name in inner]
 
-    def _take(self, folder: str, entries: list[os.DirEntry[str]]) -> Iterator[str]:
+    def _take(self, folder: str, entries: list[_Entry]) -> Iterator[str]:
         """Sort out what a folder holds; the names of the folders to visit are yielded."""
         hidden = 0
         inner: list[str] = []
         has_images = False
         for entry in entries:
-            name = entry.name
+            name, is_link, status = entry
             file = _below(folder, name)
-            try:
-                is_link = _is_link(entry)
-                status = entry.stat()
-            except OSError as error:
+            if isinstance(status, OSError):
                 if not name.startswith("."):
-                    self._unusable(file, _broken(Path(self._path(file)), error))
+                    self._unusable(file, _broken(Path(self._path(file)), status))
                 continue
             mode = status.st_mode
             if stat.S_ISDIR(mode):
@@ -112,9 +138,9 @@ class ImageWalk:
             elif not stat.S_ISREG(mode):
                 self._unusable(file, f"{kind_of_file(mode)}, not a file")
             elif is_link:
-                self._file_links.append((file, status.st_size))
+                self._file_links.append((file, FileState.of(status)))
             else:
-                has_images |= self._take_file(file, status.st_size)
+                has_images |= self._take_file(file, FileState.of(status))
         if hidden:
             self.left_out.add_folder(_below(folder, ".*"), f"hidden: {counted(hidden, 'file')}")
         for name in inner:
@@ -134,10 +160,10 @@ class ImageWalk:
             if any(suffix_reason(suffix_of(entry.name)) == "" for entry in entries):
                 self.left_out.add_folder(folder, "a hidden folder")
 
-    def _take_file(self, file: str, size: int) -> bool:
-        reason = self._file_reason(file, size)
+    def _take_file(self, file: str, state: FileState) -> bool:
+        reason = self._file_reason(file, state.bytes)
         if not reason:
-            self.images[file] = size
+            self.images[file] = state
         elif reason in NOT_MEANT_AS_IMAGES:
             self.left_out.add(file, reason)
         else:
@@ -184,11 +210,11 @@ class ImageWalk:
         for file in self.images:
             folder, _, name = file.rpartition("/")
             file_by_real[_joined(real_by_folder[folder], name)] = file
-        for file, size in sorted(self._file_links):
+        for file, state in sorted(self._file_links):
             real = os.path.realpath(self._path(file))
             if other := file_by_real.get(real):
                 self._unusable(file, f"a link to an image that is in the list as {other}")
-            elif self._take_file(file, size):
+            elif self._take_file(file, state):
                 file_by_real[real] = file
 
     def _path(self, file: str) -> str:
@@ -202,6 +228,22 @@ class ImageWalk:
         top = file.partition("/")[0] if "/" in file else ""
         self.unusable[top] += 1
         self.unusable_reasons.setdefault(top, reason)
+
+
+def _read(folder: str) -> list[_Entry] | OSError:
+    """All of a folder, with the state of each file; the error where it cannot be read."""
+
+    def state(entry: os.DirEntry[str]) -> _Entry:
+        try:
+            return entry.name, _is_link(entry), entry.stat()
+        except OSError as error:
+            return entry.name, entry.is_symlink(), error
+
+    try:
+        with os.scandir(folder) as entries:
+            return [state(entry) for entry in entries]
+    except OSError as error:
+        return error
 
 
 def _is_skipped(name: str, parent: str) -> bool:

@@ -6,6 +6,7 @@ import json
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +17,10 @@ from datasets import Dataset
 from support.latent_sets import make_latent_set
 
 from comfyui_fitv2.metadata import LatentFormat
-from training.data import open_latent_set
-from training.data.arrow_set import (
-    ArrowLatentSet,
-    EncodedExample,
-    finish,
-    read_shard,
-    shard_failures,
-    write_shard,
-)
-from training.data.latent_set import LatentSetError, LatentSetInfo
+from training.data import arrow_set, open_latent_set
+from training.data.latent_set import LatentSetError, LatentSetInfo, data_digest
+from training.data.set_parts import finish
+from training.data.shards import EncodedExample, read_rows, read_shard, write_shard
 
 ROOT = Path(__file__).parents[4]
 INFO = LatentSetInfo(
@@ -46,6 +41,18 @@ def example(
         return torch.randn(2, 2, 4, size[0] * 2, size[1] * 2).half()
 
     return EncodedExample(file, class_id, version(grid), version(crop) if crop else None)
+
+
+def as_older_version(folder: Path) -> None:
+    """Make the set one without an index and checksums."""
+    file = folder / "latent_set.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    for name in ("index", "shard_files"):
+        del content[name]
+    content |= {"format": 1, "shards": len(content["shards"])}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    for path in [*folder.glob("index-*"), *folder.glob("rows-*")]:
+        path.unlink()
 
 
 @pytest.fixture
@@ -83,7 +90,6 @@ def test_a_set_knows_its_examples(examples: list[EncodedExample], tmp_path: Path
     assert len(latents) == len(examples) == 3
     assert latents.info == INFO
     assert latents.class_ids.tolist() == [0, 1, 1]
-    assert latents.class_ids.dtype == np.int64
     assert latents.grids.tolist() == [[[2, 3], [2, 3]], [[3, 2], [4, 4]], [[1, 5], [1, 5]]]
 
 
@@ -127,7 +133,7 @@ def test_moments_belong_to_their_reader(tmp_path: Path) -> None:
 def test_copies_for_other_processes_carry_no_latents(tmp_path: Path) -> None:
     latents = open_latent_set(make_latent_set(tmp_path, sizes=[(16, 16)], per_class=20))
     content = pickle.dumps(latents)
-    assert len(content) < 1000
+    assert len(content) < 2500
     copy = pickle.loads(content)
     assert torch.equal(copy.moments(7, False, True)[0], latents.moments(7, False, True)[0])
 
@@ -164,8 +170,8 @@ def test_a_shard_has_the_reasons_of_what_failed(
     examples: list[EncodedExample], tmp_path: Path
 ) -> None:
     assert len(examples) == 3
-    assert shard_failures(tmp_path / "set", 0) == {"cat/broken.png": "truncated"}
-    assert shard_failures(tmp_path / "set", 1) == {}
+    assert read_rows(tmp_path / "set", 0).failures == {"cat/broken.png": "truncated"}
+    assert read_rows(tmp_path / "set", 1).failures == {}
 
 
 def test_a_shard_with_only_failures_is_skipped(tmp_path: Path) -> None:
@@ -179,7 +185,12 @@ def test_equal_examples_give_equal_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
         make_latent_set(tmp_path / name, seed=3)
     files = sorted(p.name for p in (tmp_path / "one").iterdir())
-    assert files == ["latent_set.json", "shard-000000.arrow", "shard-000001.arrow"]
+    index, *others = files
+    assert index.startswith("index-")
+    assert others == [
+        "latent_set.json",
+        *(f"{kind}-00000{number}.arrow" for kind in ("rows", "shard") for number in (0, 1)),
+    ]
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
@@ -199,20 +210,80 @@ def test_missing_and_damaged_shards_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         LatentSetError, match=r"1 of its 2 shards are missing, such as shard-000001\.arrow"
     ):
-        ArrowLatentSet(folder)
+        open_latent_set(folder)
     shard.write_bytes(content[:2000])
+    with pytest.raises(LatentSetError, match=r"shard-000001\.arrow: it has 2,000 bytes, not the"):
+        open_latent_set(folder)
+    as_older_version(folder)
     with pytest.raises(LatentSetError, match=r"shard-000001\.arrow: not a readable Arrow file"):
-        ArrowLatentSet(folder)
+        open_latent_set(folder)
     shard.write_bytes((folder / "shard-000000.arrow").read_bytes())
     with pytest.raises(LatentSetError, match="its shards hold 10 examples, not the 9"):
-        ArrowLatentSet(folder)
+        open_latent_set(folder)
+
+
+def test_a_shard_of_another_set_is_noticed_when_it_is_read(
+    examples: list[EncodedExample], tmp_path: Path
+) -> None:
+    other = [replace(example, class_id=0) for example in examples]
+    write_shard(tmp_path, 1, other[2:])
+    shard = tmp_path / "set" / "shard-000001.arrow"
+    size = shard.stat().st_size
+    (tmp_path / shard.name).replace(shard)
+    assert shard.stat().st_size == size
+    latents = open_latent_set(tmp_path / "set")
+    latents.moments(0, False, False)
+    with pytest.raises(LatentSetError, match="rows are not those of the set's index"):
+        latents.moments(2, False, False)
+
+
+def test_a_set_of_an_older_version_reads_the_same(
+    examples: list[EncodedExample], tmp_path: Path
+) -> None:
+    folder = tmp_path / "set"
+    now = open_latent_set(folder)
+    as_older_version(folder)
+    old = open_latent_set(folder)
+    assert data_digest(old) == data_digest(now)
+    assert old.names() == now.names() == [example.file for example in examples]
+    assert old.lengths.tolist() == now.lengths.tolist() == old.grids.prod(axis=-1).tolist()
+    assert torch.equal(old.moments(1, True, True)[0], now.moments(1, True, True)[0])
+
+
+def test_a_set_opens_without_a_look_into_its_shards(
+    examples: list[EncodedExample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    real = arrow_set.map_shard
+    monkeypatch.setattr(arrow_set, "map_shard", lambda p: (opened.append(p.name), real(p))[1])
+    latents = open_latent_set(tmp_path / "set")
+    assert len(latents.names()) == len(latents.lengths) == 3
+    assert opened == []
+    latents.moments(2, False, False)
+    latents.moments(2, False, True)
+    assert opened == ["shard-000001.arrow"]
+
+
+def test_a_damaged_index_is_refused(examples: list[EncodedExample], tmp_path: Path) -> None:
+    (index,) = (tmp_path / "set").glob("index-*.arrow")
+    content = index.read_bytes()
+    index.write_bytes(content[:-100])
+    with pytest.raises(LatentSetError, match="index of the set is damaged"):
+        open_latent_set(tmp_path / "set")
+    grid, other = (np.array(sides, np.int32).tobytes() for sides in ([3, 2, 4, 4], [3, 2, 4, 5]))
+    index.write_bytes(content.replace(grid, other))
+    with pytest.raises(LatentSetError, match="number of tokens is not that of its size"):
+        open_latent_set(tmp_path / "set")
+    index.unlink()
+    with pytest.raises(LatentSetError, match="no such file"):
+        open_latent_set(tmp_path / "set")
 
 
 @pytest.mark.parametrize(
     ("column", "values", "message"),
     [
         ("resized", pa.array([[1.0] * 7], pa.list_(pa.float16())), "latents are not of the size"),
-        ("rows", pa.array([-2], pa.int32()), "not a number of tokens"),
+        ("rows", pa.array([-2], pa.int32()), "latents are not of the size"),
         ("rows", pa.array([2.0], pa.float64()), "rows is of type double"),
         ("label", pa.array([7], pa.int64()), "a label is none of the 2 classes"),
         ("label", pa.array([None], pa.int64()), "values are missing"),
@@ -227,6 +298,9 @@ def test_a_shard_with_damaged_values_is_refused(
     damaged = table.set_column(place, column, values)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, damaged.schema) as stream:
         stream.write_table(damaged)
+    with pytest.raises(LatentSetError):
+        open_latent_set(tmp_path / "set").moments(2, False, False)
+    as_older_version(tmp_path / "set")
     with pytest.raises(LatentSetError, match=message):
         open_latent_set(tmp_path / "set")
 
@@ -240,8 +314,9 @@ def test_an_offset_beyond_the_data_is_refused(
     content = path.read_bytes()
     assert stored in content
     path.write_bytes(content.replace(stored, beyond))
+    latents = open_latent_set(tmp_path / "set")
     with pytest.raises(LatentSetError, match="not a readable Arrow file"):
-        open_latent_set(tmp_path / "set")
+        latents.moments(2, False, False)
 
 
 @pytest.mark.parametrize(

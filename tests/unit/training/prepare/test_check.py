@@ -20,6 +20,7 @@ from training.prepare.check import Check
 from training.prepare.check_page import page
 from training.prepare.check_text import headline, notes
 from training.prepare.planning import ProblemsError, check_all, plan_images
+from training.prepare.set_folder import SetFolder
 
 Run = Callable[..., Path]
 
@@ -231,7 +232,7 @@ def test_problems_of_the_listing_stop_before_the_vae_is_opened(
 def test_a_plan_stays_as_it_was_where_nothing_has_changed(photos: Path, tmp_path: Path) -> None:
     options = PrepareOptions(images=photos, output=tmp_path / "latents", image_size=64, workers=0)
     source = open_images(photos, None)
-    plan_images(source, options)
+    plan_images(source, SetFolder(options.place), options)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "latents").iterdir()}
-    plan_images(source, options)
+    plan_images(source, SetFolder(options.place), options)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "latents").iterdir()} == before

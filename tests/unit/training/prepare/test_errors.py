@@ -15,8 +15,8 @@ from support.pooling_vae import PoolingVAE
 from torch import Tensor
 
 from training import prepare as module
-from training.data import arrow_set, open_latent_set
-from training.prepare import encode
+from training.data import open_latent_set
+from training.prepare import encode, set_folder
 
 Run = Callable[..., Path]
 
@@ -65,7 +65,7 @@ def test_a_full_disk_says_how_much_is_needed_and_resumes(
 ) -> None:
     use(PoolingVAE())
     whole = contents(run("whole"))
-    write = arrow_set.write_shard
+    write = set_folder.write_shard
 
     def full(folder: Path, number: int, *arguments: Any) -> None:
         if number == 2:
@@ -73,7 +73,7 @@ def test_a_full_disk_says_how_much_is_needed_and_resumes(
         write(folder, number, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(encode, "write_shard", full)
+        patched.setattr(set_folder, "write_shard", full)
         message = (
             r"disk is full \(.*\)\. The 2 images that are left need about 0\.1 GiB\. Make room"
         )

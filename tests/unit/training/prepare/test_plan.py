@@ -13,7 +13,8 @@ from support.image_files import contents
 from support.old_sets import OldSet
 
 from training.data import open_latent_set
-from training.prepare.plan import PLAN_FILE
+from training.prepare.plan import images_per_shard
+from training.prepare.set_folder import PLAN_FILE
 from training.whole_files import OutputFolderError
 
 
@@ -63,3 +64,22 @@ def test_an_unfinished_set_of_an_older_version_resumes(old_set: OldSet) -> None:
         mean, _ = latents.moments(int(index), version == "cropped", view == "flipped")
         torch.testing.assert_close(mean, expected, atol=0.01, rtol=0.01)
     assert latents.info.latent_format.latent_rgb_factors is not None
+
+
+@pytest.mark.parametrize(
+    ("images", "image_size", "flip", "expected"),
+    [
+        (12, 256, True, 64),
+        (100_000, 256, True, 1563),
+        (1_281_167, 256, True, 4096),
+        (1_281_167, 256, False, 8192),
+        (1_281_167, 512, True, 1024),
+        (1_281_167, 4096, True, 64),
+        (67_000_000, 256, True, 4096),
+    ],
+)
+def test_shards_are_sized_by_their_bytes(
+    images: int, image_size: int, flip: bool, expected: int
+) -> None:
+    settings = {"image-size": image_size, "flip": flip}
+    assert images_per_shard(images, settings) == expected

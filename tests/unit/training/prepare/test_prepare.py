@@ -21,8 +21,8 @@ from torch import Tensor
 from comfyui_fitv2.pixels import from_bytes, psnr
 from training import prepare as module
 from training.data import open_latent_set
-from training.data.arrow_set import read_shard
 from training.data.decode import read_versions
+from training.data.shards import read_shard
 from training.data.vae import VAE, open_vae
 from training.prepare import PrepareOptions, main
 

@@ -15,14 +15,15 @@ from support.old_sets import OldSet
 from comfyui_fitv2.pixels import from_bytes
 from comfyui_fitv2.preview import fit_latent_format, preview
 from training.data import open_latent_set
-from training.data.arrow_set import EncodedExample, read_shard, write_shard
 from training.data.decode import read_versions
+from training.data.shards import EncodedExample, read_shard, write_shard
 from training.prepare.preview_colours import (
     PreviewColoursError,
     colour_sums,
     fit_preview_colours,
     shards_to_fit,
 )
+from training.prepare.set_folder import SetFolder
 
 
 def test_the_preview_colours_of_a_set_are_those_of_its_images(
@@ -84,7 +85,7 @@ def test_the_reason_is_given_where_there_can_be_none(
     example = EncodedExample("a.png", 0, torch.zeros(1, 1, channels, 2, 2), None, colours)
     write_shard(tmp_path, 0, [example])
     with pytest.raises(PreviewColoursError, match=message):
-        fit_preview_colours(tmp_path, [0], channels, scale_factor=1.0)
+        fit_preview_colours(SetFolder(tmp_path), [0], channels, scale_factor=1.0)
 
 
 def test_a_set_without_colours_says_so(old_set: OldSet, capsys: pytest.CaptureFixture[str]) -> None:
