@@ -153,12 +153,11 @@ def _parts(run: TrainingRun, probes: Sequence[Probe]) -> list[tuple[str, str]]:
             f"{gib(memory.state / processes)} on each of {processes}" for processes in _SHARED_BY
         )
         lines.append(("sharded by FSDP2", f"the {gib(memory.state)} would be {shares}"))
-    held_by = f"{memory.workers} data worker{'s' * (memory.workers != 1)}"
     lines.append(
         (
             "host memory",
-            f"{gib(memory.host)} per process for data: {gib(memory.index)} to know all images, in "
-            f"it and in its {held_by}, and {gib(memory.ahead)} of batches ahead",
+            f"{gib(memory.ahead)} per process for batches ahead, and {gib(memory.index)} per "
+            "machine to know all images",
         )
     )
     return lines

@@ -28,19 +28,14 @@ class ProcessMemory:
     activations: int
     """The rest of the peak of a step: activations, and what PyTorch takes itself. 0 if unknown."""
     index: int
-    """What packing knows of every image, in host memory: in the process and in each worker."""
+    """What packing knows of every image: a file that all processes of a machine map."""
     ahead: int
     """Micro-batches that the workers have prepared, in host memory."""
-    workers: int
     sharded: bool
 
     @property
     def state(self) -> int:
         return self.weights + self.gradients + self.optimizer + self.averages
-
-    @property
-    def host(self) -> int:
-        return self.index * (1 + self.workers) + self.ahead
 
     @classmethod
     def of(cls, run: TrainingRun, peak: int = 0) -> ProcessMemory:
@@ -76,7 +71,6 @@ class ProcessMemory:
             activations=max(peak - sum(parts.values()), 0),
             index=sum(array.nbytes for array in known),
             ahead=batch.workers * AHEAD * tokens * numbers * _TOKEN_BYTES,
-            workers=batch.workers,
             sharded=run.accelerator.distributed_type == DistributedType.FSDP,
         )
 
