@@ -39,7 +39,7 @@ from .config_file import read_scaling_config
 from .curves import Curve
 from .data import Measured, given_set, make_held_out_sets, make_training_set, training_folder
 from .distances import DistanceMeter
-from .measure import EXAMPLES, measured_curve
+from .measure import EXAMPLES, MEASURE, measured_curve, measured_floors
 from .page import SAMPLES, About, markdown, write_page
 from .plan import make_plan
 from .samples import write_sheet
@@ -99,12 +99,12 @@ def scaling(options: ScalingOptions, command: str = "python -m training.scaling"
             if options.plan:
                 return plan
             print(plan, file=sys.stderr)
-            meter = _meter(options, config)
+            meter = _meter(options, config, trainings)
             curves: list[Curve] = []
             about = About(
                 command,
                 torch.get_num_threads(),
-                _floors(meter, held_out),
+                measured_floors(config, held_out, meter, options.output / MEASURE),
                 len(trainings),
                 options.data.name if options.data else "",
             )
@@ -125,11 +125,14 @@ def _data(options: ScalingOptions, config: ScalingConfig) -> list[Measured]:
     return make_held_out_sets(config, options.output)
 
 
-def _meter(options: ScalingOptions, config: ScalingConfig) -> DistanceMeter | None:
+def _meter(
+    options: ScalingOptions, config: ScalingConfig, trainings: Mapping[Run, TrainingConfig]
+) -> DistanceMeter | None:
     if config.distances is None or options.data is not None:
         return None
     device = torch.device(str(PartialState().device))
-    return DistanceMeter(config.distances, options.output / "references", device)
+    precision = next(iter(trainings.values())).precision
+    return DistanceMeter(config.distances, options.output / MEASURE, precision, device)
 
 
 def _examples(trainings: Mapping[Run, TrainingConfig]) -> list[tuple[str, Path]]:
@@ -138,15 +141,6 @@ def _examples(trainings: Mapping[Run, TrainingConfig]) -> list[tuple[str, Path]]
     for run, training in trainings.items():
         files.setdefault(f"{run.variant} {run.size}", Path(training.output) / EXAMPLES)
     return list(files.items())
-
-
-def _floors(meter: DistanceMeter | None, held_out: Sequence[Measured]) -> dict[str, float]:
-    floors = {}
-    for each in held_out if meter else ():
-        if meter and each.settings and each.settings.sample:
-            floor = meter.floor(each)
-            floors |= {} if floor is None else {each.name: floor}
-    return floors
 
 
 def main(argv: Sequence[str] | None = None) -> int:

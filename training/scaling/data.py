@@ -13,7 +13,7 @@ from ..prepare import PrepareOptions, prepare
 from ..train.config import ConfigError
 from ..whole_files import differences, write_json
 from .config import HeldOutSet, ScalingConfig
-from .drawn_shapes import Ratios, write_drawings
+from .drawn_shapes import CLASSES, Ratios, write_drawings
 
 _TRAINING_SEED, _FIRST_HELD_OUT_SEED = 1, 2
 
@@ -47,7 +47,7 @@ def make_held_out_sets(config: ScalingConfig, output: Path) -> list[Measured]:
     sets = []
     for number, (name, settings) in enumerate(config.held_out.items()):
         folder = output / "data" / f"held_out_{number}"
-        references = config.distances.references if config.distances and settings.sample else 0
+        references = _references(config) if settings.sample else 0
         # A larger set shows the same kind of drawing, with more pixels.
         side = round(config.drawings.side * settings.image_size / config.drawings.image_size)
         drawings = _make(
@@ -62,6 +62,13 @@ def make_held_out_sets(config: ScalingConfig, output: Path) -> list[Measured]:
         chosen = evenly(range(len(latents)), settings.count)
         sets.append(Measured(name, latents, chosen, settings, drawings))
     return sets
+
+
+def _references(config: ScalingConfig) -> int:
+    """Drawings to compare with, and as many others as images are generated: see the floors."""
+    if config.distances is None:
+        return 0
+    return config.distances.references + config.distances.per_class * len(CLASSES)
 
 
 def given_set(folder: Path) -> Measured:

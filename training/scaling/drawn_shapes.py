@@ -192,7 +192,7 @@ def _textured(
     y, x = np.mgrid[: size[1], : size[0]] / period
     u = x * cos(angle) + y * sin(angle) + random.uniform()
     v = y * cos(angle) - x * sin(angle) + random.uniform()
-    return np.where(texture(u, v)[..., None], second, first).astype(np.uint8)
+    return np.stack([first, second]).astype(np.uint8)[texture(u, v).astype(np.intp)]
 
 
 def _mask(

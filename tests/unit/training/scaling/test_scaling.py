@@ -66,24 +66,30 @@ def test_a_study_is_trained_once_measured_once_and_published(
     results = json.loads((page / "results.json").read_text(encoding="utf-8"))
     curves = results["curves"]
     assert [(c["variant"], c["seed"], [p["step"] for p in c["points"]]) for c in curves] == [
-        ("FiTv2", 0, [1, 2]),
         ("FiT", 0, [1, 2]),
-        ("FiTv2", 1, [1, 2]),
         ("FiT", 1, [1, 2]),
+        ("FiTv2", 0, [1, 2]),
+        ("FiTv2", 1, [1, 2]),
     ]
     for curve in curves:
         assert set(curve["losses"]) == {"trained shapes", "larger"}
         assert curve["losses"]["trained shapes"] == curve["points"][-1]["loss"]
         assert curve["distances"]["trained shapes"] == curve["points"][-1]["distance"]
+        assert curve["errors"]["trained shapes"] == curve["points"][-1]["error"]
         assert all(np.isfinite(p["loss"]) and p["flops"] > 0 for p in curve["points"])
         assert all(np.isfinite(p["distance"]) for p in curve["points"])
         assert curve["cpu_seconds"] > 0
-    assert curves[0]["points"][0]["loss"] != curves[2]["points"][0]["loss"]  # another seed
+    assert curves[0]["points"][0]["loss"] != curves[1]["points"][0]["loss"]  # another seed
     for plot in ("curves.png", "ends.png", "samples.png"):
         with Image.open(page / plot) as plotted:
             assert np.asarray(plotted.convert("RGB")).std() > 5
     text = (page / "README.md").read_text(encoding="utf-8")
     assert "4 runs, seeds 0, 1," in text
+    assert set(results["about"]["floors"]["trained shapes"]) == {
+        "other drawings",
+        "reconstructed",
+        "blurred",
+    }
     assert all(f"]({plot})" in text for plot in ("curves.png", "ends.png", "samples.png"))
     assert f"--page {page}" in text
     assert "Not finished" not in text
@@ -115,7 +121,14 @@ def test_a_study_is_trained_once_measured_once_and_published(
         assert message in capsys.readouterr().err
     study_in(tmp_path)
     monkeypatch.setattr(subprocess, "Popen", refuse)
-    for work in ("measure.held_out_loss", "distances.draw", "plan.probe", "data.prepare"):
+    for work in (
+        "measure.held_out_loss",
+        "distances.draw",
+        "distances.DistanceMeter.floors",
+        "classifier._trained",
+        "plan.probe",
+        "data.prepare",
+    ):
         monkeypatch.setattr(f"training.scaling.{work}", refuse)
     assert main(arguments) == 0
     assert capsys.readouterr().out == text
@@ -146,7 +159,7 @@ def test_a_study_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     arguments = study_in(tmp_path, text)
     runs = tmp_path / "study" / "runs"
     study = subprocess.Popen([sys.executable, "-m", "training.scaling", *arguments], cwd=ROOT)
-    first = runs / "FiTv2-S-seed-0" / "measured.json"
+    first = runs / "FiT-S-seed-0" / "measured.json"
     deadline = time.monotonic() + 300
     while not first.is_file():
         assert study.poll() is None
@@ -154,11 +167,11 @@ def test_a_study_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
         time.sleep(0.05)
     study.kill()
     study.wait()
-    checkpoints = runs / "FiTv2-S-seed-0" / "checkpoints"
+    checkpoints = runs / "FiT-S-seed-0" / "checkpoints"
     before = {path: path.stat().st_mtime_ns for path in checkpoints.rglob("*.safetensors")}
     assert before
     assert main(arguments) == 0
     after = {path: path.stat().st_mtime_ns for path in checkpoints.rglob("*.safetensors")}
     assert after == before
     results = json.loads((tmp_path / "study" / "page" / "results.json").read_text("utf-8"))
-    assert [curve["variant"] for curve in results["curves"]] == ["FiTv2", "FiT"]
+    assert [curve["variant"] for curve in results["curves"]] == ["FiT", "FiTv2"]
