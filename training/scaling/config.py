@@ -48,7 +48,7 @@ class Variant:
     """One of ARCHITECTURES: FiTv2; FiT architecture, the layers of version 1 with the rectified
     flow; FiT, version 1 as published, which learns the noise of a DDPM."""
     training: dict[str, Any] = field(default_factory=dict)
-    """What differs in the training configuration."""
+    """What differs in the training configuration; ``steps`` are those of the size by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,12 +228,13 @@ class ScalingConfig:
     def training_of(self, run: Run, data: Path, output: Path) -> TrainingConfig:
         """The training configuration of a run. Raises ``ConfigError``."""
         size, variant = self.sizes[run.size], self.variants[run.variant]
-        milestones = [*(step for step in self.measured_at if step < size.steps), size.steps]
+        steps: int = variant.training.get("steps", size.steps)
+        milestones = [*(step for step in self.measured_at if step < steps), steps]
         values = {
             "model": _architecture(variant.architecture, size),
             "data": str(data),
             "output": str(output),
-            "steps": size.steps,
+            "steps": steps,
             "seed": run.seed,
             "resume": "latest",
             "checkpoints": {"every": 0, "keep": 1, "milestones": milestones},

@@ -54,7 +54,10 @@ class DistanceMeter:
     def __init__(
         self, settings: Distances, folder: Path, precision: str, device: torch.device
     ) -> None:
-        """``folder`` keeps the classifier and the features of drawings."""
+        """``folder`` keeps the classifier and the features of drawings.
+
+        Images are generated and decoded in the ``precision`` of training, "bf16" or "fp32".
+        """
         self.settings = settings
         self._folder = folder
         self._bf16 = precision == "bf16"
@@ -138,7 +141,8 @@ class DistanceMeter:
         return np.concatenate(parts)
 
     def _opened_vae(self) -> VAE:
-        self._vae = self._vae or open_vae(TINY, self._device)
+        dtype = torch.bfloat16 if self._bf16 else torch.float32
+        self._vae = self._vae or open_vae(TINY, self._device, dtype)
         return self._vae
 
     def _reference(self, held_out: Measured) -> tuple[Resolution, FeatureSet]:
@@ -158,8 +162,8 @@ class DistanceMeter:
 
 
 def _drawings(held_out: Measured) -> tuple[ImageSource, Listing]:
-    assert held_out.drawings is not None
-    source = open_unsorted(held_out.drawings, "the held-out drawings")
+    assert held_out.references is not None
+    source = open_unsorted(held_out.references, "the held-out drawings")
     return source, source.listing()
 
 
