@@ -215,7 +215,7 @@ class ScalingConfig:
             (name, size)
             for comparison in self.compared[:1]
             for size in self.variants[comparison.before].sizes
-            for name in (comparison.before, comparison.after)
+            for name in (comparison.after, comparison.before)
             if size in self.variants[name].sizes
         ]
         rest = [(name, size) for name, variant in self.variants.items() for size in variant.sizes]

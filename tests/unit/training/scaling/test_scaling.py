@@ -66,10 +66,10 @@ def test_a_study_is_trained_once_measured_once_and_published(
     results = json.loads((page / "results.json").read_text(encoding="utf-8"))
     curves = results["curves"]
     assert [(c["variant"], c["seed"], [p["step"] for p in c["points"]]) for c in curves] == [
-        ("FiT", 0, [1, 2]),
-        ("FiT", 1, [1, 2]),
         ("FiTv2", 0, [1, 2]),
         ("FiTv2", 1, [1, 2]),
+        ("FiT", 0, [1, 2]),
+        ("FiT", 1, [1, 2]),
     ]
     for curve in curves:
         assert set(curve["losses"]) == {"trained shapes", "larger"}
@@ -159,7 +159,7 @@ def test_a_study_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     arguments = study_in(tmp_path, text)
     runs = tmp_path / "study" / "runs"
     study = subprocess.Popen([sys.executable, "-m", "training.scaling", *arguments], cwd=ROOT)
-    first = runs / "FiT-S-seed-0" / "measured.json"
+    first = runs / "FiTv2-S-seed-0" / "measured.json"
     deadline = time.monotonic() + 300
     while not first.is_file():
         assert study.poll() is None
@@ -167,11 +167,11 @@ def test_a_study_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
         time.sleep(0.05)
     study.kill()
     study.wait()
-    checkpoints = runs / "FiT-S-seed-0" / "checkpoints"
+    checkpoints = runs / "FiTv2-S-seed-0" / "checkpoints"
     before = {path: path.stat().st_mtime_ns for path in checkpoints.rglob("*.safetensors")}
     assert before
     assert main(arguments) == 0
     after = {path: path.stat().st_mtime_ns for path in checkpoints.rglob("*.safetensors")}
     assert after == before
     results = json.loads((tmp_path / "study" / "page" / "results.json").read_text("utf-8"))
-    assert [curve["variant"] for curve in results["curves"]] == ["FiT", "FiTv2"]
+    assert [curve["variant"] for curve in results["curves"]] == ["FiTv2", "FiT"]
