@@ -1,7 +1,7 @@
 """Train small models in many ways, with several seeds each, and publish what the paper's claims
 come to: a page with plots, tables, error bars, seeds and cost.
 
-python -m training.scaling --output runs/laptop --page docs/scaling     hours on two CPU cores
+python -m training.scaling --output runs/laptop --page docs/scaling     hours on one CPU core
 python -m training.scaling --output runs/laptop --plan                  how many hours, and of what
 python -m training.scaling --output runs/quick --config quick           a minute
 python -m training.scaling --output ... --config my.yaml --data latents --held-out other-latents \\
@@ -11,7 +11,7 @@ The FiTv2 paper (arXiv 2410.13925) claims that training on any shape generalises
 FiTv2 converges about twice as fast as FiT, and that larger models use compute better; its Table II
 adds one change at a time. The paper compares FIDs of XL models after 400 K steps; the study the
 loss of small models on held-out images (``held_out_loss``), with the same noise and times for all,
-and the feature distance of generated images. ``config.Variant`` is a way of training, and
+and how far generated images are from held-out drawings. ``config.Variant`` is a way of training, and
 ``config.Comparison`` a pair of them.
 
 The same command resumes, and trains and measures nothing twice. The page is written anew after
@@ -55,7 +55,7 @@ class ScalingOptions:
     page: Path | None = None
     """Folder of the page and its plots, such as docs/scaling; by default `page` in --output."""
     config: str = "laptop"
-    """YAML file of the study, or laptop (hours on two CPU cores) or quick (a minute)."""
+    """YAML file of the study, or laptop (hours on one CPU core) or quick (a minute)."""
     quick: bool = False
     """Short for --config quick."""
     plan: bool = False
