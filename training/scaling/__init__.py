@@ -11,8 +11,8 @@ The FiTv2 paper (arXiv 2410.13925) claims that training on any shape generalises
 FiTv2 converges about twice as fast as FiT, and that larger models use compute better; its Table II
 adds one change at a time. The paper compares FIDs of XL models after 400 K steps; the study the
 loss of small models on held-out images (``held_out_loss``), with the same noise and times for all,
-and how far generated images are from held-out drawings. ``config.Variant`` is a way of training, and
-``config.Comparison`` a pair of them.
+and how far generated images are from held-out drawings. ``config.Variant`` is a way of training,
+and ``config.Comparison`` a pair of them.
 
 The same command resumes, and trains and measures nothing twice. The page is written anew after
 every run.
