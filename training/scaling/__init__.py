@@ -43,7 +43,7 @@ from .measure import EXAMPLES, MEASURE, measured_curve, measured_floors
 from .page import SAMPLES, About, markdown, write_page
 from .plan import make_plan
 from .samples import write_sheet
-from .trained import train
+from .trained import FailedRunError, train
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +79,8 @@ def scaling(options: ScalingOptions, command: str = "python -m training.scaling"
     """Train, measure and report; returns the text of the page, or of the plan.
 
     ``command`` is the command line that the page names. Raises ``ValueError`` or ``OSError`` on a
-    user's error, ``KeyboardInterrupt`` when a run was stopped.
+    user's error, and after the last run where some failed; ``KeyboardInterrupt`` when a run was
+    stopped.
     """
     require_one_process(
         "scaling", 'Start one, with --launcher "accelerate launch" to train on all.'
@@ -108,12 +109,20 @@ def scaling(options: ScalingOptions, command: str = "python -m training.scaling"
                 len(trainings),
                 options.data.name if options.data else "",
             )
+            failed: list[str] = []
             for run, training in trainings.items():
-                train(training, options.launcher)
+                try:
+                    train(training, options.launcher)
+                except FailedRunError as error:  # such as a model that diverges: others may not
+                    print(f"error: {error} The study goes on.", file=sys.stderr)
+                    failed.append(run.name)
+                    continue
                 curves.append(measured_curve(run, training, config, held_out, meter))
                 page = options.page or options.output / "page"
                 write_page(curves, config, about, page)
                 write_sheet(_examples(trainings), page / SAMPLES)
+            if failed:
+                raise ValueError(f"{len(failed)} runs failed: {', '.join(failed)}.")
             return markdown(curves, config, about)
 
 

@@ -14,6 +14,8 @@ from support.latent_sets import make_latent_set
 from support.scaling_study import STUDY
 
 from training.scaling import main
+from training.scaling.trained import FailedRunError
+from training.train.config import TrainingConfig
 
 ROOT = Path(__file__).parents[4]
 
@@ -132,6 +134,23 @@ def test_a_study_is_trained_once_measured_once_and_published(
         monkeypatch.setattr(f"training.scaling.{work}", refuse)
     assert main(arguments) == 0
     assert capsys.readouterr().out == text
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_leaves_the_others_to_be_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[str] = []
+
+    def fail(run: TrainingConfig, launcher: str) -> None:
+        trained.append(Path(run.output).name)
+        raise FailedRunError("its loss is not finite.")
+
+    monkeypatch.setattr("training.scaling.train", fail)
+    assert main(study_in(tmp_path)) == 1
+    assert len(trained) == 4
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "4 runs failed: FiTv2 S seed 0, FiTv2 S seed 1, FiT S seed 0, FiT S seed 1." in last
 
 
 @pytest.mark.slow
