@@ -62,7 +62,7 @@ class DistanceMeter:
         self._folder = folder
         self._bf16 = precision == "bf16"
         self._device = device
-        file = folder / "classifier.safetensors"
+        file = folder / f"classifier-{settings.classifier}.safetensors"
         self._classifier = shape_features(file, settings.classifier).to(device)
         self._vae: VAE | None = None
 
