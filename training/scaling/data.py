@@ -67,9 +67,11 @@ def make_held_out_sets(config: ScalingConfig, output: Path) -> list[Measured]:
         references = None
         if settings.sample and (count := _references(config)):
             references = folder.with_name(f"{folder.name}_references")
-            drawn = replace(made, count=count, seed=seed + _REFERENCES_SEED)
+            size = settings.sample_size  # a drawing of another shape would be cut
+            ratios = Ratios.of(size.width, size.height)
+            drawn = replace(made, count=count, seed=seed + _REFERENCES_SEED, ratios=ratios)
             _require_same(references.with_suffix(".json"), asdict(drawn))
-            write_drawings(references, count, side, drawn.seed, settings.ratios)
+            write_drawings(references, count, side, drawn.seed, ratios)
         latents = open_latent_set(folder)
         sets.append(Measured(name, latents, list(range(len(latents))), settings, references))
     return sets

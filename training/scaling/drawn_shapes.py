@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import cos, exp, log, pi, sin
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -89,13 +90,21 @@ CLASSES: list[str] = sorted(f"{texture} {shape}" for texture, shape in product(T
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ratios:
-    """How far the longer side of a drawing exceeds the shorter one; half of them are upright.
+    """How far the longer side of a drawing exceeds the shorter one.
 
     Raises ``ValueError`` unless 1 ≤ least ≤ most.
     """
 
     least: float = 1.0
     most: float = 2.0
+    turned: Literal["both", "wide", "high"] = "both"
+    """Which side is the longer one; both: half of the drawings are upright."""
+
+    @classmethod
+    def of(cls, width: int, height: int) -> Ratios:
+        """The ratio of one size."""
+        ratio = max(width, height) / min(width, height)
+        return cls(least=ratio, most=ratio, turned="wide" if width >= height else "high")
 
     def __post_init__(self) -> None:
         if not 1 <= self.least <= self.most:
@@ -122,7 +131,9 @@ def write_drawings(folder: Path, count: int, side: int, seed: int, ratios: Ratio
 def drawing(name: str, side: int, ratios: Ratios, random: np.random.Generator) -> Image.Image:
     """A shape of the class ``name``, one of ``CLASSES``, on a background."""
     texture, _, shape = name.partition(" ")
-    ratio = exp(random.uniform(log(ratios.least), log(ratios.most)) * random.choice([-1, 1]) / 2)
+    exponent = random.uniform(log(ratios.least), log(ratios.most)) / 2
+    either = random.choice([-1, 1])
+    ratio = exp(exponent * {"both": either, "wide": 1, "high": -1}[ratios.turned])
     width, height = round(side * ratio), round(side / ratio)
     size = width * _SUPERSAMPLING, height * _SUPERSAMPLING
     background, first, second = _colours(random)

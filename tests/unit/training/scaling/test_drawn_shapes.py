@@ -37,6 +37,13 @@ def test_the_sides_have_the_ratios_that_were_asked_for(least: float, most: float
     assert all(abs(width * height / 96**2 - 1) < 0.03 for width, height in sizes)
 
 
+@pytest.mark.parametrize(("width", "height"), [(144, 96), (64, 208), (128, 128)])
+def test_drawings_to_compare_with_have_the_shape_of_the_images(width: int, height: int) -> None:
+    for i in range(12):
+        image = drawing("plain disc", 96, Ratios.of(width, height), np.random.default_rng(i))
+        assert image.width / image.height == pytest.approx(width / height, rel=0.03)
+
+
 def test_drawings_to_train_on_have_a_square_crop() -> None:
     for i in range(30):
         image = drawing("plain disc", 96, Ratios(), np.random.default_rng(i))
