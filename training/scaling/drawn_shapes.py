@@ -30,15 +30,13 @@ _PALETTE = (
     (20, 20, 20),
     (206, 17, 38),
     (0, 56, 147),
-    (0, 122, 61),
     (252, 209, 22),
-    (255, 130, 0),
-    (116, 172, 223),
 )
-"""Colours of flags, which the bundled VAE keeps."""
+"""Colours that the bundled VAE keeps; few, because a small model must learn to keep to those of an
+image."""
 _TURN = pi / 12
 """How far shapes and textures are turned at most."""
-_VARIATION = 20.0
+_VARIATION = 10.0
 """How far a colour may be from the palette's in each channel."""
 _LEAST_CONTRAST = 145.0
 """Distance in RGB between the colours that must be told apart."""
@@ -161,7 +159,7 @@ def _background(
     colour: np.ndarray, size: tuple[int, int], random: np.random.Generator
 ) -> Image.Image:
     """A gentle gradient around ``colour``."""
-    corners = np.clip(colour + random.uniform(-14, 14, (2, 2, 3)), 0, 255).astype(np.uint8)
+    corners = np.clip(colour + random.uniform(-8, 8, (2, 2, 3)), 0, 255).astype(np.uint8)
     return Image.fromarray(corners).resize(size, Image.Resampling.BILINEAR)
 
 

@@ -28,7 +28,7 @@ def test_a_page_names_its_command_seeds_cost_and_what_is_missing(tmp_path: Path)
     assert "Not finished: 3 of 6 runs" in text
     assert "| trained shapes | 0.75 | 0.020 | 1.50 | 0.030 | 30.00 | 0.500 |" in text
     assert "±" in text
-    assert "3:1 and 1:3: 32 drawings of at most 128² pixels" in text
+    assert "3:1 and 1:3: 32 drawings of at most 96² pixels" in text
 
 
 def test_a_finished_study_is_not_called_unfinished() -> None:
