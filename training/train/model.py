@@ -6,7 +6,6 @@ under autocast. The keys of its state dict are the published ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -17,7 +16,6 @@ from torch.utils.checkpoint import checkpoint
 
 from comfyui_fitv2.attention import PackedBatch, TokenBatch, attention
 from comfyui_fitv2.config import FiTConfig
-from comfyui_fitv2.extrapolation import Extrapolation
 from comfyui_fitv2.model import FiT, RunBlock
 from comfyui_fitv2.rope import Rotation, rotate
 
@@ -93,19 +91,12 @@ class TrainedFiT(FiT):
             return PaddedBatch(self.rotations(batch.grids, batch.t))
         on_cpu = batch.tokens.device.type == "cpu"
         by_products = on_cpu and self.precision == "bf16" and self.attention is attention
-        kernel = attention_by_products if by_products else self.attention
-        if batch.positions is not None:
-            return PackedBatch(self._rotations_at(batch.positions, batch.grids), kernel)
-        return PackedBatch.of(self, batch.grids, batch.t, attention=kernel)
-
-    def _rotations_at(self, positions: Tensor, grids: Sequence[tuple[int, int]]) -> list[Rotation]:
-        """A rotary table per image for the rows and columns (tokens, 2) of all their tokens."""
-        axis_dim, base = self.config.head_dim // 2, self.config.rope_base
-        plain = Extrapolation("none").for_model(self.config, None)
-        frequencies = torch.stack(plain.frequencies(1, 1, axis_dim, base)).to(positions.device)
-        angles = (positions[..., None] * frequencies).flatten(-2)
-        lengths = [rows * columns for rows, columns in grids]
-        return list(zip(angles.cos().split(lengths), angles.sin().split(lengths), strict=True))
+        return PackedBatch.of(
+            self,
+            batch.grids,
+            batch.t,
+            attention=attention_by_products if by_products else self.attention,
+        )
 
 
 def attention_by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
