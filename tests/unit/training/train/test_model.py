@@ -1,6 +1,5 @@
 """The model in training: precisions, padding, activation checkpointing, the attention kernel."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -62,22 +61,3 @@ def test_attention_by_products_is_attention_and_as_exact_as_the_kernel_in_bf16(t
 
     pairs = zip(errors(attention_by_products), errors(attention), strict=True)
     assert all(own < 2 * kernel + 0.01 for own, kernel in pairs)
-
-
-def test_routed_tokens_skip_the_blocks_in_the_middle(data: Path) -> None:
-    config = dataclasses.replace(SMALL, depth=5)
-    model = random_model(config)
-    batch = batch_of(training_set(data, config, routed=0.5), 0, 4, 1)
-    assert batch.kept is not None
-    seen: list[int] = []
-    for block in model.blocks:
-        block.register_forward_hook(lambda block, given, x: seen.append(x.shape[1]))
-    loss, _ = gradients(model, batch)
-    whole, part = batch.tokens.shape[1], len(batch.kept)
-    assert seen == [whole, whole, part, part, whole]
-    everything = torch.arange(whole)
-    lengths = tuple(rows * columns for rows, columns in batch.grids)
-    unrouted = dataclasses.replace(batch, kept=everything, kept_lengths=lengths)
-    plain = dataclasses.replace(batch, kept=None)
-    assert torch.allclose(model(unrouted), model(plain), atol=1e-6)
-    assert gradients(model, plain)[0] != loss
