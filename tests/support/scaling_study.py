@@ -16,7 +16,7 @@ held_out:
   trained shapes: {count: 6, image_size: 32, sample: "1:1"}
   larger: {count: 6, image_size: 48}
 held_out_times: 2
-distances: {per_class: 1, steps: 2, measured_at: [1], references: 24}
+distances: {per_class: 1, steps: 2, measured_at: [1], references: 24, classifier: 48}
 training:
   precision: fp32
   batch: {token_budget: 16, workers: 0}

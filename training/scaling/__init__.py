@@ -1,7 +1,7 @@
 """Train small models in many ways, with several seeds each, and publish what the paper's claims
 come to: a page with plots, tables, error bars, seeds and cost.
 
-python -m training.scaling --output runs/laptop --page docs/scaling     hours on two CPU cores
+python -m training.scaling --output runs/laptop --page docs/scaling     hours on one CPU core
 python -m training.scaling --output runs/laptop --plan                  how many hours, and of what
 python -m training.scaling --output runs/quick --config quick           a minute
 python -m training.scaling --output ... --config my.yaml --data latents --held-out other-latents \\
@@ -11,8 +11,8 @@ The FiTv2 paper (arXiv 2410.13925) claims that training on any shape generalises
 FiTv2 converges about twice as fast as FiT, and that larger models use compute better; its Table II
 adds one change at a time. The paper compares FIDs of XL models after 400 K steps; the study the
 loss of small models on held-out images (``held_out_loss``), with the same noise and times for all,
-and the feature distance of generated images. ``config.Variant`` is a way of training, and
-``config.Comparison`` a pair of them.
+and how far generated images are from held-out drawings. ``config.Variant`` is a way of training,
+and ``config.Comparison`` a pair of them.
 
 The same command resumes, and trains and measures nothing twice. The page is written anew after
 every run.
@@ -39,11 +39,11 @@ from .config_file import read_scaling_config
 from .curves import Curve
 from .data import Measured, given_set, make_held_out_sets, make_training_set, training_folder
 from .distances import DistanceMeter
-from .measure import EXAMPLES, measured_curve
+from .measure import EXAMPLES, MEASURE, measured_curve, measured_floors
 from .page import SAMPLES, About, markdown, write_page
 from .plan import make_plan
 from .samples import write_sheet
-from .trained import train
+from .trained import FailedRunError, train
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +55,7 @@ class ScalingOptions:
     page: Path | None = None
     """Folder of the page and its plots, such as docs/scaling; by default `page` in --output."""
     config: str = "laptop"
-    """YAML file of the study, or laptop (hours on two CPU cores) or quick (a minute)."""
+    """YAML file of the study, or laptop (hours on one CPU core) or quick (a minute)."""
     quick: bool = False
     """Short for --config quick."""
     plan: bool = False
@@ -79,7 +79,8 @@ def scaling(options: ScalingOptions, command: str = "python -m training.scaling"
     """Train, measure and report; returns the text of the page, or of the plan.
 
     ``command`` is the command line that the page names. Raises ``ValueError`` or ``OSError`` on a
-    user's error, ``KeyboardInterrupt`` when a run was stopped.
+    user's error, and after the last run where some failed; ``KeyboardInterrupt`` when a run was
+    stopped.
     """
     require_one_process(
         "scaling", 'Start one, with --launcher "accelerate launch" to train on all.'
@@ -99,21 +100,29 @@ def scaling(options: ScalingOptions, command: str = "python -m training.scaling"
             if options.plan:
                 return plan
             print(plan, file=sys.stderr)
-            meter = _meter(options, config)
+            meter = _meter(options, config, trainings)
             curves: list[Curve] = []
             about = About(
                 command,
                 torch.get_num_threads(),
-                _floors(meter, held_out),
+                measured_floors(config, held_out, meter, options.output / MEASURE),
                 len(trainings),
                 options.data.name if options.data else "",
             )
+            failed: list[str] = []
             for run, training in trainings.items():
-                train(training, options.launcher)
+                try:
+                    train(training, options.launcher)
+                except FailedRunError as error:  # such as a model that diverges: others may not
+                    print(f"error: {error} The study goes on.", file=sys.stderr)
+                    failed.append(run.name)
+                    continue
                 curves.append(measured_curve(run, training, config, held_out, meter))
                 page = options.page or options.output / "page"
                 write_page(curves, config, about, page)
                 write_sheet(_examples(trainings), page / SAMPLES)
+            if failed:
+                raise ValueError(f"{len(failed)} runs failed: {', '.join(failed)}.")
             return markdown(curves, config, about)
 
 
@@ -125,11 +134,14 @@ def _data(options: ScalingOptions, config: ScalingConfig) -> list[Measured]:
     return make_held_out_sets(config, options.output)
 
 
-def _meter(options: ScalingOptions, config: ScalingConfig) -> DistanceMeter | None:
+def _meter(
+    options: ScalingOptions, config: ScalingConfig, trainings: Mapping[Run, TrainingConfig]
+) -> DistanceMeter | None:
     if config.distances is None or options.data is not None:
         return None
     device = torch.device(str(PartialState().device))
-    return DistanceMeter(config.distances, options.output / "references", device)
+    precision = next(iter(trainings.values())).precision
+    return DistanceMeter(config.distances, options.output / MEASURE, precision, device)
 
 
 def _examples(trainings: Mapping[Run, TrainingConfig]) -> list[tuple[str, Path]]:
@@ -138,15 +150,6 @@ def _examples(trainings: Mapping[Run, TrainingConfig]) -> list[tuple[str, Path]]
     for run, training in trainings.items():
         files.setdefault(f"{run.variant} {run.size}", Path(training.output) / EXAMPLES)
     return list(files.items())
-
-
-def _floors(meter: DistanceMeter | None, held_out: Sequence[Measured]) -> dict[str, float]:
-    floors = {}
-    for each in held_out if meter else ():
-        if meter and each.settings and each.settings.sample:
-            floor = meter.floor(each)
-            floors |= {} if floor is None else {each.name: floor}
-    return floors
 
 
 def main(argv: Sequence[str] | None = None) -> int:

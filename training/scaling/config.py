@@ -15,8 +15,8 @@ from .drawn_shapes import Ratios
 
 FITV2, FIT_ARCHITECTURE, FIT = "FiTv2", "FiT architecture", "FiT"
 ARCHITECTURES = (FITV2, FIT_ARCHITECTURE, FIT)
-CONVERGENCE, ABLATION, SHAPES = "convergence", "ablation", "shapes"
-PARTS = (CONVERGENCE, ABLATION, SHAPES)
+CONVERGENCE, ABLATION, SHAPES, OPTIONS = "convergence", "ablation", "shapes", "options"
+PARTS = (CONVERGENCE, ABLATION, SHAPES, OPTIONS)
 _FIT_DEPTH = 28 / 36
 """FiT-XL has 28 layers of FiTv2-XL's width, for as many GFLOPs as its 36."""
 
@@ -43,12 +43,12 @@ class Variant:
     """A way of training, at one or more sizes."""
 
     sizes: list[str]
-    """Names of the sizes to train."""
+    """Names of the sizes to train, in this order."""
     architecture: str = FITV2
     """One of ARCHITECTURES: FiTv2; FiT architecture, the layers of version 1 with the rectified
     flow; FiT, version 1 as published, which learns the noise of a DDPM."""
     training: dict[str, Any] = field(default_factory=dict)
-    """What differs in the training configuration."""
+    """What differs in the training configuration; ``steps`` are those of the size by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,10 +130,12 @@ class Distances:
     """Strength of classifier-free guidance; 1 is off."""
     references: int = 480
     """Number of held-out drawings to compare with."""
+    classifier: int = 6000
+    """Number of other drawings that the classifier is trained on, whose features are compared."""
 
     def __post_init__(self) -> None:
-        counts = {name: getattr(self, name) for name in ("per_class", "steps", "references")}
-        _require_counts(counts)
+        names = ("per_class", "steps", "references", "classifier")
+        _require_counts({name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,24 +207,34 @@ class ScalingConfig:
 
     @property
     def runs(self) -> list[Run]:
-        """All runs; every variant and size is trained with the first seed before any other."""
+        """All runs: first the models of the first comparison, then the variants in their order.
+
+        Every model is trained with all seeds before the next one.
+        """
+        first = [
+            (name, size)
+            for comparison in self.compared[:1]
+            for size in self.variants[comparison.before].sizes
+            for name in (comparison.after, comparison.before)
+            if size in self.variants[name].sizes
+        ]
+        rest = [(name, size) for name, variant in self.variants.items() for size in variant.sizes]
         return [
             Run(variant=name, size=size, seed=seed)
+            for name, size in dict.fromkeys([*first, *rest])
             for seed in self.seeds
-            for size in self.sizes
-            for name, variant in self.variants.items()
-            if size in variant.sizes
         ]
 
     def training_of(self, run: Run, data: Path, output: Path) -> TrainingConfig:
         """The training configuration of a run. Raises ``ConfigError``."""
         size, variant = self.sizes[run.size], self.variants[run.variant]
-        milestones = [*(step for step in self.measured_at if step < size.steps), size.steps]
+        steps: int = variant.training.get("steps", size.steps)
+        milestones = [*(step for step in self.measured_at if step < steps), steps]
         values = {
             "model": _architecture(variant.architecture, size),
             "data": str(data),
             "output": str(output),
-            "steps": size.steps,
+            "steps": steps,
             "seed": run.seed,
             "resume": "latest",
             "checkpoints": {"every": 0, "keep": 1, "milestones": milestones},

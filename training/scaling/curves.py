@@ -25,11 +25,15 @@ class Point:
     """Loss on held-out images."""
     distance: float | None = None
     """Feature distance of generated images; None where it was not measured."""
+    error: float | None = None
+    """Share of generated images that are taken for another class; likewise."""
 
 
-Measure = Literal["loss", "distance"]
+Measure = Literal["loss", "distance", "error"]
 """A figure of a point; lower is better."""
-MEASURES: tuple[Measure, ...] = ("loss", "distance")
+MEASURES: tuple[Measure, ...] = ("loss", "distance", "error")
+DIGITS: dict[Measure, int] = {"loss": 4, "distance": 2, "error": 3}
+"""Digits after the point with which a figure is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +50,14 @@ class Curve:
     """Losses at the last step, by held-out set."""
     distances: dict[str, float] = field(default_factory=dict)
     """Feature distances at the last step, likewise."""
+    errors: dict[str, float] = field(default_factory=dict)
+    """Errors of generated images at the last step, likewise."""
     cpu_seconds: float = 0.0
     """CPU time of the training."""
+
+    def ends(self, measure: Measure) -> dict[str, float]:
+        """The measure at the last step, by held-out set."""
+        return {"loss": self.losses, "distance": self.distances, "error": self.errors}[measure]
 
     def track(self, measure: Measure) -> list[tuple[Point, float]]:
         """The points at which it was measured, each with its value."""
@@ -67,12 +77,13 @@ class Curve:
         track = self.track(measure)
         return _first_below(value, [p.flops for p, _ in track], [v for _, v in track])
 
-    def loss_at(self, flops: float) -> float | None:
-        """The loss after this compute; None before the first point and after the last."""
-        x = [p.flops for p in self.points]
-        if not x[0] <= flops <= x[-1]:
+    def at(self, flops: float, measure: Measure = "loss") -> float | None:
+        """The measure after this compute; None before its first point and after its last."""
+        track = self.track(measure)
+        x = [p.flops for p, _ in track]
+        if not x or not x[0] <= flops <= x[-1]:
             return None
-        return float(np.interp(math.log(flops), np.log(x), [p.loss for p in self.points]))
+        return float(np.interp(math.log(flops), np.log(x), [value for _, value in track]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +115,19 @@ class Model:
                 round(fmean(p.flops for p in at_step)),
                 fmean(p.loss for p in at_step),
                 _mean_if_all([p.distance for p in at_step]),
+                _mean_if_all([p.error for p in at_step]),
             )
             for at_step in zip(*(curve.points for curve in self.curves), strict=True)
         ]
         return Curve(first.variant, first.size, first.seed, first.parameters, points)
 
-    def loss_on(self, held_out: str) -> Spread:
-        return Spread(tuple(curve.losses[held_out] for curve in self.curves))
+    def end(self, measure: Measure, held_out: str) -> Spread:
+        """The measure at the last step, on a held-out set."""
+        return Spread(tuple(curve.ends(measure)[held_out] for curve in self.curves))
 
-    def distance_on(self, held_out: str) -> Spread:
-        return Spread(tuple(curve.distances[held_out] for curve in self.curves))
-
-    def loss_at(self, flops: float) -> Spread | None:
-        """The losses after this compute; None where a run was not measured around it."""
-        values = [curve.loss_at(flops) for curve in self.curves]
+    def at(self, flops: float, measure: Measure = "loss") -> Spread | None:
+        """The measure after this compute; None where a run was not measured around it."""
+        values = [curve.at(flops, measure) for curve in self.curves]
         known = tuple(value for value in values if value is not None)
         return Spread(known) if len(known) == len(values) else None
 
@@ -182,7 +192,7 @@ def crossing(small: Curve, large: Curve) -> float | None:
     None if the smaller model has the lower loss at the end.
     """
     common = sorted({p.flops for c in (small, large) for p in c.points})
-    pairs = [(flops, small.loss_at(flops), large.loss_at(flops)) for flops in common]
+    pairs = [(flops, small.at(flops), large.at(flops)) for flops in common]
     better = [(flops, b < a) for flops, a, b in pairs if a is not None and b is not None]
     if not better or not better[-1][1]:
         return None

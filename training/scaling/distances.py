@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,43 +19,82 @@ from comfyui_fitv2.pixels import to_bytes
 from comfyui_fitv2.resolution import Resolution
 from comfyui_fitv2.solvers import Velocity
 
-from ..data.sources import evenly, open_unsorted
+from ..data.decode import read_middle
+from ..data.sources import ImageSource, Listing, evenly, open_unsorted
 from ..data.vae import TINY, VAE, open_vae
-from ..evaluate.extractors import RandomFeatures
 from ..evaluate.feature_set import FeatureSet, reference_features
 from ..evaluate.metrics import feature_statistics, frechet_distance
 from ..sample.generate import Request, SamplingSettings, batches, generate, requests_for
 from ..seeds import image_generator
+from .classifier import shape_features
 from .config import Distances
 from .data import Measured
+from .drawn_shapes import CLASSES
 
 _SOLVER, _TOKENS = "euler", 4096
 _SEED = 5
 _EXAMPLES = 8
+_RECONSTRUCTED = 32
+"""Images that the VAE encodes together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How images of one size compare with drawings of that size; lower is better."""
+
+    distance: float
+    """Fréchet distance of the classifier's features."""
+    error: float
+    """Share of images that the classifier takes for another class."""
 
 
 class DistanceMeter:
     """Everything that distances of several models share."""
 
-    def __init__(self, settings: Distances, cache: Path, device: torch.device) -> None:
+    def __init__(
+        self, settings: Distances, folder: Path, precision: str, device: torch.device
+    ) -> None:
+        """``folder`` keeps the classifier and the features of drawings.
+
+        Images are generated and decoded in the ``precision`` of training, "bf16" or "fp32".
+        """
         self.settings = settings
-        self._cache = cache
+        self._folder = folder
+        self._bf16 = precision == "bf16"
         self._device = device
-        self._extractor = RandomFeatures().to(device)
+        file = folder / f"classifier-{settings.classifier}.safetensors"
+        self._classifier = shape_features(file, settings.classifier).to(device)
         self._vae: VAE | None = None
 
-    def distance(self, loaded: LoadedModel, held_out: Measured) -> float:
-        """The Fréchet distance; lower is better."""
+    @property
+    def name(self) -> str:
+        """Changes with the weights of the classifier."""
+        return self._classifier.get_name()
+
+    def quality(self, loaded: LoadedModel, held_out: Measured) -> Quality:
+        """That of images that a model generates, the same number of each class."""
         size, reference = self._reference(held_out)
-        requests = requests_for(_labels(loaded), [size], self.settings.per_class)
-        features = []
-        for images in self._images(loaded, requests):
-            pixels = torch.from_numpy(images).movedim(-1, 1).to(self._device)
-            with torch.inference_mode():
-                features.append(self._extractor(pixels)[0].cpu())
-        return frechet_distance(
-            feature_statistics(torch.cat(features)), reference.pooled_statistics
-        )
+        labels, per_class = _labels(loaded), self.settings.per_class
+        requests = requests_for(labels, [size], per_class)
+        names = [label.name or "" for label in labels for _ in range(per_class)]
+        return self._quality(self._images(loaded, requests), names, reference)
+
+    def floors(self, held_out: Measured) -> dict[str, Quality]:
+        """That of as many other drawings; of these after encoding and decoding; and blurred."""
+        size, reference = self._reference(held_out)
+        source, listing = _drawings(held_out)
+        taken = set(evenly(listing.files, self.settings.references))
+        count = self.settings.per_class * len(held_out.latents.info.class_names)
+        files = evenly([file for file in listing.files if file not in taken], count)
+        names = [Path(file).parent.name for file in files]
+        read = [read_middle(source.source(file), size.width, size.height)[0] for file in files]
+        real = np.stack(read)
+        kinds = {
+            "other drawings": real,
+            "reconstructed": self._reconstructed(real),
+            "blurred": np.stack([_blurred(image) for image in real]),
+        }
+        return {kind: self._quality([images], names, reference) for kind, images in kinds.items()}
 
     def examples(self, loaded: LoadedModel, held_out: Measured) -> list[Image.Image]:
         """An image of each of some classes, evenly spread, of the set's size."""
@@ -65,36 +105,74 @@ class DistanceMeter:
             Image.fromarray(image) for images in self._images(loaded, requests) for image in images
         ]
 
+    def _quality(
+        self, batches: Iterable[np.ndarray], names: Sequence[str], reference: FeatureSet
+    ) -> Quality:
+        features, logits = [], []
+        for images in batches:
+            pixels = torch.from_numpy(images).movedim(-1, 1).to(self._device)
+            with torch.inference_mode():
+                found = self._classifier(pixels)
+            features.append(found[0].cpu())
+            logits.append(found[2].cpu())
+        statistics = feature_statistics(torch.cat(features))
+        right = [
+            CLASSES[answer] == name
+            for answer, name in zip(torch.cat(logits).argmax(1).tolist(), names, strict=True)
+        ]
+        distance = frechet_distance(statistics, reference.pooled_statistics)
+        return Quality(distance, 1 - sum(right) / len(right))
+
     def _images(self, loaded: LoadedModel, requests: list[Request]) -> Iterator[np.ndarray]:
         """Batches of images (images, height, width, 3) uint8."""
-        vae = self._vae = self._vae or open_vae(TINY, self._device)
         guidance = Guidance(self.settings.guidance)
         settings = SamplingSettings(_SOLVER, self.settings.steps, guidance, seed=_SEED)
         for batch in batches(requests, _TOKENS, packed=False, solver=_SOLVER):
-            latents = draw(loaded, batch, settings, self._device)
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+                latents = draw(loaded, batch, settings, self._device)
             with torch.inference_mode():
-                yield to_bytes(vae.decode(latents))
+                yield to_bytes(self._opened_vae().decode(latents))
 
-    def floor(self, held_out: Measured) -> float | None:
-        """What half of the real drawings reach against the other half."""
-        found = self._reference(held_out)[1].floor(self.settings.references // 2)
-        return None if found is None else found[1][0]
+    def _reconstructed(self, images: np.ndarray) -> np.ndarray:
+        vae, parts = self._opened_vae(), []
+        for part in torch.from_numpy(images).movedim(-1, 1).split(_RECONSTRUCTED):
+            mean = vae.moments(part.to(self._device) / 255)[:, 0]
+            parts.append(to_bytes(vae.decode(mean)))
+        return np.concatenate(parts)
+
+    def _opened_vae(self) -> VAE:
+        dtype = torch.bfloat16 if self._bf16 else torch.float32
+        self._vae = self._vae or open_vae(TINY, self._device, dtype)
+        return self._vae
 
     def _reference(self, held_out: Measured) -> tuple[Resolution, FeatureSet]:
         assert held_out.settings is not None
-        assert held_out.drawings is not None
+        source, listing = _drawings(held_out)
         size = held_out.settings.sample_size
-        source = open_unsorted(held_out.drawings, "the held-out drawings")
         features = reference_features(
             source,
-            source.listing(),
+            listing,
             size,
             self.settings.references,
-            self._extractor,
+            self._classifier,
             self._device,
-            self._cache,
+            self._folder,
         )
         return size, features
+
+
+def _drawings(held_out: Measured) -> tuple[ImageSource, Listing]:
+    assert held_out.references is not None
+    source = open_unsorted(held_out.references, "the held-out drawings")
+    return source, source.listing()
+
+
+def _blurred(image: np.ndarray) -> np.ndarray:
+    """As a drawing of an eighth of the width and height would look."""
+    small = Image.fromarray(image)
+    smaller = max(small.width // 8, 1), max(small.height // 8, 1)
+    small = small.resize(smaller, Image.Resampling.BOX)
+    return np.asarray(small.resize(image.shape[1::-1], Image.Resampling.BICUBIC))
 
 
 def _labels(loaded: LoadedModel) -> list[Label]:

@@ -2,9 +2,9 @@
 
 python -m training.scaling.drawn_shapes --output shapes --count 3000
 
-A class is a shape with a texture, such as "checked star". Number, places, sizes, angles and colours
-of the shapes are random, and so are the ratio of the sides and the background. The same seed always
-draws the same drawings. They are in the public domain: nothing is copied from anywhere.
+A class is a shape with a texture, such as "checked star". Place, size, angle and colours of the
+shape are random, and so are the ratio of the sides and the background. The same seed always draws
+the same drawings. They are in the public domain: nothing is copied from anywhere.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import cos, exp, log, pi, sin
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -22,22 +23,20 @@ from tqdm.auto import tqdm
 from ..command_line import OptionError, parse_options, run_command
 from ..whole_files import write_whole
 
-_SUPERSAMPLING = 3
+_SUPERSAMPLING = 2
 """A drawing is drawn this many times as large per side, and averaged."""
 _PALETTE = (
     (255, 255, 255),
     (20, 20, 20),
     (206, 17, 38),
     (0, 56, 147),
-    (0, 122, 61),
     (252, 209, 22),
-    (255, 130, 0),
-    (116, 172, 223),
 )
-"""Colours of flags, which the bundled VAE keeps."""
-_TURN = pi / 6
+"""Colours that the bundled VAE keeps; few, because a small model must learn to keep to those of an
+image."""
+_TURN = pi / 12
 """How far shapes and textures are turned at most."""
-_VARIATION = 20.0
+_VARIATION = 10.0
 """How far a colour may be from the palette's in each channel."""
 _LEAST_CONTRAST = 145.0
 """Distance in RGB between the colours that must be told apart."""
@@ -76,28 +75,34 @@ SHAPES: dict[str, Outline] = {
     "crescent": _crescent(),
     "cross": _cross(),
     "disc": _regular(48),
-    "square": _regular(4),
     "star": _regular(5, 0.42),
     "triangle": _regular(3),
 }
 TEXTURES: dict[str, Texture] = {
     "plain": lambda u, v: np.zeros(u.shape, bool),
     "striped": lambda u, v: u % 1 < 0.5,
-    "checked": lambda u, v: (u % 1 < 0.5) ^ (v % 1 < 0.5),
-    "dotted": lambda u, v: (u % 1 - 0.5) ** 2 + (v % 1 - 0.5) ** 2 < 0.32**2,
+    "checked": lambda u, v: (u * 0.7 % 1 < 0.5) ^ (v * 0.7 % 1 < 0.5),
 }
 CLASSES: list[str] = sorted(f"{texture} {shape}" for texture, shape in product(TEXTURES, SHAPES))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ratios:
-    """How far the longer side of a drawing exceeds the shorter one; half of them are upright.
+    """How far the longer side of a drawing exceeds the shorter one.
 
     Raises ``ValueError`` unless 1 ≤ least ≤ most.
     """
 
     least: float = 1.0
     most: float = 2.0
+    turned: Literal["both", "wide", "high"] = "both"
+    """Which side is the longer one; both: half of the drawings are upright."""
+
+    @classmethod
+    def of(cls, width: int, height: int) -> Ratios:
+        """The ratio of one size."""
+        ratio = max(width, height) / min(width, height)
+        return cls(least=ratio, most=ratio, turned="wide" if width >= height else "high")
 
     def __post_init__(self) -> None:
         if not 1 <= self.least <= self.most:
@@ -122,22 +127,19 @@ def write_drawings(folder: Path, count: int, side: int, seed: int, ratios: Ratio
 
 
 def drawing(name: str, side: int, ratios: Ratios, random: np.random.Generator) -> Image.Image:
-    """One or two shapes of the class ``name``, one of ``CLASSES``, on a background."""
+    """A shape of the class ``name``, one of ``CLASSES``, on a background."""
     texture, _, shape = name.partition(" ")
-    ratio = exp(random.uniform(log(ratios.least), log(ratios.most)) * random.choice([-1, 1]) / 2)
+    exponent = random.uniform(log(ratios.least), log(ratios.most)) / 2
+    either = random.choice([-1, 1])
+    ratio = exp(exponent * {"both": either, "wide": 1, "high": -1}[ratios.turned])
     width, height = round(side * ratio), round(side / ratio)
     size = width * _SUPERSAMPLING, height * _SUPERSAMPLING
     background, first, second = _colours(random)
     canvas = _background(background, size, random)
-    taken: list[tuple[float, float, float]] = []
-    for number in range(random.integers(1, 3)):
-        spot = _free_spot(size, taken, random)
-        if spot is None and number:
-            break
-        x, y, radius = spot or (size[0] / 2, size[1] / 2, min(size) / 3)
-        taken.append((x, y, radius))
-        colours = Image.fromarray(_textured(TEXTURES[texture], first, second, size, radius, random))
-        canvas.paste(colours, mask=_mask(SHAPES[shape], size, (x, y, radius), random))
+    radius = random.uniform(0.36, 0.48) * min(size)
+    x, y = (random.uniform(radius, side - radius) for side in size)
+    colours = Image.fromarray(_textured(TEXTURES[texture], first, second, size, radius, random))
+    canvas.paste(colours, mask=_mask(SHAPES[shape], size, (x, y, radius), random))
     return canvas.resize((width, height), Image.Resampling.BOX)
 
 
@@ -157,22 +159,8 @@ def _background(
     colour: np.ndarray, size: tuple[int, int], random: np.random.Generator
 ) -> Image.Image:
     """A gentle gradient around ``colour``."""
-    corners = np.clip(colour + random.uniform(-14, 14, (2, 2, 3)), 0, 255).astype(np.uint8)
+    corners = np.clip(colour + random.uniform(-8, 8, (2, 2, 3)), 0, 255).astype(np.uint8)
     return Image.fromarray(corners).resize(size, Image.Resampling.BILINEAR)
-
-
-def _free_spot(
-    size: tuple[int, int],
-    taken: Sequence[tuple[float, float, float]],
-    random: np.random.Generator,
-) -> tuple[float, float, float] | None:
-    """Middle and radius of a shape that lies within the drawing and covers no other one."""
-    for _ in range(12):
-        radius = random.uniform(0.34, 0.48) * min(size)
-        x, y = (random.uniform(radius, side - radius) for side in size)
-        if all((x - a) ** 2 + (y - b) ** 2 > (radius + r) ** 2 for a, b, r in taken):
-            return x, y, radius
-    return None
 
 
 def _textured(
@@ -185,14 +173,14 @@ def _textured(
 ) -> np.ndarray:
     """Two colours in the ``texture`` at a random angle and phase, (height, width, 3) uint8.
 
-    The period is at least a tenth of the drawing's side, so that a VAE keeps it.
+    The period is about the shape's radius: what a small model learns to continue.
     """
-    period = max(radius * random.uniform(0.45, 0.75), (size[0] * size[1]) ** 0.5 / 10)
+    period = radius * random.uniform(0.8, 1.0)
     angle = random.uniform(-_TURN, _TURN)
     y, x = np.mgrid[: size[1], : size[0]] / period
     u = x * cos(angle) + y * sin(angle) + random.uniform()
     v = y * cos(angle) - x * sin(angle) + random.uniform()
-    return np.where(texture(u, v)[..., None], second, first).astype(np.uint8)
+    return np.stack([first, second]).astype(np.uint8)[texture(u, v).astype(np.intp)]
 
 
 def _mask(

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise, product
 
-from .config import ABLATION, CONVERGENCE, SHAPES, Comparison
-from .curves import MEASURES, Model, crossing, exponent, speed
+from .config import ABLATION, CONVERGENCE, OPTIONS, SHAPES, Comparison
+from .curves import DIGITS, MEASURES, Measure, Model, crossing, exponent, speed
 from .spread import HIGHER, LOWER, NO_DIFFERENCE, UNKNOWN, difference
 
 _NOTHING = {
     NO_DIFFERENCE: "no difference beyond the spread",
     UNKNOWN: "one seed, so nothing can be said",
 }
+_LOGIT_NORMAL = (
+    "Logit-normal times train most where the held-out loss measures most, so for them and for the "
+    "rectified flow the distance and the error say more."
+)
 _ORDER = (LOWER, HIGHER, NO_DIFFERENCE, UNKNOWN)
 
 
@@ -30,6 +34,7 @@ def sections(models: Sequence[Model], compared: Sequence[Comparison]) -> list[st
         _sizes(models),
         _ablation(_pairs(models, compared, ABLATION)),
         _shapes(_pairs(models, compared, SHAPES)),
+        _options(_pairs(models, compared, OPTIONS)),
         _all_models(models),
     ):
         lines += [*section, ""] if section else []
@@ -71,7 +76,7 @@ def _convergence(pairs: Sequence[Pair]) -> list[str]:
                 f"{_NOTHING.get(found.steps.verdict)}",
             )
         )
-        to = f"{measure} {found.value:.{4 if measure == 'loss' else 2}f}"
+        to = f"{measure} {found.value:.{DIGITS[measure]}f}"
         rows.append([slow.name, fast.name, to, found.steps.text(), found.flops.text()])
     if not pairs:
         return []
@@ -79,8 +84,8 @@ def _convergence(pairs: Sequence[Pair]) -> list[str]:
     if rows:
         lines += [
             "How many times the steps and the FLOPs of the second model the first one needs to the "
-            "lowest held-out loss, and to the lowest distance of generated images, that all runs "
-            "of both reach (the paper reports about 2 × the steps for FiT):",
+            "lowest held-out loss, and to the lowest distance and error of generated images, that "
+            "all runs of both reach (the paper reports about 2 × the steps for FiT):",
             "",
             *table(["first", "second", "to", "steps", "FLOPs"], rows),
         ]
@@ -90,84 +95,95 @@ def _convergence(pairs: Sequence[Pair]) -> list[str]:
 def _sizes(models: Sequence[Model]) -> list[str]:
     verdicts, rows = [], []
     for variant in dict.fromkeys(model.variant for model in models):
-        for small, large in pairwise(model for model in models if model.variant == variant):
+        ladder = [model for model in models if model.variant == variant]
+        of_variant = pairwise(sorted(ladder, key=lambda model: model.curves[0].parameters))
+        for (small, large), measure in product(of_variant, MEASURES):
             flops = min(c.points[-1].flops for m in (small, large) for c in m.curves)
-            before, after = small.loss_at(flops), large.loss_at(flops)
+            before, after = small.at(flops, measure), large.at(flops, measure)
             if before is None or after is None:
                 continue
             change = difference(before, after)
             verdicts.append(
                 {
-                    LOWER: f"{large.name} beats {small.name}",
-                    HIGHER: f"{small.name} beats {large.name}",
+                    LOWER: f"{large.name} beats {small.name} by {measure}",
+                    HIGHER: f"{small.name} beats {large.name} by {measure}",
                 }.get(
                     change.verdict,
-                    f"{large.name} against {small.name}: {_NOTHING.get(change.verdict)}",
+                    f"{large.name} against {small.name} by {measure}: "
+                    f"{_NOTHING.get(change.verdict)}",
                 )
             )
-            crossed = crossing(small.mean, large.mean)
+            crossed = crossing(small.mean, large.mean) if measure == "loss" else None
+            digits = DIGITS[measure]
             rows.append(
                 [
                     small.name,
                     large.name,
                     f"{flops:.3g}",
-                    before.text(),
-                    after.text(),
-                    change.text(),
+                    measure,
+                    before.text(digits),
+                    after.text(digits),
+                    change.text(digits),
                     "–" if crossed is None else f"{crossed:.3g}",
                 ]
             )
     if not rows:
         return []
-    head = ["smaller", "larger", "FLOPs", "its loss", "loss of the larger", "difference"]
+    head = ["smaller", "larger", "FLOPs", "measure", "of the smaller", "of the larger"]
     return [
         f"## Sizes at equal compute: {'; '.join(verdicts)}",
         "",
-        "The losses after the same compute, the most that all runs of both have had. The last "
-        "column is the compute from which on the mean loss of the larger one is lower.",
+        "After the same compute, the most that all runs of both have had. The last column is the "
+        "compute from which on the mean loss of the larger one is lower.",
         "",
-        *table([*head, "larger is lower from"], rows),
+        *table([*head, "difference", "larger is lower from"], rows),
     ]
 
 
 def _ablation(pairs: Sequence[Pair]) -> list[str]:
+    return _changes(pairs, "One change at a time", _LOGIT_NORMAL)
+
+
+def _options(pairs: Sequence[Pair]) -> list[str]:
+    return _changes(pairs, "Training options", "")
+
+
+def _changes(pairs: Sequence[Pair], title: str, note: str) -> list[str]:
+    """A section on pairs that differ by one change each: a row per pair and measure."""
     if not pairs:
         return []
-    sampled = _with_distances(pairs)
-    by_loss: dict[str, list[str]] = {verdict: [] for verdict in _ORDER}
-    by_distance: dict[str, list[str]] = {verdict: [] for verdict in _ORDER}
+    measures: list[Measure] = [m for m in MEASURES if _measured(pairs, m)]
+    said: dict[Measure, dict[str, list[str]]] = {
+        measure: {verdict: [] for verdict in _ORDER} for measure in measures
+    }
     rows = []
-    for change, before, after in pairs:
-        name = _main_set(before)
-        found = difference(before.loss_on(name), after.loss_on(name))
-        by_loss[found.verdict].append(change)
-        row = [
-            change,
-            f"{before.name} → {after.name}",
-            before.loss_on(name).text(),
-            after.loss_on(name).text(),
-            f"{found.text()}: {_said(found.verdict)}",
-        ]
-        for held_out in sampled:
-            apart = difference(before.distance_on(held_out), after.distance_on(held_out))
-            if held_out == sampled[0]:
-                by_distance[apart.verdict].append(change)
-            row.append(f"{apart.text(2)}: {_said(apart.verdict)}")
-        rows.append(row)
-    distances = [f"change of the distance, {held_out}" for held_out in sampled]
-    head = ["change", "models", "loss before", "loss after", "change of the loss", *distances]
+    for (change, before, after), measure in product(pairs, measures):
+        for held_out in _measured(pairs, measure)[: 1 if measure == "loss" else None]:
+            one, other = before.end(measure, held_out), after.end(measure, held_out)
+            found = difference(one, other)
+            if held_out == _main_set(before):
+                said[measure][found.verdict].append(change)
+            digits = DIGITS[measure]
+            rows.append(
+                [
+                    change,
+                    f"{before.name} → {after.name}",
+                    f"{measure}, {held_out}",
+                    one.text(digits),
+                    other.text(digits),
+                    f"{found.text(digits)}: {_said(found.verdict)}",
+                ]
+            )
     return [
-        f"## One change at a time, by the held-out loss: {_by(by_loss)}",
+        f"## {title}, by the held-out loss: {_by(said['loss'])}",
         "",
         *(
-            [f"By the distance of generated images, {sampled[0]}: {_by(by_distance)}. "]
-            if sampled
-            else []
+            f"By the {measure} of generated images, {_main_set(pairs[0][1])}: {_by(said[measure])}."
+            for measure in measures[1:]
         ),
-        "Logit-normal times train most where the held-out loss measures most, so for them and for "
-        "the rectified flow the distance says more.",
+        *([note] if note else []),
         "",
-        *table(head, rows),
+        *table(["change", "models", "measure", "before", "after", "difference"], rows),
     ]
 
 
@@ -175,60 +191,52 @@ def _shapes(pairs: Sequence[Pair]) -> list[str]:
     lines: list[str] = []
     for change, before, after in pairs:
         rows, verdicts = [], []
-        for held_out in before.curves[0].losses:
-            found = difference(before.loss_on(held_out), after.loss_on(held_out))
-            verdicts.append(f"{held_out} {_said(found.verdict)}")
-            row = [
-                held_out,
-                before.loss_on(held_out).text(),
-                after.loss_on(held_out).text(),
-                f"{found.text()}: {_said(found.verdict)}",
-            ]
-            if _with_distances(pairs):
-                row += _distance_cells(before, after, held_out)
-            rows.append(row)
-        head = ["drawings", f"{before.name}: loss", f"{after.name}: loss", "change"]
-        if _with_distances(pairs):
-            head += [f"{before.name}: distance", f"{after.name}: distance", "change"]
+        for measure in MEASURES:
+            for held_out in _measured(pairs, measure):
+                one, other = before.end(measure, held_out), after.end(measure, held_out)
+                found = difference(one, other)
+                if measure == "loss":
+                    verdicts.append(f"{held_out} {_said(found.verdict)}")
+                digits = DIGITS[measure]
+                rows.append(
+                    [
+                        measure,
+                        held_out,
+                        one.text(digits),
+                        other.text(digits),
+                        f"{found.text(digits)}: {_said(found.verdict)}",
+                    ]
+                )
         lines += [
             *([""] if lines else []),
             f"## {change}, size {before.size}: loss on {'; '.join(verdicts)}",
             "",
-            *table(head, rows),
+            *table(["measure", "drawings", before.name, after.name, "difference"], rows),
         ]
     return lines
 
 
-def _distance_cells(before: Model, after: Model, held_out: str) -> list[str]:
-    if any(held_out not in c.distances for m in (before, after) for c in m.curves):
-        return ["–"] * 3
-    one, other = before.distance_on(held_out), after.distance_on(held_out)
-    apart = difference(one, other)
-    return [one.text(2), other.text(2), f"{apart.text(2)}: {_said(apart.verdict)}"]
-
-
 def _all_models(models: Sequence[Model]) -> list[str]:
-    losses = [*models[0].curves[0].losses] if models else []
-    distances = [*models[0].curves[0].distances] if models else []
+    first = models[0].curves[0]
+    ends: list[tuple[Measure, str]] = [(m, name) for m in MEASURES for name in first.ends(m)]
     rows = []
     for model in models:
-        end = model.mean.points[-1]
+        last = model.mean.points[-1]
         rows.append(
             [
                 model.name,
                 f"{model.curves[0].parameters / 1e6:.2f} M",
                 ", ".join(str(curve.seed) for curve in model.curves),
-                f"{end.step:,}",
-                f"{end.flops:.3g}",
-                *(model.loss_on(name).text() for name in losses),
-                *(model.distance_on(name).text(2) for name in distances),
+                f"{last.step:,}",
+                f"{last.flops:.3g}",
+                *(model.end(measure, name).text(DIGITS[measure]) for measure, name in ends),
                 f"{exponent(model.mean):.3f}",
                 f"{sum(curve.cpu_seconds for curve in model.curves) / 60:.0f}",
             ]
         )
-    head = ["model", "parameters", "seeds", "steps", "FLOPs", *(f"loss: {n}" for n in losses)]
-    head += [*(f"distance: {n}" for n in distances), "exponent of compute", "CPU minutes"]
-    return ["## All models", "", *table(head, rows)]
+    head = ["model", "parameters", "seeds", "steps", "FLOPs"]
+    head += [*(f"{measure}: {name}" for measure, name in ends), "exponent of compute"]
+    return ["## All models", "", *table([*head, "CPU minutes"], rows)]
 
 
 def _main_set(model: Model) -> str:
@@ -236,10 +244,10 @@ def _main_set(model: Model) -> str:
     return next(iter(model.curves[0].losses))
 
 
-def _with_distances(pairs: Sequence[Pair]) -> list[str]:
-    """The held-out sets whose distance is known of every model of the pairs."""
+def _measured(pairs: Sequence[Pair], measure: Measure) -> list[str]:
+    """The held-out sets on which every model of the pairs was measured."""
     curves = [c for _, before, after in pairs for m in (before, after) for c in m.curves]
-    return [n for n in curves[0].distances if all(n in c.distances for c in curves)]
+    return [n for n in curves[0].ends(measure) if all(n in c.ends(measure) for c in curves)]
 
 
 def _by(verdicts: Mapping[str, Sequence[str]]) -> str:

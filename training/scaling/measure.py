@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,13 +29,17 @@ from ..whole_files import write_json
 from .config import Distances, Run, ScalingConfig
 from .curves import Curve, Point
 from .data import Measured
-from .distances import DistanceMeter
+from .distances import DistanceMeter, Quality
 from .samples import write_row
 from .trained import cpu_seconds
+
+T = TypeVar("T")
 
 _FILE = "measured.json"
 EXAMPLES = "examples.png"
 """File in the folder of a run: images of the first size that is generated, side by side."""
+MEASURE = "measure"
+"""Folder in that of a study: what distances are measured with."""
 
 
 def measured_curve(
@@ -60,15 +65,16 @@ def measured_curve(
     for checkpoint in checkpoints(folder):
         loaded = load_checkpoint(find_file(checkpoint, average))
         step = step_of(checkpoint)
-        loss, distance = losses.of(loaded, held_out[0], step), None
+        loss, quality = losses.of(loaded, held_out[0], step), None
         if meter and sampled and step in (*meter.settings.measured_at, training.steps):
-            distance = _distance(store, meter, loaded, sampled[0], step, device)
+            quality = _quality(store, meter, loaded, sampled[0], step, device)
         parameters = sum(p.numel() for p in loaded.model.parameters())
         flops = _flops(loaded.model, read_summary(checkpoint), lengths, crop)
-        points.append(Point(step, flops, loss, distance))
+        distance, error = (quality.distance, quality.error) if quality else (None, None)
+        points.append(Point(step, flops, loss, distance, error))
     assert loaded is not None
-    distances = {
-        each.name: _distance(store, meter, loaded, each, training.steps, device)
+    qualities = {
+        each.name: _quality(store, meter, loaded, each, training.steps, device)
         for each in sampled
         if meter
     }
@@ -82,26 +88,46 @@ def measured_curve(
         parameters,
         points,
         {each.name: losses.of(loaded, each, training.steps) for each in held_out},
-        distances,
+        {name: quality.distance for name, quality in qualities.items()},
+        {name: quality.error for name, quality in qualities.items()},
         cpu_seconds(training),
     )
 
 
-def _distance(
+def measured_floors(
+    config: ScalingConfig, held_out: Sequence[Measured], meter: DistanceMeter | None, folder: Path
+) -> dict[str, dict[str, Quality]]:
+    """By held-out set and kind of image: what drawings reach; see ``DistanceMeter.floors``."""
+    if meter is None:
+        return {}
+    store = _Store(folder / "floors.json", _measured_on(config, held_out, meter))
+
+    def measure(each: Measured) -> dict[str, dict[str, float]]:
+        return {kind: asdict(quality) for kind, quality in meter.floors(each).items()}
+
+    floors: dict[str, dict[str, Quality]] = {}
+    for each in held_out:
+        if each.settings and each.settings.sample:
+            found = store.value(each.name, partial(measure, each))
+            floors[each.name] = {kind: Quality(**values) for kind, values in found.items()}
+    return floors
+
+
+def _quality(
     store: _Store,
     meter: DistanceMeter,
     loaded: LoadedModel,
     held_out: Measured,
     step: int,
     device: torch.device,
-) -> float:
+) -> Quality:
     loaded.model.to(device)
-    name = f"distance: {held_out.name} at {step}"
-    return store.value(name, lambda: meter.distance(loaded, held_out))
+    name = f"quality: {held_out.name} at {step}"
+    return Quality(**store.value(name, lambda: asdict(meter.quality(loaded, held_out))))
 
 
 class _Store:
-    """Figures by name in a JSON file, measured once; those of other settings are forgotten."""
+    """What JSON holds, by name in a file, measured once; that of other settings is forgotten."""
 
     def __init__(self, file: Path, measured_on: dict[str, Any]) -> None:
         stored: dict[str, Any] = (
@@ -109,10 +135,10 @@ class _Store:
         )
         self._file, self._measured_on = file, measured_on
         same = stored.get("measured_on") == measured_on
-        self._values: dict[str, float] = stored["values"] if same else {}
+        self._values: dict[str, Any] = stored["values"] if same else {}
 
-    def value(self, name: str, measure: Callable[[], float]) -> float:
-        """The figure called ``name``, by calling ``measure`` where it is not known."""
+    def value(self, name: str, measure: Callable[[], T]) -> T:
+        """The value called ``name``, by calling ``measure`` where it is not known."""
         if name not in self._values:
             self._values[name] = measure()
             write_json(self._file, {"measured_on": self._measured_on, "values": self._values})
@@ -148,7 +174,7 @@ def _measured_on(
             for each in held_out
         ],
         "times": config.held_out_times,
-        "distances": _deciding(meter.settings) if meter else None,
+        "distances": {**_deciding(meter.settings), "by": meter.name} if meter else None,
     }
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from ..whole_files import write_json, write_text, write_whole
 from .config import ScalingConfig
 from .curves import Curve, models_of
-from .findings import sections
+from .distances import Quality
+from .findings import sections, table
 from .plots import curves_plot, ends_plot
 
 PAGE_FILE, JSON_FILE = "README.md", "results.json"
@@ -24,8 +25,8 @@ class About:
     """The command line."""
     threads: int
     """CPU threads of PyTorch."""
-    floors: dict[str, float]
-    """By held-out set, the distance of real drawings from each other."""
+    floors: dict[str, dict[str, Quality]]
+    """By held-out set and kind of image, what drawings reach themselves."""
     planned: int
     """Number of runs of the whole study."""
     data: str = ""
@@ -68,7 +69,7 @@ def markdown(curves: Sequence[Curve], config: ScalingConfig, about: About) -> st
         "",
         f"![Loss over compute and steps]({CURVES_PLOT})",
         "",
-        f"![Losses and distances at the end of training]({ENDS_PLOT})",
+        f"![Losses, distances and errors at the end of training]({ENDS_PLOT})",
         "",
         *(_samples(curves[0].seed) if config.distances and about.floors else []),
         *sections(models_of(curves), config.compared),
@@ -114,11 +115,25 @@ def _measures(config: ScalingConfig, about: About) -> list[str]:
             + (f"; images of {held_out.sample} are generated." if held_out.sample else ".")
         )
     if config.distances is not None and about.floors:
-        floors = ", ".join(f"{name} {value:.2f}" for name, value in about.floors.items())
-        lines.append(
-            "- Distance: Fréchet distance of random features (see `training.evaluate`), lower is "
-            f"better; {config.distances.per_class} images per class, {config.distances.steps} "
-            f"steps of Euler's method (DDIM for version 1), guidance "
-            f"{config.distances.guidance:g}. Real drawings against each other: {floors}."
-        )
+        lines += [
+            "- Distance and error: a small network that was trained to tell the classes of "
+            "drawings apart compares generated images with "
+            f"{config.distances.references} held-out drawings. The distance is Fréchet's, of its "
+            "features; the error is the share of images that it takes for another class. "
+            f"{config.distances.per_class} images per class, {config.distances.steps} steps of "
+            f"Euler's method (DDIM for version 1), guidance {config.distances.guidance:g}. "
+            "Drawings that are measured like generated images reach:",
+            "",
+            *_floors(about.floors),
+        ]
     return lines
+
+
+def _floors(floors: dict[str, dict[str, Quality]]) -> list[str]:
+    kinds = next(iter(floors.values()))
+    head = ["drawings", *(f"{kind}: {what}" for kind in kinds for what in ("distance", "error"))]
+    rows = [
+        [name, *(x for q in qualities.values() for x in (f"{q.distance:.2f}", f"{q.error:.3f}"))]
+        for name, qualities in floors.items()
+    ]
+    return table(head, rows)

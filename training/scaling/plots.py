@@ -15,12 +15,13 @@ from .curves import MEASURES, Measure, Model
 _LABELS: dict[Measure, str] = {
     "loss": "held-out loss (velocity)",
     "distance": "feature distance of generated images",
+    "error": "share of generated images of another class",
 }
 _STYLES = ("-", "--", ":", "-.")
 
 
 def curves_plot(models: Sequence[Model]) -> Figure:
-    """Loss and distance over compute, and over steps."""
+    """Every measure over compute, and over steps."""
     measured: list[Measure] = [
         m for m in MEASURES if all(c.track(m) for model in models for c in model.curves)
     ]
@@ -41,7 +42,9 @@ def curves_plot(models: Sequence[Model]) -> Figure:
         for panel, x in zip(
             panels, ([p.flops for p in points], [p.step for p in points]), strict=True
         ):
-            panel.loglog(x, mean, style, color=colour, label=label, lw=1.3, marker=".", ms=4)
+            panel.set_xscale("log")
+            panel.set_yscale("linear" if measure == "error" else "log")  # an error may be 0
+            panel.plot(x, mean, style, color=colour, label=label, lw=1.3, marker=".", ms=4)
             if len(values) > 1:
                 band = values.std(0, ddof=1)
                 panel.fill_between(x, mean - band, mean + band, color=colour, alpha=0.2, lw=0)
@@ -61,27 +64,28 @@ def curves_plot(models: Sequence[Model]) -> Figure:
 
 
 def ends_plot(models: Sequence[Model]) -> Figure:
-    """Losses and distances at the end of training, a panel per held-out set."""
+    """Every measure at the end of training, a panel per held-out set."""
     first = models[0].curves[0]
-    panels = [(f"loss: {name}", name, False) for name in first.losses]
-    panels += [(f"distance: {name}", name, True) for name in first.distances]
+    panels: list[tuple[Measure, str]] = [
+        (measure, name) for measure in MEASURES for name in first.ends(measure)
+    ]
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
     height = rows * (1.0 + 0.28 * len(models))
     figure = Figure(figsize=(4.2 * columns, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
-    for axis, (title, name, is_distance) in zip(axes, panels, strict=False):
-        _dots(axis, models, name, is_distance)
-        axis.set_title(title, fontsize=9)
+    for axis, (measure, name) in zip(axes, panels, strict=False):
+        _dots(axis, models, measure, name)
+        axis.set_title(f"{measure}: {name}", fontsize=9)
     for axis in list(axes)[len(panels) :]:
         axis.set_visible(False)
     return figure
 
 
-def _dots(axis: Axes, models: Sequence[Model], name: str, is_distance: bool) -> None:
+def _dots(axis: Axes, models: Sequence[Model], measure: Measure, name: str) -> None:
     """Every run a dot, and mean and standard deviation of each model a bar."""
     for row, model in enumerate(reversed(models)):
-        spread = model.distance_on(name) if is_distance else model.loss_on(name)
+        spread = model.end(measure, name)
         axis.errorbar(
             spread.mean, row, xerr=spread.deviation, fmt="|", color="#333", capsize=3, ms=9
         )

@@ -23,10 +23,14 @@ from ..whole_files import differences, write_json, write_text
 _COST_FILE = "cost.json"
 
 
+class FailedRunError(ValueError):
+    """A run that ended before its last step; its own lines on the console say why."""
+
+
 def train(run: TrainingConfig, launcher: str) -> None:
     """Train ``run`` unless it is complete; the process frees all memory when it exits.
 
-    Raises ``ValueError`` where training fails or began with another configuration,
+    Raises ``FailedRunError``, ``ConfigError`` where it began with another configuration, and
     ``KeyboardInterrupt`` where it was stopped.
     """
     folder = Path(run.output)
@@ -56,7 +60,7 @@ def train(run: TrainingConfig, launcher: str) -> None:
             spent = cpu_seconds(run) + _children_cpu_seconds() - before
             write_json(folder / _COST_FILE, {"cpu_seconds": round(spent, 1)})
     if status:
-        raise ValueError(
+        raise FailedRunError(
             f"training of {folder.name} ended with status {status}; its own lines above say why."
         )
     if not is_complete(run):

@@ -3,12 +3,12 @@
 import pytest
 from support.study_curves import power_law, seeds
 
-from training.scaling.curves import Model, crossing, exponent, models_of, speed
+from training.scaling.curves import MEASURES, Model, crossing, exponent, models_of, speed
 
 
 def test_twice_the_steps_to_a_loss_is_a_ratio_of_two() -> None:
     slow, fast = Model(seeds(2**0.5, 0.5, variant="FiT")), Model(seeds(1.0, 0.5))
-    for measure in ("loss", "distance"):
+    for measure in MEASURES:
         found = speed(slow, fast, measure)
         assert found is not None
         assert found.steps.mean == pytest.approx(2.0, rel=0.03)
@@ -37,4 +37,5 @@ def test_seeds_of_one_model_belong_together() -> None:
     assert [(model.name, len(model.curves)) for model in models] == [("FiTv2 S", 3), ("FiT S", 3)]
     assert models[0].mean.points[0].loss == pytest.approx(1.0)
     assert models[0].mean.points[0].distance is None
-    assert models[1].loss_on("larger").deviation == pytest.approx(0.01 * 4 * 128**-0.5)
+    assert models[0].mean.points[-1].error == pytest.approx(0.1 * models[0].mean.points[-1].loss)
+    assert models[1].end("loss", "larger").deviation == pytest.approx(0.01 * 4 * 128**-0.5)

@@ -54,10 +54,10 @@ def test_one_seed_allows_no_claim() -> None:
 
 
 def test_a_ladder_is_compared_at_equal_compute() -> None:
-    small, large = seeds(1.0, 0.1, size="S"), seeds(2.0, 0.4, size="L")
-    assert headings([*small, *large])[0].endswith("FiTv2 L beats FiTv2 S")
-    assert headings([*large, *small])[0].endswith("FiTv2 L beats FiTv2 S")
-    close = [*seeds(1.0, 0.3, 0.2, size="S"), *seeds(1.0, 0.31, 0.2, size="L")]
+    small, large = seeds(1.0, 0.1, size="S"), seeds(2.0, 0.4, size="L", parameters=2000)
+    for curves in ([*small, *large], [*large, *small]):
+        assert "FiTv2 L beats FiTv2 S by loss; FiTv2 L beats FiTv2 S by dist" in headings(curves)[0]
+    close = [*seeds(1.0, 0.3, 0.2, size="S"), *seeds(1.0, 0.31, 0.2, size="L", parameters=2000)]
     assert headings(close)[0].endswith("no difference beyond the spread")
 
 
@@ -71,7 +71,7 @@ def test_curves_without_a_loss_in_common_are_said_to_have_none() -> None:
 def test_plots_show_every_model_with_its_spread() -> None:
     models = models_of([*seeds(1.0, 0.5), *seeds(1.5, 0.5, variant="FiT")])
     panels = curves_plot(models).axes
-    assert [len(panel.get_lines()) for panel in panels] == [2] * 4
+    assert [len(panel.get_lines()) for panel in panels] == [2] * 6
     assert all(len(panel.collections) == 2 for panel in panels)
-    assert len(ends_plot(models).axes) == 3
+    assert len(ends_plot(models).axes) == 6
     assert not curves_plot(models_of([power_law(1.0, 0.5)])).axes[0].collections

@@ -5,9 +5,17 @@ from pathlib import Path
 from support.study_curves import seeds
 
 from training.scaling.config_file import read_scaling_config
+from training.scaling.distances import Quality
 from training.scaling.page import About, markdown, write_page
 
-ABOUT = About("python -m training.scaling --output runs/x", 2, {"trained shapes": 0.75}, 6)
+FLOORS = {
+    "trained shapes": {
+        "other drawings": Quality(0.75, 0.02),
+        "reconstructed": Quality(1.5, 0.03),
+        "blurred": Quality(30.0, 0.5),
+    }
+}
+ABOUT = About("python -m training.scaling --output runs/x", 2, FLOORS, 6)
 
 
 def test_a_page_names_its_command_seeds_cost_and_what_is_missing(tmp_path: Path) -> None:
@@ -18,9 +26,9 @@ def test_a_page_names_its_command_seeds_cost_and_what_is_missing(tmp_path: Path)
     assert text == f"{markdown(curves, config, ABOUT)}\n"
     assert "`python -m training.scaling --output runs/x`. 3 runs, seeds 0, 1, 2, 3.0 hours" in text
     assert "Not finished: 3 of 6 runs" in text
-    assert "Real drawings against each other: trained shapes 0.75" in text
+    assert "| trained shapes | 0.75 | 0.020 | 1.50 | 0.030 | 30.00 | 0.500 |" in text
     assert "±" in text
-    assert "3:1 and 1:3: 48 drawings of at most 128² pixels" in text
+    assert "3:1 and 1:3: 32 drawings of at most 96² pixels" in text
 
 
 def test_a_finished_study_is_not_called_unfinished() -> None:

@@ -14,6 +14,8 @@ from support.latent_sets import make_latent_set
 from support.scaling_study import STUDY
 
 from training.scaling import main
+from training.scaling.trained import FailedRunError
+from training.train.config import TrainingConfig
 
 ROOT = Path(__file__).parents[4]
 
@@ -67,23 +69,29 @@ def test_a_study_is_trained_once_measured_once_and_published(
     curves = results["curves"]
     assert [(c["variant"], c["seed"], [p["step"] for p in c["points"]]) for c in curves] == [
         ("FiTv2", 0, [1, 2]),
-        ("FiT", 0, [1, 2]),
         ("FiTv2", 1, [1, 2]),
+        ("FiT", 0, [1, 2]),
         ("FiT", 1, [1, 2]),
     ]
     for curve in curves:
         assert set(curve["losses"]) == {"trained shapes", "larger"}
         assert curve["losses"]["trained shapes"] == curve["points"][-1]["loss"]
         assert curve["distances"]["trained shapes"] == curve["points"][-1]["distance"]
+        assert curve["errors"]["trained shapes"] == curve["points"][-1]["error"]
         assert all(np.isfinite(p["loss"]) and p["flops"] > 0 for p in curve["points"])
         assert all(np.isfinite(p["distance"]) for p in curve["points"])
         assert curve["cpu_seconds"] > 0
-    assert curves[0]["points"][0]["loss"] != curves[2]["points"][0]["loss"]  # another seed
+    assert curves[0]["points"][0]["loss"] != curves[1]["points"][0]["loss"]  # another seed
     for plot in ("curves.png", "ends.png", "samples.png"):
         with Image.open(page / plot) as plotted:
             assert np.asarray(plotted.convert("RGB")).std() > 5
     text = (page / "README.md").read_text(encoding="utf-8")
     assert "4 runs, seeds 0, 1," in text
+    assert set(results["about"]["floors"]["trained shapes"]) == {
+        "other drawings",
+        "reconstructed",
+        "blurred",
+    }
     assert all(f"]({plot})" in text for plot in ("curves.png", "ends.png", "samples.png"))
     assert f"--page {page}" in text
     assert "Not finished" not in text
@@ -115,10 +123,34 @@ def test_a_study_is_trained_once_measured_once_and_published(
         assert message in capsys.readouterr().err
     study_in(tmp_path)
     monkeypatch.setattr(subprocess, "Popen", refuse)
-    for work in ("measure.held_out_loss", "distances.draw", "plan.probe", "data.prepare"):
+    for work in (
+        "measure.held_out_loss",
+        "distances.draw",
+        "distances.DistanceMeter.floors",
+        "classifier._trained",
+        "plan.probe",
+        "data.prepare",
+    ):
         monkeypatch.setattr(f"training.scaling.{work}", refuse)
     assert main(arguments) == 0
     assert capsys.readouterr().out == text
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_leaves_the_others_to_be_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[str] = []
+
+    def fail(run: TrainingConfig, launcher: str) -> None:
+        trained.append(Path(run.output).name)
+        raise FailedRunError("its loss is not finite.")
+
+    monkeypatch.setattr("training.scaling.train", fail)
+    assert main(study_in(tmp_path)) == 1
+    assert len(trained) == 4
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "4 runs failed: FiTv2 S seed 0, FiTv2 S seed 1, FiT S seed 0, FiT S seed 1." in last
 
 
 @pytest.mark.slow
