@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +12,14 @@ import torch
 from support.latent_sets import make_latent_set
 from support.object_store import BUCKET, s3_server
 from support.remote_sets import assert_same, sent
+from support.training_runs import identical, small_config, weights
 
 from training.data import open_latent_set
 from training.data.latent_set import LatentSet, LatentSetError
 from training.data.remote import Remote, RemoteError
+from training.train import train
+from training.train.checkpoints.reader import latest
+from training.train.checkpoints.run_folder import step_of
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +45,22 @@ def test_workers_read_a_set_from_s3(tmp_path: Path) -> None:
     local = open_latent_set(folder)
     for index, mean in enumerate(loader):
         assert torch.equal(mean, local.moments(index, True, False)[0])
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_a_run_from_s3_that_resumes_equals_one_from_the_disk(tmp_path: Path) -> None:
+    folder = make_latent_set(tmp_path / "latents", crop=(2, 2))
+    address = sent(folder, f"s3://{BUCKET}/latents")
+    assert train(small_config(folder, tmp_path / "disk")) == 0
+    run = tmp_path / "s3"
+    options = ["--checkpoints.every=3", "--batch.workers=1", "--resume=latest"]
+    config = small_config(Path(address), run, *options)
+    assert train(config) == 0
+    shutil.rmtree(latest(run))
+    assert step_of(latest(run)) == 3
+    assert train(config) == 0
+    assert identical(weights(run), weights(tmp_path / "disk"))
 
 
 @pytest.mark.slow
