@@ -86,7 +86,7 @@ def kill(process: subprocess.Popen[str]) -> None:
         )
     else:
         os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
 
 
 def survivors(run: Path) -> list[psutil.Process]:

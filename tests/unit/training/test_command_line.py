@@ -200,5 +200,5 @@ def test_a_command_goes_on_when_nobody_reads_its_output_any_more() -> None:
     assert process.stdout is not None
     process.stdout.close()
     process.stdout = None
-    process.communicate("\n", timeout=60)
+    process.communicate("\n", timeout=120)
     assert process.returncode == 3

@@ -166,5 +166,5 @@ def test_of_many_starts_at_once_one_gets_an_abandoned_folder(tmp_path: Path) -> 
         commands.flush()
     answers = [output.readline() for _, output in pipes]
     for contender in contenders:
-        contender.communicate("\n", timeout=20)
+        contender.communicate("\n", timeout=120)
     assert sorted(answers) == ["refused\n"] * 5 + ["taken\n"]

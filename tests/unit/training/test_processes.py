@@ -133,9 +133,9 @@ def test_busy_workers_that_ignore_signals_end_with_their_process(end: str) -> No
         process.kill()
         process.wait()
     else:
-        process.communicate("\n", timeout=60)
+        process.communicate("\n", timeout=120)
         assert process.returncode == 1
-    assert not psutil.wait_procs(workers, timeout=30)[1]
+    assert not psutil.wait_procs(workers, timeout=120)[1]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows sends SIGBREAK")

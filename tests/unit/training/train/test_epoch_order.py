@@ -91,7 +91,7 @@ def test_processes_share_one_file(folder: Path) -> None:
     workers = [context.Process(target=_total, args=(answers,)) for _ in range(3)]
     for worker in workers:
         worker.start()
-    assert len({answers.get(timeout=30) for _ in workers}) == 1
+    assert len({answers.get(timeout=120) for _ in workers}) == 1
     for worker in workers:
         worker.join(30)
     assert len(files(folder)) == 1

@@ -67,7 +67,7 @@ def test_a_signal_to_the_launcher_stops_and_saves(
     assert main(arguments(data, tmp_path, "--resume=latest")) == 1
     assert "trains here since 20" in capsys.readouterr().err
     process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=120)
     wait_until_gone(tmp_path)
     step = step_of(latest(tmp_path))
     assert f"stopped by {reported} at step {step}, and saved." in output
@@ -87,7 +87,7 @@ def test_a_second_start_is_refused_until_the_first_one_is_dead(
         assert error.count("\n") == 1
     first.kill()  # alone: its data worker is to end by itself
     wait_until_gone(tmp_path)
-    first.communicate(timeout=60)
+    first.communicate(timeout=120)
     finish_renames(tmp_path)  # the kill may come just before a complete checkpoint gets its name
     step = step_of(latest(tmp_path))
     resumed = start_training(arguments(data, tmp_path, f"--steps={step + 1}", "--resume=latest"))
