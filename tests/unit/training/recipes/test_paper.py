@@ -96,7 +96,7 @@ def test_the_commands_that_prepare_and_evaluate_are_accepted(readme: list[str]) 
     for line in readme:
         if "-m training.prepare" in line:
             options = parse_options(PrepareOptions, _options(line), prog="prepare")
-            sets[str(options.folder)] = options.image_size
+            sets[str(options.output)] = options.image_size
     assert sets == {"latents/256": 256, "latents/512": 512}
     for row in ROWS:
         words = row.words()
