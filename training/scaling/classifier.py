@@ -36,7 +36,7 @@ class ShapeFeatures(FeatureExtractorBase):
     """Takes uint8 (batch, 3, H, W) of any size.
 
     Returns ``pooled`` (batch, 48), the last layer but one; ``spatial`` (batch, 7 · h · w), some
-    channels before; ``logits`` (batch, 24), in the order of ``CLASSES``.
+    channels before; ``logits`` (batch, classes), in the order of ``CLASSES``.
     """
 
     def __init__(self) -> None:

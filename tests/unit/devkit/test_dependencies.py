@@ -30,6 +30,7 @@ ROOMS = {
     "training/data": "training sd-vae datasets object-storage",
     "training/evaluate": "training evaluation",
     "training/recipes": "training recipes",
+    "training/scaling/classifier.py": "training evaluation",
     "benchmarks": "dev",
     "tests": "dev",
     "tests/support/counting_node.py": "host",
