@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
@@ -71,8 +72,10 @@ def measured(checkout: Path, processes: int) -> dict[str, float]:
             cwd=checkout,
             env={
                 **os.environ,
-                # The trainer of that checkout, and the tests' support of this one.
-                "PYTHONPATH": os.pathsep.join([str(checkout), str(HERE / "tests")]),
+                # All of that checkout; what shards, which older ones lack, of this one.
+                "PYTHONPATH": os.pathsep.join(
+                    map(str, (checkout, checkout / "tests", HERE / "tests" / "support"))
+                ),
                 "OMP_NUM_THREADS": "1",
                 "ACCELERATE_USE_CPU": "true",
                 "TQDM_DISABLE": "1",
@@ -88,7 +91,6 @@ def measured(checkout: Path, processes: int) -> dict[str, float]:
 def process(folder: Path) -> None:
     """Train some steps, and measure a save; writes this process's figures into ``folder``."""
     from support.latent_sets import make_latent_set
-    from support.sharded_run import sharded_accelerator
 
     from training.train.accelerator import make_accelerator
     from training.train.config_parser import parse_config
@@ -102,9 +104,8 @@ def process(folder: Path) -> None:
     words += ["--precision=fp32", "--batch.token_budget=64", "--batch.workers=0"]
     words += ["--ema_decays=0.999", "--steps=100", "--samples.every=0", "--logging.tracker=none"]
     config = parse_config(words)
-    run = TrainingRun(
-        config, sharded_accelerator(config) if count > 1 else make_accelerator(config)
-    )
+    shards = import_module("sharded_run").sharded_accelerator
+    run = TrainingRun(config, (shards if count > 1 else make_accelerator)(config))
     state = run.state
 
     def step() -> float:
