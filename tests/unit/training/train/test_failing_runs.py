@@ -69,7 +69,7 @@ def test_a_failure_ends_all_processes(
         assert "training/train/run.py" not in output  # no traceback of ours
         good = f"The last good checkpoint is {latest(tmp_path)}; resume with --resume latest."
         assert good in output
-    # Where each process saves its own, the last checkpoint is lost with a process that dies then.
-    is_lost = failure == "sharded-process" and step_of(latest(tmp_path)) == 3
+    # Where each process saves its own in the background, the checkpoint before may be lost too.
+    is_lost = failure.startswith("sharded-") and step_of(latest(tmp_path)) == 3
     assert is_lost or step_of(latest(tmp_path)) == 4
     assert not survivors(tmp_path)
