@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from support.image_files import draw_bar
 from support.old_sets import OldSet
+from support.pooling_vae import PoolingVAE
 
+from training import prepare as module
 from training.prepare import PrepareOptions, prepare
 
 SIZES = ((100, 60), (60, 100), (48, 48), (130, 40))
@@ -43,6 +45,15 @@ def run(photos: Path, tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return run
+
+
+@pytest.fixture
+def vae(monkeypatch: pytest.MonkeyPatch) -> PoolingVAE:
+    """The VAE of all runs. Nothing but the images of the set passes through it."""
+    vae = PoolingVAE()
+    monkeypatch.setattr(module, "open_vae", lambda *_: vae)
+    monkeypatch.setattr(module, "measure_reconstruction", lambda *_: None)
+    return vae
 
 
 @pytest.fixture

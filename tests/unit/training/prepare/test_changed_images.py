@@ -22,22 +22,12 @@ from support.pooling_vae import PoolingVAE
 from support.training_runs import ROOT, torchrun
 from torch import Tensor
 
-from training import prepare as module
 from training.data import open_latent_set
 from training.data.latent_set import LatentSet, data_digest
 from training.folder_lock import LOCK_FILE
 from training.prepare.planning import ProblemsError
 
 Run = Callable[..., Path]
-
-
-@pytest.fixture
-def vae(monkeypatch: pytest.MonkeyPatch) -> PoolingVAE:
-    """The VAE of all runs. Nothing but the images of the set passes through it."""
-    vae = PoolingVAE()
-    monkeypatch.setattr(module, "open_vae", lambda *_: vae)
-    monkeypatch.setattr(module, "measure_reconstruction", lambda *_: None)
-    return vae
 
 
 def examples(latents: LatentSet) -> dict[str, tuple[str, Tensor]]:

@@ -11,20 +11,11 @@ import pytest
 from support.image_files import contents, draw_bar
 from support.pooling_vae import PoolingVAE
 
-from training import prepare as module
 from training.data import open_latent_set
 from training.data.sources import ImageFolder
 from training.prepare.set_folder import SetFolder
 
 Run = Callable[..., Path]
-
-
-@pytest.fixture
-def vae(monkeypatch: pytest.MonkeyPatch) -> PoolingVAE:
-    vae = PoolingVAE()
-    monkeypatch.setattr(module, "open_vae", lambda *_: vae)
-    monkeypatch.setattr(module, "measure_reconstruction", lambda *_: None)
-    return vae
 
 
 @pytest.fixture
