@@ -33,7 +33,7 @@ from .latent_set import INFO_FILE, LatentSet, LatentSetError, LatentSetInfo
 from .set_files import SetFiles
 from .set_index import SetIndex, index_name
 from .set_parts import SetParts, read_parts
-from .shards import GRID_COLUMNS, READ_COLUMNS, FileFacts, map_shard, shard_name
+from .shards import READ_COLUMNS, FileFacts, grids_of, map_shard, shard_name
 
 _MOST_OPEN = 8192
 """Shards that a process keeps open; Linux allows 65,530 memory maps."""
@@ -61,7 +61,7 @@ class _OpenShard:
     def require_latents(self, info: LatentSetInfo) -> None:
         """Raise ``LatentSetError`` where latents are not of the size that is written beside."""
         per_token = (1 + info.flips) * (1 + info.posterior) * info.channels * PATCH_SIZE**2
-        grids = np.stack([self.table[name].to_numpy() for name in GRID_COLUMNS], axis=1)
+        grids = grids_of(self.table)
         for name, sides in (("resized", grids[:, :2]), ("cropped", grids[:, 2:])):
             lengths = pc.call_function("list_value_length", [self.table[name]]).to_numpy()
             whole = lengths == sides.astype(np.int64).prod(axis=1) * per_token
@@ -216,10 +216,9 @@ class ArrowLatentSet(LatentSet):
         """Raise ``LatentSetError`` where a shard is not what the index says."""
         place = slice(self._starts[number], self._starts[number + 1])
         table, index = shard.table, self._index
-        grids = np.stack([table[name].to_numpy() for name in GRID_COLUMNS], axis=1)
         same = len(table) == place.stop - place.start and (
             np.array_equal(table["label"].to_numpy(), index.labels[place])
-            and np.array_equal(grids, index.grids[place].reshape(-1, 4))
+            and np.array_equal(grids_of(table), index.grids[place].reshape(-1, 4))
         )
         if not same:
             raise _damaged(shard.path, "its rows are not those of the set's index")

@@ -98,8 +98,8 @@ class NodeCache:
         # The system releases it when the process ends in any way.
         return FileLock(self.folder / f".lock-{zlib.crc32(name.encode()) % _LOCKS}")
 
-    def _make_room(self, size: int) -> None:
-        room = self.room() - size
+    def _make_room(self, needed: int) -> None:
+        room = self.room() - needed
         files = sorted(self._files())
         used = sum(size for _, size, _ in files)
         for used_last, size, path in files:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from ..whole_files import rename, write_whole
 from .latent_set import LatentSetError
-from .shards import GRID_COLUMNS, FileFacts, file_facts
+from .shards import GRID_COLUMNS, FileFacts, file_facts, grids_of
 
 _SCHEMA = pa.schema(
     [
@@ -54,8 +54,7 @@ class SetIndex:
         )
         if any(table[name].null_count for name in table.column_names):
             raise ValueError("values are missing")
-        grids = np.stack([table[name].to_numpy() for name in GRID_COLUMNS], axis=1)
-        grids = grids.astype(np.int32).reshape(-1, 2, 2)
+        grids = grids_of(table).astype(np.int32).reshape(-1, 2, 2)
         if grids.size and not 1 <= grids.min() <= grids.max() <= _LONGEST_SIDE:
             raise ValueError("a size is not a number of tokens")
         lengths = grids.astype(np.int64).prod(axis=-1)

@@ -97,6 +97,11 @@ class EncodedExample:
     """Identifies the content of the image file; see ``image_digest``."""
 
 
+def grids_of(table: pa.Table) -> np.ndarray:
+    """(rows, 4): the columns ``GRID_COLUMNS`` of a shard."""
+    return np.stack([table[name].to_numpy() for name in GRID_COLUMNS], axis=1)
+
+
 def shard_name(number: int) -> str:
     return f"shard-{number:06d}.arrow"
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from accelerate.utils import DistributedType
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
+from .checkpoints.state import local_part
 from .run import TrainingRun
 from .training_set import AHEAD
 
@@ -77,9 +77,4 @@ class ProcessMemory:
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
     """Those on this process."""
-    return sum(_local(tensor).nbytes for tensor in tensors)
-
-
-def _local(tensor: Tensor) -> Tensor:
-    """The part on this process."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return sum(local_part(tensor).nbytes for tensor in tensors)

@@ -162,7 +162,9 @@ class TrainingState:
         changed = [
             name
             for name in saved
-            if not torch.allclose(_here(now[name]), _here(saved[name]), rtol=1e-5, atol=1e-6)
+            if not torch.allclose(
+                local_part(now[name]), local_part(saved[name]), rtol=1e-5, atol=1e-6
+            )
         ]
         if changed:
             raise RunError(
@@ -212,8 +214,8 @@ def _whole(value: Tensor) -> Tensor:
     return value.full_tensor().cpu() if isinstance(value, DTensor) else value
 
 
-def _here(value: Tensor) -> Tensor:
-    """This process's slice."""
+def local_part(value: Tensor) -> Tensor:
+    """What this process has of a tensor that may be sharded."""
     return value.to_local() if isinstance(value, DTensor) else value
 
 
