@@ -79,6 +79,10 @@ class VAE(ABC):
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (batch, channels, H/8, W/8) to images, clamped to 0..1."""
 
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """The images as the VAE alone would show them: the mean of their latents, decoded."""
+        return self.decode(self.moments(images)[:, 0])
+
 
 def open_vae(
     name: str,

@@ -79,8 +79,7 @@ def measure_reconstruction(
         except Exception:  # reported when it is encoded
             continue
         pixels = from_bytes(_middle(image)[None])
-        decoded = vae.decode(vae.moments(pixels)[:, 0])
-        value = psnr(decoded.cpu(), pixels)
+        value = psnr(vae.reconstruct(pixels).cpu(), pixels)
         measured.append((file, value))
     measured.sort(key=lambda item: item[1])
     return Reconstruction(tuple(measured)) if measured else None

@@ -136,8 +136,7 @@ class DistanceMeter:
     def _reconstructed(self, images: np.ndarray) -> np.ndarray:
         vae, parts = self._opened_vae(), []
         for part in torch.from_numpy(images).movedim(-1, 1).split(_RECONSTRUCTED):
-            mean = vae.moments(part.to(self._device) / 255)[:, 0]
-            parts.append(to_bytes(vae.decode(mean)))
+            parts.append(to_bytes(vae.reconstruct(part.to(self._device) / 255)))
         return np.concatenate(parts)
 
     def _opened_vae(self) -> VAE:

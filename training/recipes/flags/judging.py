@@ -76,7 +76,7 @@ class Raggedness:
 
     def _reconstruct(self, flag: int, size: Resolution) -> np.ndarray:
         image = from_bytes(np.asarray(self._flags[flag].image(size)))[None]
-        return to_bytes(self._vae.decode(self._vae.moments(image)[:, 0])[0])
+        return to_bytes(self._vae.reconstruct(image)[0])
 
 
 def _small(image: Image.Image, width: int) -> np.ndarray:

@@ -86,7 +86,7 @@ def _reconstruction(vae: VAE, flags: Sequence[Flag]) -> dict[str, float]:
     ratios = {}
     for flag in flags:
         image = from_bytes(np.asarray(flag.image(flag.native(256))))[None]
-        ratios[flag.name] = psnr(vae.decode(vae.moments(image)[:, 0]), image)
+        ratios[flag.name] = psnr(vae.reconstruct(image), image)
     return ratios
 
 
