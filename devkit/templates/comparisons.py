@@ -53,7 +53,7 @@ def extrapolation_methods(canvas: Canvas) -> None:
         "FiTResolutionSweep",
         model=loader[0],
         classes="Czech Republic",
-        sizes="3:2 @ 256\n3:2 @ 400\n3:2 @ 576\n3:2 @ 1024",
+        sizes="1:1 @ 256\n1:1 @ 400\n1:1 @ 576\n1:1 @ 1024",
         methods="none\nlinear\nntk\nntk-by-parts\nyarn\nfrequency-aware\ntime-aware",
     )
     compare(

@@ -3,9 +3,9 @@
     python -m training.recipes.flags --output runs/flags
 
 It fetches the flags, trains the tiny VAE on them and then its decoder alone, encodes the flags,
-trains a FiT first on few tokens and then on 256, and exports it. Each of these steps is one of the
-trainer's own commands, printed as a person would type it. Last, the file is told what else its
-classes are called.
+trains a FiT first on few tokens, then on 256 and then on up to 1,024, and exports it. Each of these
+steps is one of the trainer's own commands, printed as a person would type it. Last, the file is
+told what else its classes are called.
 """
 
 from __future__ import annotations
@@ -30,10 +30,17 @@ from .flags import METADATA, NATIVE, fetch, read_flags, write_versions
 HERE = Path(__file__).parent
 NATIVES = [(NATIVE, 256)]
 """Versions of a flag that the VAE is trained on."""
-SMALL = [(NATIVE, 64), ("1:1", 64), ("3:2", 64), ("2:1", 64), (NATIVE, 100)]
+_RATIOS = ("3:1", "2:1", "3:2", "1:1", "4:5", "2:3", "1:2", "1:3")
+SMALL = [(NATIVE, 64), (NATIVE, 100), *((ratio, 64) for ratio in _RATIOS)]
 """Versions that the FiT is trained on first."""
-LARGE = [(NATIVE, 256), ("1:1", 256), ("3:2", 256), ("2:1", 256), (NATIVE, 196)]
+LARGE = [(NATIVE, 256), (NATIVE, 196), *((ratio, 256) for ratio in _RATIOS)]
 """Versions that the FiT is trained on then."""
+HR = [*LARGE, (NATIVE, 576), (NATIVE, 1024)]
+"""Versions that the FiT is trained on last."""
+STAGES = {"small": SMALL, "large": LARGE, "hr": HR}
+"""The trainings of the FiT, each with what it is trained on and a configuration of its name."""
+_IMAGE_SIZE = 512
+"""Side in pixels of the largest square that is encoded: 1,024 tokens."""
 VAE_FILE, MODEL_FILE = TINY_FILE.name, BUNDLED_CHECKPOINT.name
 _DECODER_RATE = 1e-3
 """Half the learning rate of the whole VAE."""
@@ -55,19 +62,21 @@ class RecipeOptions:
     """Training steps on few tokens; by default those of small.yaml."""
     large_steps: int | None = None
     """Training steps on 256 tokens; by default those of large.yaml."""
+    hr_steps: int | None = None
+    """Training steps on up to 1,024 tokens; by default those of hr.yaml."""
     results: Path | None = RESULTS
     """Table of the report that tells the best extrapolation; by default the shipped one."""
 
 
 def run_recipe(options: RecipeOptions, training_options: Sequence[str] = ()) -> None:
-    """Do what is not done yet. ``training_options`` go to both trainings of the FiT.
+    """Do what is not done yet. ``training_options`` go to all trainings of the FiT.
 
     Raises ``ValueError`` or ``OSError`` where a step fails.
     """
     out = options.output
     fetch(out / "package")
     flags = read_flags(out / "package")[: options.flags]
-    for name, versions in (("natives", NATIVES), ("small", SMALL), ("large", LARGE)):
+    for name, versions in (("natives", NATIVES), *STAGES.items()):
         write_versions(flags, _images(out, name), versions)
     natives = _image_options(out, "natives")
     _command("train_vae", *natives, "--output", out / "vae", "--steps", options.vae_steps)
@@ -77,16 +86,16 @@ def run_recipe(options: RecipeOptions, training_options: Sequence[str] = ()) -> 
     steps = ("--steps", options.decoder_steps)
     _command("train_vae", *natives, "--output", out / "decoder", *decoder, *steps)
     vae = in_bf16(out / "decoder" / "vae.safetensors", out / VAE_FILE)
-    for name in ("small", "large"):
+    steps = {"small": options.small_steps, "large": options.large_steps, "hr": options.hr_steps}
+    init: tuple[object, ...] = ()
+    for name in STAGES:
         latents = ("--output", out / "latents" / name, "--vae", vae)
-        encoding = ("--no-flip", "--precision", "bf16")
+        encoding = ("--image-size", _IMAGE_SIZE, "--no-flip", "--precision", "bf16")
         _command("prepare", *_image_options(out, name), *latents, *encoding)
-    _train(out, "small", options.small_steps, *training_options)
-    _export(out, "small", out / "small.safetensors", "fp32")
-    _train(
-        out, "large", options.large_steps, "--init", out / "small.safetensors", *training_options
-    )
-    _export(out, "large", out / MODEL_FILE, "bf16")
+        _train(out, name, steps[name], *init, *training_options)
+        _export(out, name, out / f"{name}.safetensors", "fp32")
+        init = ("--init", out / f"{name}.safetensors")
+    _export(out, "hr", out / MODEL_FILE, "bf16")
     describe(
         DescribeOptions(
             checkpoint=out / MODEL_FILE,
@@ -164,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options, training_options = tyro.cli(
             RecipeOptions,
             prog="python -m training.recipes.flags",
-            description="Train the bundled checkpoint and VAE. Other options go to both trainings.",
+            description="Train the bundled checkpoint and VAE. Other options go to all trainings.",
             args=argv,
             return_unknown_args=True,
         )

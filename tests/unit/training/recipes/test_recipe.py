@@ -19,7 +19,7 @@ from training.recipes.flags import bench, report
 from training.sample.generate import SamplingSettings
 
 SMALL_MODEL = [
-    "--batch.token_budget=512",
+    "--batch.token_budget=1024",
     "--samples.every=0",
     "--logging.tracker=none",
     "--logging.no-utilisation",
@@ -30,7 +30,7 @@ SMALL_MODEL = [
 def _few_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start a process for the first command of each kind; the others run in this process.
 
-    The recipe gives 14 commands, and each process needs seconds to start.
+    The recipe gives 19 commands, and each process needs seconds to start.
     """
     start, started = subprocess.run, set[str]()
 
@@ -61,7 +61,7 @@ def _few_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_few_processes", "_few_evaluations")
 def test_a_small_budget_goes_from_the_registry_to_a_report(package: Path, tmp_path: Path) -> None:
     copytree(package, tmp_path / "package")
-    steps = [f"--{name}-steps=2" for name in ("vae", "decoder", "small", "large")]
+    steps = [f"--{name}-steps=2" for name in ("vae", "decoder", "small", "large", "hr")]
     budget = ["--output", str(tmp_path), "--flags=2", *steps]
     assert recipe.main([*budget, *SMALL_MODEL]) == 0
     checkpoint, vae = tmp_path / recipe.MODEL_FILE, tmp_path / recipe.VAE_FILE
