@@ -114,7 +114,7 @@ def guidance(canvas: Canvas) -> None:
         "**CFG**: as published, on the first three latent channels. **Interval**: CFG in the "
         "middle of the way only; the other steps take half the time. **APG** and **CFG-Zero★** "
         "are ComfyUI's own nodes, and work on FiT as on other models; CFG-Zero★ makes colours "
-        "brighter.\n\nThe bundled checkpoint needs little guidance: at 3, plain CFG smudges. "
+        "brighter.\n\nThe bundled checkpoint needs little guidance: at 3, plain CFG darkens. "
         "Change **guidance** of the samplers to compare, or the flag with **Classes…**.",
         (320, 220),
     )
