@@ -24,7 +24,7 @@ from .drawn_shapes import CLASSES, Ratios, drawing
 
 _SIDE = 64
 """The network sees every image with about as many pixels as a square of this side."""
-_WIDTHS = (24, 48, 96, 96)
+_WIDTHS = (16, 32, 64, 64)
 _FEATURES = 48
 _RATIOS = (1.0, 1.0, 1.25, 1.5, 2.0, 3.0)
 _EPOCHS, _BATCH = 8, 48
@@ -71,7 +71,7 @@ class ShapeFeatures(FeatureExtractorBase):
 def shape_features(file: Path, drawings: int) -> ShapeFeatures:
     """The network of a safetensors file; where there is none, it is trained and written.
 
-    It learns from so many ``drawings`` of its own, of several shapes of the sides: 6,000 take about
+    It learns from so many ``drawings`` of its own, of several shapes of the sides: 2,400 take about
     two minutes of one core. The same number of threads gives the same weights. ``get_name()`` of
     the network changes with its weights.
     """

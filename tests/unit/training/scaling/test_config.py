@@ -149,4 +149,4 @@ def test_the_first_comparison_is_trained_first_with_all_seeds() -> None:
     study = read_scaling_config("laptop")
     first = [(run.variant, run.size, run.seed) for run in study.runs[:6]]
     assert first == [(name, "M", seed) for name in ("FiTv2", "FiT") for seed in range(3)]
-    assert len(set(study.runs)) == len(study.runs) == 51
+    assert len(set(study.runs)) == len(study.runs) == 45
