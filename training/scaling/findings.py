@@ -1,8 +1,8 @@
-"""What the results of a study say, as sections of a page whose headings follow from the numbers."""
+"""What the results of a study say: sections of a page that begin with what the numbers show."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise, product
 
 from .config import ABLATION, CONVERGENCE, OPTIONS, SHAPES, Comparison
@@ -17,6 +17,11 @@ _LOGIT_NORMAL = (
     "Logit-normal times train most where the held-out loss measures most, so for them and for the "
     "rectified flow the distance and the error say more."
 )
+_OF: dict[Measure, str] = {
+    "loss": "held-out loss",
+    "distance": "distance of generated images",
+    "error": "error of generated images",
+}
 _ORDER = (LOWER, HIGHER, NO_DIFFERENCE, UNKNOWN)
 
 
@@ -80,7 +85,7 @@ def _convergence(pairs: Sequence[Pair]) -> list[str]:
         rows.append([slow.name, fast.name, to, found.steps.text(), found.flops.text()])
     if not pairs:
         return []
-    lines = [f"## Speed of convergence: {'; '.join(verdicts) or 'not comparable'}", ""]
+    lines = ["## Speed of convergence", "", *_claims(verdicts or ["Not comparable"]), ""]
     if rows:
         lines += [
             "How many times the steps and the FLOPs of the second model the first one needs to the "
@@ -131,7 +136,9 @@ def _sizes(models: Sequence[Model]) -> list[str]:
         return []
     head = ["smaller", "larger", "FLOPs", "measure", "of the smaller", "of the larger"]
     return [
-        f"## Sizes at equal compute: {'; '.join(verdicts)}",
+        "## Sizes at equal compute",
+        "",
+        *_claims(verdicts),
         "",
         "After the same compute, the most that all runs of both have had. The last column is the "
         "compute from which on the mean loss of the larger one is lower.",
@@ -175,13 +182,13 @@ def _changes(pairs: Sequence[Pair], title: str, note: str) -> list[str]:
                 ]
             )
     return [
-        f"## {title}, by the held-out loss: {_by(said['loss'])}",
+        f"## {title}",
         "",
-        *(
-            f"By the {measure} of generated images, {_main_set(pairs[0][1])}: {_by(said[measure])}."
-            for measure in measures[1:]
+        *_claims(
+            f"By the {_OF[measure]}, {_main_set(pairs[0][1])}: {_by(said[measure])}"
+            for measure in measures
         ),
-        *([note] if note else []),
+        *(["", note] if note else []),
         "",
         *table(["change", "models", "measure", "before", "after", "difference"], rows),
     ]
@@ -190,13 +197,14 @@ def _changes(pairs: Sequence[Pair], title: str, note: str) -> list[str]:
 def _shapes(pairs: Sequence[Pair]) -> list[str]:
     lines: list[str] = []
     for change, before, after in pairs:
-        rows, verdicts = [], []
+        rows = []
+        said: dict[Measure, dict[str, list[str]]] = {}
         for measure in MEASURES:
             for held_out in _measured(pairs, measure):
                 one, other = before.end(measure, held_out), after.end(measure, held_out)
                 found = difference(one, other)
-                if measure == "loss":
-                    verdicts.append(f"{held_out} {_said(found.verdict)}")
+                of_measure = said.setdefault(measure, {verdict: [] for verdict in _ORDER})
+                of_measure[found.verdict].append(held_out)
                 digits = DIGITS[measure]
                 rows.append(
                     [
@@ -209,7 +217,9 @@ def _shapes(pairs: Sequence[Pair]) -> list[str]:
                 )
         lines += [
             *([""] if lines else []),
-            f"## {change}, size {before.size}: loss on {'; '.join(verdicts)}",
+            f"## {change}, size {before.size}",
+            "",
+            *_claims(f"By the {_OF[measure]}, {_by(of)}" for measure, of in said.items()),
             "",
             *table(["measure", "drawings", before.name, after.name, "difference"], rows),
         ]
@@ -237,6 +247,10 @@ def _all_models(models: Sequence[Model]) -> list[str]:
     head = ["model", "parameters", "seeds", "steps", "FLOPs"]
     head += [*(f"{measure}: {name}" for measure, name in ends), "exponent of compute"]
     return ["## All models", "", *table([*head, "CPU minutes"], rows)]
+
+
+def _claims(sentences: Iterable[str]) -> list[str]:
+    return [f"- {sentence}." for sentence in sentences]
 
 
 def _main_set(model: Model) -> str:
