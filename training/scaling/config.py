@@ -130,7 +130,7 @@ class Distances:
     """Strength of classifier-free guidance; 1 is off."""
     references: int = 300
     """Number of held-out drawings to compare with."""
-    classifier: int = 2400
+    classifier: int = 3000
     """Number of other drawings that the classifier is trained on, whose features are compared."""
 
     def __post_init__(self) -> None:
