@@ -179,6 +179,8 @@ class ScalingConfig:
     """Whether images are generated and measured too."""
     training: dict[str, Any] = field(default_factory=dict)
     """The part of the training configuration that all runs share."""
+    remarks: list[str] = field(default_factory=list)
+    """Sentences for the end of the page, such as how the learning rate was chosen."""
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):

@@ -75,6 +75,7 @@ def markdown(curves: Sequence[Curve], config: ScalingConfig, about: About) -> st
         *sections(models_of(curves), config.compared),
         "",
         *_measures(config, about),
+        *_remarks(config.remarks),
     ]
     return "\n".join(lines)
 
@@ -97,7 +98,7 @@ def _measures(config: ScalingConfig, about: About) -> list[str]:
     lines = [
         "## What was measured",
         "",
-        f"- Training: {f'the latent set {about.data}' if about.data else drawn}.",
+        f"- Training: {f'the latent set {about.data}' if about.data else drawn}. {_shared(config)}",
         f"- Held-out loss: the squared error of the velocity on other drawings, at "
         f"{config.held_out_times} times of the logit-normal distribution, with the same noise for "
         "all models. Version 1 learns noise at uniform times; its loss is that of the velocity "
@@ -127,6 +128,22 @@ def _measures(config: ScalingConfig, about: About) -> list[str]:
             *_floors(about.floors),
         ]
     return lines
+
+
+def _shared(config: ScalingConfig) -> str:
+    """What the trainings of all models have in common."""
+    first = config.training_of(config.runs[0], Path("data"), Path("output"))
+    rate, decay = first.optimizer.learning_rate, first.ema_decays[0]
+    budget = f"{first.batch.token_budget:,} tokens a step, " * (first.batch.packing == "packed")
+    kinds = {"adamw": "AdamW", "muon": "Muon and AdamW"}
+    return (
+        f"All models: {budget}{kinds[first.optimizer.kind]}, the learning rate {rate:g} "
+        f"({first.optimizer.schedule}); the moving average with the decay {decay:g} is measured."
+    )
+
+
+def _remarks(remarks: Sequence[str]) -> list[str]:
+    return ["", "## Remarks", "", *(f"- {remark}" for remark in remarks)] if remarks else []
 
 
 def _floors(floors: dict[str, dict[str, Quality]]) -> list[str]:
