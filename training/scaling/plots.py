@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from .curves import MEASURES, Measure, Model
 
@@ -50,6 +51,9 @@ def curves_plot(models: Sequence[Model], *, by_steps: bool = False) -> Figure:
         panel.set_xlabel("training steps" if row else "training compute (FLOPs)", fontsize=8)
         if row:
             panel.set_xticks(steps, [f"{step:,}" for step in steps])
+        else:
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.xaxis.set_major_formatter("{x:.0e}")
         panel.xaxis.set_minor_formatter("")
         for set_formatter in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
             set_formatter(_FORMATS[measure])

@@ -83,7 +83,6 @@ def test_reconstructions_are_near_and_blobs_are_far(network: ShapeFeatures, rati
     assert right["others"] > 0.9
     assert right["reconstructed"] > 0.9
     assert right["blobs"] < 0.4
-    print(distances, right)
 
 
 @pytest.mark.slow
