@@ -12,12 +12,10 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from accelerate import PartialState
-from torch import Tensor, nn
+from torch import nn
 
 from comfyui_fitv2.checkpoint import LoadedModel, load_checkpoint
-from comfyui_fitv2.extrapolation import Extrapolation
 from comfyui_fitv2.model import FiT
-from comfyui_fitv2.rope import Pair, Rotation
 
 from ..data import open_latent_set
 from ..data.latent_set import LatentSet, data_digest
@@ -68,8 +66,6 @@ def measured_curve(
     loaded = None
     for checkpoint in checkpoints(folder):
         loaded = load_checkpoint(find_file(checkpoint, average))
-        if training.batch.positions:
-            spread_positions(loaded.model, training.batch.positions)
         step = step_of(checkpoint)
         loss, quality = losses.of(loaded, held_out[0], step), None
         if meter and sampled and step in (*meter.settings.measured_at, training.steps):
@@ -98,27 +94,6 @@ def measured_curve(
         {name: quality.error for name, quality in qualities.items()},
         cpu_seconds(training),
     )
-
-
-def spread_positions(model: FiT, count: int) -> None:
-    """Let a model that was trained with ``batch.positions`` see images of any size.
-
-    Their rows and columns are spread evenly over the ``count`` positions.
-    """
-    rotation = model.rotation
-
-    def spread(
-        grid: tuple[int, int],
-        device: torch.device,
-        extrapolation: Extrapolation | None = None,
-        t: Tensor | None = None,
-        position_scale: Pair = (1.0, 1.0),
-        position_shift: Pair = (0.0, 0.0),
-    ) -> Rotation:
-        rows, columns = ((count - 1) / max(side - 1, 1) for side in grid)
-        return rotation(grid, device, Extrapolation("none"), None, (rows, columns))
-
-    model.rotation = spread
 
 
 def measured_floors(

@@ -116,10 +116,6 @@ class BatchConfig:
     routed: Annotated[float, _Range(0, 0.9)] = 0.0
     """Share of the tokens of an image that skip the blocks in the middle while training, which
     saves their work (TREAD, arXiv 2501.04765), such as 0.5. For packed batches; 0 is off."""
-    positions: CountOrZero = 0
-    """Rows and columns of an image get random rising positions below this number, so that larger
-    images hold none that is new (RPE-2D, arXiv 2503.18719). For packed batches; at least the tokens
-    of the longest side. 0: row i has the position i."""
     workers: CountOrZero = 1
     """Processes that prepare batches ahead, per training process; 0 prepares them in it."""
 

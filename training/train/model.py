@@ -6,7 +6,6 @@ under autocast. The keys of its state dict are the published ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any, Literal, cast
 
@@ -18,7 +17,6 @@ from torch.utils.checkpoint import checkpoint
 
 from comfyui_fitv2.attention import TokenBatch
 from comfyui_fitv2.config import FiTConfig
-from comfyui_fitv2.extrapolation import Extrapolation
 from comfyui_fitv2.model import FiT, RunBlock
 from comfyui_fitv2.rope import Rotation, rotate
 
@@ -96,23 +94,10 @@ class TrainedFiT(FiT):
     def _token_batch(self, batch: MicroBatch) -> TokenBatch:
         if batch.padded:
             return PaddedBatch(self.rotations(batch.grids, batch.t))
-        if batch.positions is not None:
-            rotations = self._rotations_at(batch.positions, batch.grids)
-        else:
-            rotations = self.rotations(batch.grids, batch.t)
-        pack = TrainedPack(rotations, self.attention)
+        pack = TrainedPack(self.rotations(batch.grids, batch.t), self.attention)
         on_cpu = batch.tokens.device.type == "cpu"
         pack.by_products = on_cpu and self.precision == "bf16" and self.config.qk_norm
         return pack
-
-    def _rotations_at(self, positions: Tensor, grids: Sequence[tuple[int, int]]) -> list[Rotation]:
-        """A rotary table per image for the rows and columns (tokens, 2) of all their tokens."""
-        axis_dim, base = self.config.head_dim // 2, self.config.rope_base
-        plain = Extrapolation("none").for_model(self.config, None)
-        frequencies = torch.stack(plain.frequencies(1, 1, axis_dim, base)).to(positions.device)
-        angles = (positions[..., None] * frequencies).flatten(-2)
-        lengths = [rows * columns for rows, columns in grids]
-        return list(zip(angles.cos().split(lengths), angles.sin().split(lengths), strict=True))
 
 
 ROUTED_FROM, ROUTED_TO = 2, -1

@@ -58,9 +58,6 @@ class MicroBatch:
     """Which tokens of the row go through the blocks in the middle, rising; None: all."""
     kept_lengths: tuple[int, ...] = ()
     """Their number of each image."""
-    positions: Tensor | None = None
-    """(tokens, 2) fp32: row and column of each token, where they are random; None: as in
-    ``grids``."""
 
     def to(self, device: torch.device) -> MicroBatch:
         moved = {name: value.to(device, non_blocking=True) for name, value in self._tensors()}
@@ -109,7 +106,7 @@ class TrainingSet:
         # By length: neighbours of one length go through the model together.
         seen = sorted(pack.examples, key=lambda example: self.lengths[example[1], int(example[2])])
         points = [self._point(*example) for example in seen]
-        tokens, targets, t, y, kept, positions = zip(*points, strict=True)
+        tokens, targets, t, y, kept = zip(*points, strict=True)
         targets = contrasted(targets, self.flow.contrast)
         weights = [
             (1 - self.flow.contrast)
@@ -123,13 +120,11 @@ class TrainingSet:
         )
         grids = tuple(self._grid(example) for example in seen)
         batch = MicroBatch(x, target, weight, torch.stack(t), torch.tensor(y), grids, padded, step)
-        if self.batch.positions and not padded:
-            batch = replace(batch, positions=torch.cat(positions))
-        if self.batch.routed and not padded:
-            starts = accumulate(map(len, tokens), initial=0)
-            in_row = [part + start for part, start in zip(kept, starts, strict=False)]
-            batch = replace(batch, kept=torch.cat(in_row), kept_lengths=tuple(map(len, kept)))
-        return batch
+        if padded or not self.batch.routed:
+            return batch
+        starts = accumulate(map(len, tokens), initial=0)
+        in_row = [part + start for part, start in zip(kept, starts, strict=False)]
+        return replace(batch, kept=torch.cat(in_row), kept_lengths=tuple(map(len, kept)))
 
     def _grid(self, seen: Seen) -> tuple[int, int]:
         _, index, cropped, _ = seen
@@ -138,8 +133,8 @@ class TrainingSet:
 
     def _point(
         self, epoch: int, index: int, cropped: bool, repeat: int
-    ) -> tuple[Tensor, Tensor, Tensor, int, Tensor, Tensor]:
-        """Tokens, target, time, class id, the tokens that are not routed past blocks, positions.
+    ) -> tuple[Tensor, Tensor, Tensor, int, Tensor]:
+        """Tokens, target, time, class id, and the tokens that are not routed past blocks.
 
         The order of the random draws must never change.
         """
@@ -156,23 +151,7 @@ class TrainingSet:
         class_id = int(self.class_map[self.latents.class_ids[index]])
         count = max(round(len(tokens) * (1 - self.batch.routed)), 1)
         kept = torch.randperm(len(tokens), generator=generator)[:count].sort().values
-        if dropped:
-            class_id = self.model_config.null_class
-        rows, columns = (side // self.model_config.patch_size for side in mean.shape[-2:])
-        positions = random_positions(rows, columns, self.batch.positions, generator)
-        return tokens, target, t, class_id, kept, positions
-
-
-def random_positions(rows: int, columns: int, count: int, generator: torch.Generator) -> Tensor:
-    """Positions (rows · columns, 2) of tokens, row by row: random ones below ``count``, rising.
-
-    An axis with more tokens than that has its own.
-    """
-    axes = [
-        torch.randperm(max(count, side), generator=generator)[:side].sort().values.float()
-        for side in (rows, columns)
-    ]
-    return torch.cartesian_prod(*axes)
+        return tokens, target, t, self.model_config.null_class if dropped else class_id, kept
 
 
 def contrasted(targets: Sequence[Tensor], contrast: float) -> list[Tensor]:

@@ -113,23 +113,3 @@ def test_routed_tokens_skip_the_blocks_in_the_middle(data: Path) -> None:
     plain = replace(batch, kept=None)
     assert torch.allclose(model(unrouted), model(plain), atol=1e-6)
     assert gradients(model, plain)[0] != loss
-
-
-def test_random_positions_rise_and_plain_ones_change_nothing(data: Path) -> None:
-    model = random_model()
-    plain, spread = (batch_of(training_set(data, positions=count), 0, 4, 1) for count in (0, 20))
-    assert plain.positions is None
-    assert spread.positions is not None
-    assert torch.equal(plain.tokens, spread.tokens)
-    lengths = [rows * columns for rows, columns in spread.grids]
-    for part, (rows, columns) in zip(spread.positions.split(lengths), spread.grids, strict=True):
-        of_rows, of_columns = part.unflatten(0, (rows, columns)).unbind(-1)
-        assert (of_rows == of_rows[:, :1]).all()
-        assert (of_columns == of_columns[:1]).all()
-        assert (of_rows[1:, 0] > of_rows[:-1, 0]).all()
-        assert (of_columns[0, 1:] > of_columns[0, :-1]).all()
-        assert 0 <= part.min() <= part.max() < 20
-    grids = [torch.cartesian_prod(torch.arange(r), torch.arange(c)) for r, c in spread.grids]
-    unspread = replace(spread, positions=torch.cat(grids).float())
-    assert torch.allclose(model(unspread), model(plain), atol=1e-6)
-    assert not torch.allclose(model(spread), model(plain), atol=1e-3)
