@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from accelerate import PartialState
-from torch import nn
 
 from comfyui_fitv2.checkpoint import LoadedModel, load_checkpoint
 from comfyui_fitv2.model import FiT
@@ -22,10 +21,9 @@ from ..data.latent_set import LatentSet, data_digest
 from ..train.checkpoints.reader import checkpoints, read_summary
 from ..train.checkpoints.run_folder import ema_file, find_file, step_of
 from ..train.checkpoints.summary import CheckpointSummary
-from ..train.config import BatchConfig, ConfigError, TrainingConfig
+from ..train.config import ConfigError, TrainingConfig
 from ..train.flops import TrainingCost
 from ..train.held_out_loss import held_out_loss, held_out_times
-from ..train.model import ROUTED_FROM, ROUTED_TO
 from ..train.packing import Position, StepTotals
 from ..whole_files import write_json
 from .config import Distances, Run, ScalingConfig
@@ -60,7 +58,7 @@ def measured_curve(
     store = _Store(folder / _FILE, _measured_on(config, held_out, meter))
     device = torch.device(str(PartialState().device))
     losses = _Losses(store, config.held_out_times, device)
-    lengths = open_latent_set(training.data).lengths
+    crop, lengths = training.batch.crop, open_latent_set(training.data).lengths
     sampled = [each for each in held_out if meter and each.settings and each.settings.sample]
     points, parameters = [], 0
     loaded = None
@@ -71,7 +69,7 @@ def measured_curve(
         if meter and sampled and step in (*meter.settings.measured_at, training.steps):
             quality = _quality(store, meter, loaded, sampled[0], step, device)
         parameters = sum(p.numel() for p in loaded.model.parameters())
-        flops = _flops(loaded.model, read_summary(checkpoint), lengths, training.batch)
+        flops = _flops(loaded.model, read_summary(checkpoint), lengths, crop)
         distance, error = (quality.distance, quality.error) if quality else (None, None)
         points.append(Point(step, flops, loss, distance, error))
     assert loaded is not None
@@ -193,22 +191,14 @@ def _class_map(held_out: LatentSet, class_names: Sequence[str]) -> list[int]:
     return [list(class_names).index(name) for name in held_out.info.class_names]
 
 
-def _flops(model: FiT, summary: CheckpointSummary, lengths: np.ndarray, batch: BatchConfig) -> int:
+def _flops(model: FiT, summary: CheckpointSummary, lengths: np.ndarray, crop: float) -> int:
     """The FLOPs of the training up to a checkpoint.
 
     The number of pairs of tokens is estimated from the ``lengths`` of the set's images, which are
-    used cropped with a probability.
+    used cropped with the probability ``crop``.
     """
-    weights = np.array([1 - batch.crop, batch.crop])
+    weights = np.array([1 - crop, crop])
     mean, mean_square = lengths @ weights, lengths**2 @ weights
     pairs = round(summary.tokens * mean_square.mean() / mean.mean())
-    width, blocks = model.config.hidden_size, list(model.requires_grad_(True).blocks)
-
-    def cost(part: nn.Module, depth: int, share: float) -> int:
-        tokens = round(summary.tokens * share)
-        totals = StepTotals(summary.images, tokens, tokens, round(pairs * share**2), Position())
-        return TrainingCost.of(part, width, depth).flops(totals)
-
-    routed = nn.ModuleList(blocks[ROUTED_FROM:ROUTED_TO])
-    skipped = cost(routed, len(routed), 1) - cost(routed, len(routed), 1 - batch.routed)
-    return cost(model, len(blocks), 1) - skipped
+    cost = TrainingCost.of(model.requires_grad_(True), model.config.hidden_size, model.config.depth)
+    return cost.flops(StepTotals(summary.images, summary.tokens, summary.tokens, pairs, Position()))

@@ -113,9 +113,6 @@ class BatchConfig:
     class_balance: Probability = 0.0
     """How far rare classes are drawn more often: 0 draws every image once per epoch, 1 draws every
     class equally often, and 0.5 lies between. An epoch has as many draws as there are images."""
-    routed: Annotated[float, _Range(0, 0.9)] = 0.0
-    """Share of the tokens of an image that skip the blocks in the middle while training, which
-    saves their work (TREAD, arXiv 2501.04765), such as 0.5. For packed batches; 0 is off."""
     workers: CountOrZero = 1
     """Processes that prepare batches ahead, per training process; 0 prepares them in it."""
 

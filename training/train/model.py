@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from comfyui_fitv2.attention import TokenBatch
 from comfyui_fitv2.config import FiTConfig
-from comfyui_fitv2.model import FiT, RunBlock
+from comfyui_fitv2.model import FiT
 from comfyui_fitv2.rope import Rotation, rotate
 
 from .pack import TrainedPack
@@ -82,14 +82,13 @@ class TrainedFiT(FiT):
     def forward_micro_batch(self, batch: MicroBatch) -> Tensor:
         """The model's answer for every token: (rows, tokens, C·p·p), in the compute precision."""
         recompute = self.activation_checkpointing and torch.is_grad_enabled()
-        run_block = _run_checkpointed if recompute else None
-        whole = self._token_batch(batch)
-        if batch.kept is not None and isinstance(whole, TrainedPack):
-            tables = (table[batch.kept].split(batch.kept_lengths) for table in whole.rotation)
-            part = TrainedPack(list(zip(*tables, strict=True)), whole.attention)
-            part.by_products = whole.by_products
-            run_block = _Routed(self.config.depth, batch.kept, part, run_block or _run)
-        return self.transform(batch.tokens, batch.t, batch.y, whole, run_block)
+        return self.transform(
+            batch.tokens,
+            batch.t,
+            batch.y,
+            self._token_batch(batch),
+            run_block=_run_checkpointed if recompute else None,
+        )
 
     def _token_batch(self, batch: MicroBatch) -> TokenBatch:
         if batch.padded:
@@ -98,46 +97,6 @@ class TrainedFiT(FiT):
         on_cpu = batch.tokens.device.type == "cpu"
         pack.by_products = on_cpu and self.precision == "bf16" and self.config.qk_norm
         return pack
-
-
-ROUTED_FROM, ROUTED_TO = 2, -1
-"""Blocks that tokens skip with ``batch.routed``, as a slice of all; a model of three has none."""
-
-
-class _Routed:
-    """Runs a model's blocks, those of the slice above on some of the tokens (TREAD)."""
-
-    def __init__(self, depth: int, kept: Tensor, part: TrainedPack, run: RunBlock) -> None:
-        self.first, self.last, _ = slice(ROUTED_FROM, ROUTED_TO).indices(depth)
-        self.kept, self.part, self.run = kept, part, run
-        self.whole = kept  # replaced at the first block of the slice
-
-    def __call__(
-        self,
-        index: int,
-        block: nn.Module,
-        x: Tensor,
-        conditioning: Tensor,
-        shared_modulation: Tensor | float,
-        batch: TokenBatch,
-    ) -> Tensor:
-        if not self.first <= index < self.last:
-            return self.run(index, block, x, conditioning, shared_modulation, batch)
-        if index == self.first:
-            self.whole, x = x, x[:, self.kept]
-        x = self.run(index, block, x, conditioning, shared_modulation, self.part)
-        return self.whole.index_copy(1, self.kept, x) if index == self.last - 1 else x
-
-
-def _run(
-    index: int,
-    block: nn.Module,
-    x: Tensor,
-    conditioning: Tensor,
-    shared_modulation: Tensor | float,
-    batch: TokenBatch,
-) -> Tensor:
-    return cast(Tensor, block(x, conditioning, shared_modulation, batch))
 
 
 def _run_checkpointed(

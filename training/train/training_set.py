@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from itertools import accumulate, islice
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -54,10 +54,6 @@ class MicroBatch:
     padded: bool
     step: StepTotals
     """Totals of the whole step that this is a part of."""
-    kept: Tensor | None = None
-    """Which tokens of the row go through the blocks in the middle, rising; None: all."""
-    kept_lengths: tuple[int, ...] = ()
-    """Their number of each image."""
 
     def to(self, device: torch.device) -> MicroBatch:
         moved = {name: value.to(device, non_blocking=True) for name, value in self._tensors()}
@@ -105,8 +101,7 @@ class TrainingSet:
         self.latents.fetch([example[1] for example in pack.examples])
         # By length: neighbours of one length go through the model together.
         seen = sorted(pack.examples, key=lambda example: self.lengths[example[1], int(example[2])])
-        points = [self._point(*example) for example in seen]
-        tokens, targets, t, y, kept = zip(*points, strict=True)
+        tokens, targets, t, y = zip(*(self._point(*example) for example in seen), strict=True)
         targets = contrasted(targets, self.flow.contrast)
         weights = [
             (1 - self.flow.contrast)
@@ -119,12 +114,7 @@ class TrainingSet:
             for parts in (tokens, targets, weights)
         )
         grids = tuple(self._grid(example) for example in seen)
-        batch = MicroBatch(x, target, weight, torch.stack(t), torch.tensor(y), grids, padded, step)
-        if padded or not self.batch.routed:
-            return batch
-        starts = accumulate(map(len, tokens), initial=0)
-        in_row = [part + start for part, start in zip(kept, starts, strict=False)]
-        return replace(batch, kept=torch.cat(in_row), kept_lengths=tuple(map(len, kept)))
+        return MicroBatch(x, target, weight, torch.stack(t), torch.tensor(y), grids, padded, step)
 
     def _grid(self, seen: Seen) -> tuple[int, int]:
         _, index, cropped, _ = seen
@@ -133,11 +123,8 @@ class TrainingSet:
 
     def _point(
         self, epoch: int, index: int, cropped: bool, repeat: int
-    ) -> tuple[Tensor, Tensor, Tensor, int, Tensor]:
-        """Tokens, target, time, class id, and the tokens that are not routed past blocks.
-
-        The order of the random draws must never change.
-        """
+    ) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Tokens, target, time and class id. The order of the random draws must never change."""
         generator = example_generator(self.seed, epoch, index, repeat)
         chances = torch.tensor([self.batch.flip, self.flow.label_drop])
         flipped, dropped = (torch.rand(2, generator=generator) < chances).tolist()
@@ -149,9 +136,7 @@ class TrainingSet:
         x, target = flow.point(mean + std * posterior, noise, t)
         tokens, target = patchify(torch.stack([x, target]), self.model_config.patch_size)
         class_id = int(self.class_map[self.latents.class_ids[index]])
-        count = max(round(len(tokens) * (1 - self.batch.routed)), 1)
-        kept = torch.randperm(len(tokens), generator=generator)[:count].sort().values
-        return tokens, target, t, self.model_config.null_class if dropped else class_id, kept
+        return tokens, target, t, self.model_config.null_class if dropped else class_id
 
 
 def contrasted(targets: Sequence[Tensor], contrast: float) -> list[Tensor]:

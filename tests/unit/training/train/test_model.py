@@ -94,22 +94,3 @@ def test_long_images_and_other_models_go_through_the_kernel(
     TrainedFiT(replace(SMALL, qk_norm=False), "bf16")(batch)
     monkeypatch.setattr(pack, "_MAX_SCORE_TOKENS", 11)
     random_model(precision="bf16")(batch)
-
-
-def test_routed_tokens_skip_the_blocks_in_the_middle(data: Path) -> None:
-    config = replace(SMALL, depth=5)
-    model = random_model(config)
-    batch = batch_of(training_set(data, config, routed=0.5), 0, 4, 1)
-    assert batch.kept is not None
-    seen: list[int] = []
-    for block in model.blocks:
-        block.register_forward_hook(lambda block, given, x: seen.append(x.shape[1]))
-    loss, _ = gradients(model, batch)
-    whole, part = batch.tokens.shape[1], len(batch.kept)
-    assert seen == [whole, whole, part, part, whole]
-    everything = torch.arange(whole)
-    lengths = tuple(rows * columns for rows, columns in batch.grids)
-    unrouted = replace(batch, kept=everything, kept_lengths=lengths)
-    plain = replace(batch, kept=None)
-    assert torch.allclose(model(unrouted), model(plain), atol=1e-6)
-    assert gradients(model, plain)[0] != loss

@@ -107,20 +107,3 @@ def test_contrast_gives_the_gradients_of_contrastive_flow_matching(data: Path) -
     found = (token_errors(output, contrastive.target) * contrastive.weights).sum()
     assert torch.allclose(torch.autograd.grad(found, output)[0], expected, atol=1e-7)
     assert torch.equal(plain.tokens, contrastive.tokens)
-
-
-def test_routing_keeps_a_share_of_the_tokens_of_every_image(data: Path) -> None:
-    plain, routed = (batch_of(training_set(data, routed=share), 0, 4, 1) for share in (0.0, 0.25))
-    assert plain.kept is None
-    assert routed.kept is not None
-    assert torch.equal(plain.tokens, routed.tokens)
-    assert routed.kept_lengths == tuple(round(r * c * 0.75) for r, c in plain.grids)
-    start = 0
-    for part, (rows, columns) in zip(
-        routed.kept.split(routed.kept_lengths), plain.grids, strict=True
-    ):
-        assert part.tolist() == sorted(set(part.tolist()))
-        assert start <= int(part.min())
-        assert int(part.max()) < start + rows * columns
-        start += rows * columns
-    assert batch_of(training_set(data, routed=0.25, packing="padded"), 0, 4).kept is None
