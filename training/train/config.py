@@ -147,9 +147,6 @@ class FlowConfig:
     loss: Literal["image", "token"] = "image"
     """image: mean over the tokens of an image, then over images (FiT). token: mean over all
     tokens."""
-    contrast: Annotated[float, _Range(0, 0.9)] = 0.0
-    """λ of contrastive flow matching (arXiv 2506.05350), such as 0.05: the answer for an image is
-    also driven away from that of another image of the micro-batch. 0 is off."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ generators: a run that resumes needs no state of theirs.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import islice
@@ -102,12 +102,7 @@ class TrainingSet:
         # By length: neighbours of one length go through the model together.
         seen = sorted(pack.examples, key=lambda example: self.lengths[example[1], int(example[2])])
         tokens, targets, t, y = zip(*(self._point(*example) for example in seen), strict=True)
-        targets = contrasted(targets, self.flow.contrast)
-        weights = [
-            (1 - self.flow.contrast)
-            * token_weights(len(x), self.flow.loss, step.images, step.tokens)
-            for x in tokens
-        ]
+        weights = [token_weights(len(x), self.flow.loss, step.images, step.tokens) for x in tokens]
         padded = self.batch.packing == "padded"
         x, target, weight = (
             pad_sequence(list(parts), batch_first=True) if padded else torch.cat(parts)[None]
@@ -137,21 +132,6 @@ class TrainingSet:
         tokens, target = patchify(torch.stack([x, target]), self.model_config.patch_size)
         class_id = int(self.class_map[self.latents.class_ids[index]])
         return tokens, target, t, self.model_config.null_class if dropped else class_id
-
-
-def contrasted(targets: Sequence[Tensor], contrast: float) -> list[Tensor]:
-    """The targets (tokens, channels) of images for contrastive flow matching.
-
-    It adds −λ·‖v − w‖² to the loss ‖v − u‖², with another image's target w. Completing the square
-    makes it (1 − λ)·‖v − (u − λ·w) / (1 − λ)‖² and a constant. Of two images of different lengths,
-    the tokens of the other one are repeated or cut off.
-    """
-    if not contrast:
-        return list(targets)
-    return [
-        (target - contrast * other[torch.arange(len(target)) % len(other)]) / (1 - contrast)
-        for target, other in zip(targets, [*targets[1:], targets[0]], strict=True)
-    ]
 
 
 class MicroBatches(IterableDataset):

@@ -11,7 +11,6 @@ from support.micro_batches import batch_of, training_set
 from support.run_folders import SMALL
 
 from comfyui_fitv2 import patchify
-from comfyui_fitv2.flow import token_errors
 from training.data import open_latent_set
 from training.train.config import FlowConfig
 from training.train.packing import Position
@@ -86,24 +85,3 @@ def test_version_1_learns_the_noise_at_ddpm_timesteps(data: Path) -> None:
     batch = batch_of(training_set(data, version_1), *range(12))
     assert ((batch.t == batch.t.round()) & (batch.t >= 0) & (batch.t < 1000)).all()
     assert abs(batch.target.std() - 1) < 0.1
-
-
-def test_contrast_gives_the_gradients_of_contrastive_flow_matching(data: Path) -> None:
-    plain, contrastive = (
-        batch_of(training_set(data, flow=FlowConfig(contrast=weight)), 0, 4, 1)
-        for weight in (0.0, 0.2)
-    )
-    lengths = [rows * columns for rows, columns in plain.grids]
-    assert len(set(lengths)) > 1
-    images = plain.target[0].split(lengths)
-    others = [
-        torch.cat([other, other])[: len(image)]
-        for image, other in zip(images, [*images[1:], images[0]], strict=True)
-    ]
-    output = torch.randn(plain.target.shape, requires_grad=True)
-    away = token_errors(output, torch.cat(others)[None])
-    loss = ((token_errors(output, plain.target) - 0.2 * away) * plain.weights).sum()
-    expected = torch.autograd.grad(loss, output)[0]
-    found = (token_errors(output, contrastive.target) * contrastive.weights).sum()
-    assert torch.allclose(torch.autograd.grad(found, output)[0], expected, atol=1e-7)
-    assert torch.equal(plain.tokens, contrastive.tokens)
