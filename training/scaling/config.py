@@ -126,11 +126,11 @@ class Distances:
     """Steps of Euler's method, or of DDIM for a model that predicts noise."""
     measured_at: list[int] = field(default_factory=list)
     """Those of the study's ``measured_at`` at which the first size is measured too."""
-    guidance: float = 1.5
+    guidance: float = 2.0
     """Strength of classifier-free guidance; 1 is off."""
-    references: int = 480
+    references: int = 300
     """Number of held-out drawings to compare with."""
-    classifier: int = 6000
+    classifier: int = 3000
     """Number of other drawings that the classifier is trained on, whose features are compared."""
 
     def __post_init__(self) -> None:
@@ -179,6 +179,8 @@ class ScalingConfig:
     """Whether images are generated and measured too."""
     training: dict[str, Any] = field(default_factory=dict)
     """The part of the training configuration that all runs share."""
+    remarks: list[str] = field(default_factory=list)
+    """Sentences for the end of the page, such as how the learning rate was chosen."""
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):

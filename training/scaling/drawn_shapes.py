@@ -2,7 +2,7 @@
 
 python -m training.scaling.drawn_shapes --output shapes --count 3000
 
-A class is a shape with a texture, such as "checked star". Place, size, angle and colours of the
+A class is a shape with a texture, such as "checked disc". Place, size, angle and colours of the
 shape are random, and so are the ratio of the sides and the background. The same seed always draws
 the same drawings. They are in the public domain: nothing is copied from anywhere.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 from math import cos, exp, log, pi, sin
 from pathlib import Path
 from typing import Literal
@@ -25,16 +25,11 @@ from ..whole_files import write_whole
 
 _SUPERSAMPLING = 2
 """A drawing is drawn this many times as large per side, and averaged."""
-_PALETTE = (
-    (255, 255, 255),
-    (20, 20, 20),
-    (206, 17, 38),
-    (0, 56, 147),
-    (252, 209, 22),
-)
-"""Colours that the bundled VAE keeps; few, because a small model must learn to keep to those of an
-image."""
-_TURN = pi / 12
+_GROUNDS = ((255, 255, 255), (20, 20, 20))
+_INKS = ((206, 17, 38), (0, 56, 147), (252, 209, 22))
+"""Colours of backgrounds and of shapes that the bundled VAE keeps; few, because a small model must
+learn to keep to those of an image."""
+_TURN = pi / 24
 """How far shapes and textures are turned at most."""
 _VARIATION = 10.0
 """How far a colour may be from the palette's in each channel."""
@@ -47,15 +42,10 @@ Texture = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """For coordinates along and across in periods: where the second colour is."""
 
 
-def _regular(corners: int, inner: float = 1.0) -> Outline:
-    """A polygon on the unit circle; between its corners are some at the radius ``inner``."""
-    radii = (1.0, inner) if inner < 1 else (1.0,)
-    count = corners * len(radii)
-    angles = [2 * pi * i / count - pi / 2 for i in range(count)]
-    return [
-        (radii[i % len(radii)] * cos(angle), radii[i % len(radii)] * sin(angle))
-        for i, angle in enumerate(angles)
-    ]
+def _regular(corners: int) -> Outline:
+    """A polygon on the unit circle."""
+    angles = [2 * pi * i / corners - pi / 2 for i in range(corners)]
+    return [(cos(angle), sin(angle)) for angle in angles]
 
 
 def _cross() -> Outline:
@@ -65,17 +55,9 @@ def _cross() -> Outline:
     return [(x * c - y * s, x * s + y * c) for c, s in turns for x, y in quarter]
 
 
-def _crescent() -> Outline:
-    outer = [(cos(a), sin(a)) for a in np.linspace(0.25 * pi, 1.75 * pi, 40)]
-    inner = [(0.45 + 0.76 * cos(a), 0.76 * sin(a)) for a in np.linspace(1.62 * pi, 0.38 * pi, 40)]
-    return outer + inner
-
-
 SHAPES: dict[str, Outline] = {
-    "crescent": _crescent(),
     "cross": _cross(),
     "disc": _regular(48),
-    "star": _regular(5, 0.42),
     "triangle": _regular(3),
 }
 TEXTURES: dict[str, Texture] = {
@@ -136,8 +118,8 @@ def drawing(name: str, side: int, ratios: Ratios, random: np.random.Generator) -
     size = width * _SUPERSAMPLING, height * _SUPERSAMPLING
     background, first, second = _colours(random)
     canvas = _background(background, size, random)
-    radius = random.uniform(0.36, 0.48) * min(size)
-    x, y = (random.uniform(radius, side - radius) for side in size)
+    radius = random.uniform(0.42, 0.48) * min(size)
+    x, y = (side / 2 + (side / 2 - radius) * random.uniform(-0.5, 0.5) for side in size)
     colours = Image.fromarray(_textured(TEXTURES[texture], first, second, size, radius, random))
     canvas.paste(colours, mask=_mask(SHAPES[shape], size, (x, y, radius), random))
     return canvas.resize((width, height), Image.Resampling.BOX)
@@ -146,13 +128,10 @@ def drawing(name: str, side: int, ratios: Ratios, random: np.random.Generator) -
 def _colours(random: np.random.Generator) -> list[np.ndarray]:
     """Three colours, each (3,), that can be told apart: near those of the palette."""
     while True:
-        chosen: list[np.ndarray] = []
-        for i in random.permutation(len(_PALETTE)):
-            colour = np.clip(_PALETTE[i] + random.uniform(-_VARIATION, _VARIATION, 3), 0, 255)
-            if all(np.linalg.norm(colour - other) > _LEAST_CONTRAST for other in chosen):
-                chosen.append(colour)
-            if len(chosen) == 3:
-                return chosen
+        drawn = [_GROUNDS[random.integers(2)], *random.permutation(_INKS)[:2]]
+        chosen = [np.clip(c + random.uniform(-_VARIATION, _VARIATION, 3), 0, 255) for c in drawn]
+        if all(np.linalg.norm(a - b) > _LEAST_CONTRAST for a, b in combinations(chosen, 2)):
+            return chosen
 
 
 def _background(

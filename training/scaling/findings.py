@@ -1,22 +1,28 @@
-"""What the results of a study say, as sections of a page whose headings follow from the numbers."""
+"""What the results of a study say: sections of a page that begin with what the numbers show."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise, product
 
-from .config import ABLATION, CONVERGENCE, OPTIONS, SHAPES, Comparison
+from .config import ABLATION, CONVERGENCE, OPTIONS, PARTS, SHAPES, Comparison
 from .curves import DIGITS, MEASURES, Measure, Model, crossing, exponent, speed
 from .spread import HIGHER, LOWER, NO_DIFFERENCE, UNKNOWN, difference
 
+SIZES = "sizes"
 _NOTHING = {
     NO_DIFFERENCE: "no difference beyond the spread",
-    UNKNOWN: "one seed, so nothing can be said",
+    UNKNOWN: "nothing can be said of one seed",
 }
 _LOGIT_NORMAL = (
     "Logit-normal times train most where the held-out loss measures most, so for them and for the "
     "rectified flow the distance and the error say more."
 )
+_OF: dict[Measure, str] = {
+    "loss": "Held-out loss",
+    "distance": "Distance of generated images",
+    "error": "Error of generated images",
+}
 _ORDER = (LOWER, HIGHER, NO_DIFFERENCE, UNKNOWN)
 
 
@@ -29,16 +35,28 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def sections(models: Sequence[Model], compared: Sequence[Comparison]) -> list[str]:
     """All sections for which there are results, as lines."""
     lines: list[str] = []
-    for section in (
-        _convergence(_pairs(models, compared, CONVERGENCE)),
-        _sizes(models),
-        _ablation(_pairs(models, compared, ABLATION)),
-        _shapes(_pairs(models, compared, SHAPES)),
-        _options(_pairs(models, compared, OPTIONS)),
-        _all_models(models),
+    for title, section in (
+        (CONVERGENCE, _convergence(_pairs(models, compared, CONVERGENCE))),
+        (SIZES, _sizes(models)),
+        (ABLATION, _ablation(_pairs(models, compared, ABLATION))),
+        (SHAPES, _shapes(_pairs(models, compared, SHAPES))),
+        (OPTIONS, _options(_pairs(models, compared, OPTIONS))),
+        ("", _all_models(models)),
     ):
-        lines += [*section, ""] if section else []
+        plot = [f"![The models of this section]({title}.png)", ""] if title and section else []
+        lines += [*section[:2], *plot, *section[2:], ""] if section else []
     return lines[:-1]
+
+
+def plotted(models: Sequence[Model], compared: Sequence[Comparison]) -> dict[str, list[Model]]:
+    """The models of each section that has a plot, by the name of its file without ``.png``."""
+    ladders = [m for m in models if sum(m.variant == other.variant for other in models) > 1]
+    found = {SIZES: ladders} if _sizes(models) else {}
+    for part in PARTS:
+        names = {model.name for _, *pair in _pairs(models, compared, part) for model in pair}
+        if names:
+            found[part] = [model for model in models if model.name in names]
+    return found
 
 
 Pair = tuple[str, Model, Model]
@@ -80,7 +98,7 @@ def _convergence(pairs: Sequence[Pair]) -> list[str]:
         rows.append([slow.name, fast.name, to, found.steps.text(), found.flops.text()])
     if not pairs:
         return []
-    lines = [f"## Speed of convergence: {'; '.join(verdicts) or 'not comparable'}", ""]
+    lines = ["## Speed of convergence", "", *_claims(verdicts or ["Not comparable"]), ""]
     if rows:
         lines += [
             "How many times the steps and the FLOPs of the second model the first one needs to the "
@@ -131,7 +149,9 @@ def _sizes(models: Sequence[Model]) -> list[str]:
         return []
     head = ["smaller", "larger", "FLOPs", "measure", "of the smaller", "of the larger"]
     return [
-        f"## Sizes at equal compute: {'; '.join(verdicts)}",
+        "## Sizes at equal compute",
+        "",
+        *_claims(verdicts),
         "",
         "After the same compute, the most that all runs of both have had. The last column is the "
         "compute from which on the mean loss of the larger one is lower.",
@@ -156,47 +176,44 @@ def _changes(pairs: Sequence[Pair], title: str, note: str) -> list[str]:
     said: dict[Measure, dict[str, list[str]]] = {
         measure: {verdict: [] for verdict in _ORDER} for measure in measures
     }
+    sets = _measured(pairs, "loss")
     rows = []
     for (change, before, after), measure in product(pairs, measures):
-        for held_out in _measured(pairs, measure)[: 1 if measure == "loss" else None]:
-            one, other = before.end(measure, held_out), after.end(measure, held_out)
-            found = difference(one, other)
+        cells = dict.fromkeys(sets, "–")
+        for held_out in _measured(pairs, measure):
+            found = difference(before.end(measure, held_out), after.end(measure, held_out))
             if held_out == _main_set(before):
                 said[measure][found.verdict].append(change)
-            digits = DIGITS[measure]
-            rows.append(
-                [
-                    change,
-                    f"{before.name} → {after.name}",
-                    f"{measure}, {held_out}",
-                    one.text(digits),
-                    other.text(digits),
-                    f"{found.text(digits)}: {_said(found.verdict)}",
-                ]
-            )
+            text = found.text(DIGITS[measure])
+            cells[held_out] = f"**{text}**" if found.verdict in (LOWER, HIGHER) else text
+        rows.append([change, f"{before.name} → {after.name}", measure, *cells.values()])
     return [
-        f"## {title}, by the held-out loss: {_by(said['loss'])}",
+        f"## {title}",
         "",
-        *(
-            f"By the {measure} of generated images, {_main_set(pairs[0][1])}: {_by(said[measure])}."
-            for measure in measures[1:]
+        *_claims(
+            f"{_OF[measure]}, {_main_set(pairs[0][1])}: {_by(said[measure], 'with')}"
+            for measure in measures
         ),
-        *([note] if note else []),
+        *(["", note] if note else []),
         "",
-        *table(["change", "models", "measure", "before", "after", "difference"], rows),
+        "The difference that each change makes at the end of training, with its 95 % interval; "
+        "below 0 is better, and bold is beyond the spread:",
+        "",
+        *table(["change", "models", "measure", *sets], rows),
     ]
 
 
 def _shapes(pairs: Sequence[Pair]) -> list[str]:
     lines: list[str] = []
     for change, before, after in pairs:
-        rows, verdicts = [], []
+        rows = []
+        said: dict[Measure, dict[str, list[str]]] = {}
         for measure in MEASURES:
             for held_out in _measured(pairs, measure):
                 one, other = before.end(measure, held_out), after.end(measure, held_out)
                 found = difference(one, other)
-                if measure == "loss":
-                    verdicts.append(f"{held_out} {_said(found.verdict)}")
+                of_measure = said.setdefault(measure, {verdict: [] for verdict in _ORDER})
+                of_measure[found.verdict].append(held_out)
                 digits = DIGITS[measure]
                 rows.append(
                     [
@@ -209,7 +226,9 @@ def _shapes(pairs: Sequence[Pair]) -> list[str]:
                 )
         lines += [
             *([""] if lines else []),
-            f"## {change}, size {before.size}: loss on {'; '.join(verdicts)}",
+            f"## {change}, size {before.size}",
+            "",
+            *_claims(f"{_OF[measure]}: {_by(of, 'on')}" for measure, of in said.items()),
             "",
             *table(["measure", "drawings", before.name, after.name, "difference"], rows),
         ]
@@ -217,9 +236,8 @@ def _shapes(pairs: Sequence[Pair]) -> list[str]:
 
 
 def _all_models(models: Sequence[Model]) -> list[str]:
-    first = models[0].curves[0]
-    ends: list[tuple[Measure, str]] = [(m, name) for m in MEASURES for name in first.ends(m)]
-    rows = []
+    rows, ends = [], []
+    sets = list(models[0].curves[0].losses)
     for model in models:
         last = model.mean.points[-1]
         rows.append(
@@ -229,14 +247,32 @@ def _all_models(models: Sequence[Model]) -> list[str]:
                 ", ".join(str(curve.seed) for curve in model.curves),
                 f"{last.step:,}",
                 f"{last.flops:.3g}",
-                *(model.end(measure, name).text(DIGITS[measure]) for measure, name in ends),
                 f"{exponent(model.mean):.3f}",
                 f"{sum(curve.cpu_seconds for curve in model.curves) / 60:.0f}",
             ]
         )
-    head = ["model", "parameters", "seeds", "steps", "FLOPs"]
-    head += [*(f"{measure}: {name}" for measure, name in ends), "exponent of compute"]
-    return ["## All models", "", *table([*head, "CPU minutes"], rows)]
+        for measure in MEASURES:
+            measured = models[0].curves[0].ends(measure)
+            if measured:
+                texts = (
+                    model.end(measure, name).text(DIGITS[measure]) if name in measured else "–"
+                    for name in sets
+                )
+                ends.append([model.name, measure, *texts])
+    head = ["model", "parameters", "seeds", "steps", "FLOPs", "exponent of compute", "CPU minutes"]
+    return [
+        "## All models",
+        "",
+        *table(head, rows),
+        "",
+        "At the end of training, by the drawings that were measured on:",
+        "",
+        *table(["model", "measure", *sets], ends),
+    ]
+
+
+def _claims(sentences: Iterable[str]) -> list[str]:
+    return [f"- {sentence}." for sentence in sentences]
 
 
 def _main_set(model: Model) -> str:
@@ -250,9 +286,10 @@ def _measured(pairs: Sequence[Pair], measure: Measure) -> list[str]:
     return [n for n in curves[0].ends(measure) if all(n in c.ends(measure) for c in curves)]
 
 
-def _by(verdicts: Mapping[str, Sequence[str]]) -> str:
-    """The changes of each verdict, such as "lower: QK-norm; higher: crops too"."""
-    return "; ".join(f"{_said(v)}: {', '.join(names)}" for v, names in verdicts.items() if names)
+def _by(verdicts: Mapping[str, Sequence[str]], link: str) -> str:
+    """What has each verdict, such as "lower with QK-norm; higher with crops too"."""
+    parts = [f"{_said(v)} {link} {', '.join(names)}" for v, names in verdicts.items() if names]
+    return "; ".join(parts)
 
 
 def _said(verdict: str) -> str:

@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..whole_files import write_json, write_text, write_whole
-from .config import ScalingConfig
+from .config import CONVERGENCE, ScalingConfig
 from .curves import Curve, models_of
 from .distances import Quality
-from .findings import sections, table
+from .findings import plotted, sections, table
 from .plots import curves_plot, ends_plot
 
 PAGE_FILE, JSON_FILE = "README.md", "results.json"
-CURVES_PLOT, ENDS_PLOT, SAMPLES = "curves.png", "ends.png", "samples.png"
+ENDS_PLOT, SAMPLES = "ends.png", "samples.png"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,11 @@ def write_page(curves: Sequence[Curve], config: ScalingConfig, about: About, fol
         {"about": asdict(about), "curves": [asdict(curve) for curve in curves]},
     )
     models = models_of(curves)
-    for name, figure in ((CURVES_PLOT, curves_plot(models)), (ENDS_PLOT, ends_plot(models))):
+    figures = {
+        f"{part}.png": curves_plot(shown, by_steps=part == CONVERGENCE)
+        for part, shown in plotted(models, config.compared).items()
+    }
+    for name, figure in {**figures, ENDS_PLOT: ends_plot(models)}.items():
         with write_whole(folder / name) as temporary:
             figure.savefig(temporary, format="png", dpi=120)
     write_text(folder / PAGE_FILE, f"{markdown(curves, config, about)}\n")
@@ -65,16 +69,16 @@ def markdown(curves: Sequence[Curve], config: ScalingConfig, about: About) -> st
         "",
         "A figure with ± is the mean over the seeds and their standard deviation. A difference is "
         "called one only where its 95 % interval (Welch's, of Student's t) leaves out 0, and a "
-        "ratio where its interval, in brackets, leaves out 1.",
-        "",
-        f"![Loss over compute and steps]({CURVES_PLOT})",
-        "",
-        f"![Losses, distances and errors at the end of training]({ENDS_PLOT})",
+        "ratio where its interval, in brackets, leaves out 1. One interval in twenty does so by "
+        "chance.",
         "",
         *(_samples(curves[0].seed) if config.distances and about.floors else []),
         *sections(models_of(curves), config.compared),
         "",
+        f"![Losses, distances and errors at the end of training]({ENDS_PLOT})",
+        "",
         *_measures(config, about),
+        *_remarks(config.remarks),
     ]
     return "\n".join(lines)
 
@@ -97,7 +101,7 @@ def _measures(config: ScalingConfig, about: About) -> list[str]:
     lines = [
         "## What was measured",
         "",
-        f"- Training: {f'the latent set {about.data}' if about.data else drawn}.",
+        f"- Training: {f'the latent set {about.data}' if about.data else drawn}. {_shared(config)}",
         f"- Held-out loss: the squared error of the velocity on other drawings, at "
         f"{config.held_out_times} times of the logit-normal distribution, with the same noise for "
         "all models. Version 1 learns noise at uniform times; its loss is that of the velocity "
@@ -127,6 +131,22 @@ def _measures(config: ScalingConfig, about: About) -> list[str]:
             *_floors(about.floors),
         ]
     return lines
+
+
+def _shared(config: ScalingConfig) -> str:
+    """What the trainings of all models have in common."""
+    first = config.training_of(config.runs[0], Path("data"), Path("output"))
+    rate, decay = first.optimizer.learning_rate, first.ema_decays[0]
+    budget = f"{first.batch.token_budget:,} tokens a step, " * (first.batch.packing == "packed")
+    kinds = {"adamw": "AdamW", "muon": "Muon and AdamW"}
+    return (
+        f"All models: {budget}{kinds[first.optimizer.kind]}, the learning rate {rate:g} "
+        f"({first.optimizer.schedule}); the moving average with the decay {decay:g} is measured."
+    )
+
+
+def _remarks(remarks: Sequence[str]) -> list[str]:
+    return ["", "## Remarks", "", *(f"- {remark}" for remark in remarks)] if remarks else []
 
 
 def _floors(floors: dict[str, dict[str, Quality]]) -> list[str]:

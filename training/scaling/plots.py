@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from .curves import MEASURES, Measure, Model
 
@@ -17,49 +18,54 @@ _LABELS: dict[Measure, str] = {
     "distance": "feature distance of generated images",
     "error": "share of generated images of another class",
 }
+_FORMATS: dict[Measure, str] = {"loss": "{x:.2f}", "distance": "{x:.0f}", "error": "{x:.1f}"}
 _STYLES = ("-", "--", ":", "-.")
 
 
-def curves_plot(models: Sequence[Model]) -> Figure:
-    """Every measure over compute, and over steps."""
+def curves_plot(models: Sequence[Model], *, by_steps: bool = False) -> Figure:
+    """Every measure over compute, a panel each; in a second row over steps if ``by_steps``."""
     measured: list[Measure] = [
         m for m in MEASURES if all(c.track(m) for model in models for c in model.curves)
     ]
-    figure = Figure(figsize=(11, 4.4 * len(measured)), layout="constrained")
-    grid = figure.subplots(len(measured), 2, sharey="row", squeeze=False)
-    variants = list(dict.fromkeys(model.variant for model in models))
-    sizes = list(dict.fromkeys(model.size for model in models))
-    # Sizes of one variant are told apart by colour, variants of one size by colour and style.
-    keys = [(model.variant, model.size) for model in models]
-    colours = colormaps["turbo"](np.linspace(0.05, 0.95, len(keys)))
-    for model, (panels, measure) in product(models, zip(grid, measured, strict=True)):
-        colour = colours[keys.index((model.variant, model.size))]
-        style = _STYLES[variants.index(model.variant) % len(_STYLES)]
+    rows = 1 + by_steps
+    figure = Figure(figsize=(4 * len(measured), 3.6 * rows), layout="constrained")
+    grid = figure.subplots(rows, len(measured), sharey="col", squeeze=False)
+    colours = colormaps["turbo"](np.linspace(0.08, 0.92, len(models)))
+    for (number, model), (column, measure) in product(enumerate(models), enumerate(measured)):
         label = f"{model.name} ({model.mean.parameters / 1e6:.2g} M)"
         points = [point for point, _ in model.mean.track(measure)]
         values = np.array([[v for _, v in curve.track(measure)] for curve in model.curves])
-        mean = values.mean(0)
         for panel, x in zip(
-            panels, ([p.flops for p in points], [p.step for p in points]), strict=True
+            grid[:, column], ([p.flops for p in points], [p.step for p in points]), strict=False
         ):
-            panel.set_xscale("log")
-            panel.set_yscale("linear" if measure == "error" else "log")  # an error may be 0
-            panel.plot(x, mean, style, color=colour, label=label, lw=1.3, marker=".", ms=4)
+            style = {"color": colours[number], "lw": 1.3, "marker": ".", "ms": 4}
+            panel.plot(x, values.mean(0), _STYLES[number % len(_STYLES)], label=label, **style)
             if len(values) > 1:
-                band = values.std(0, ddof=1)
-                panel.fill_between(x, mean - band, mean + band, color=colour, alpha=0.2, lw=0)
-    for panels, measure in zip(grid, measured, strict=True):
-        for panel, name in zip(panels, ("training compute (FLOPs)", "training steps"), strict=True):
-            panel.set_xlabel(name)
-            panel.grid(visible=True, which="both", alpha=0.2)
-            panel.spines[["top", "right"]].set_visible(False)
-            panel.yaxis.set_major_formatter("{x:.2f}")
-            panel.yaxis.set_minor_formatter("{x:.2f}")
-        panels[1].xaxis.set_major_formatter("{x:,.0f}")
-        panels[1].xaxis.set_minor_formatter("")
-        panels[0].set_ylabel(_LABELS[measure])
-    grid[0, 1].legend(fontsize=7, frameon=False, ncols=1 + (len(models) > 8))
-    figure.suptitle(_seeds(models, sizes), fontsize=9)
+                low, high = (values.mean(0) + sign * values.std(0, ddof=1) for sign in (-1, 1))
+                panel.fill_between(x, low, high, color=colours[number], alpha=0.15, lw=0)
+    steps = sorted({point.step for model in models for point in model.mean.points})
+    for (row, panels), (column, measure) in product(enumerate(grid), enumerate(measured)):
+        panel = panels[column]
+        panel.set_xscale("log")
+        panel.set_yscale("linear" if measure == "error" else "log")  # an error may be 0
+        panel.set_xlabel("training steps" if row else "training compute (FLOPs)", fontsize=8)
+        if row:
+            panel.set_xticks(steps, [f"{step:,}" for step in steps])
+        else:
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.xaxis.set_major_formatter("{x:.0e}")
+        panel.xaxis.set_minor_formatter("")
+        for set_formatter in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
+            set_formatter(_FORMATS[measure])
+        panel.tick_params(which="both", labelsize=7)
+        panel.set_title("" if row else _LABELS[measure], fontsize=9)
+        panel.grid(visible=True, which="both", alpha=0.2)
+        panel.spines[["top", "right"]].set_visible(False)
+    grid[0, 0].legend(fontsize=7, frameon=False)
+    seeds = sorted({curve.seed for model in models for curve in model.curves})
+    figure.suptitle(
+        f"seeds {', '.join(map(str, seeds))}; bands: standard deviation of the seeds", fontsize=8
+    )
     return figure
 
 
@@ -93,9 +99,3 @@ def _dots(axis: Axes, models: Sequence[Model], measure: Measure, name: str) -> N
     axis.set_yticks(range(len(models)), [model.name for model in reversed(models)], fontsize=8)
     axis.grid(visible=True, axis="x", alpha=0.2)
     axis.spines[["top", "right"]].set_visible(False)
-
-
-def _seeds(models: Sequence[Model], sizes: Sequence[str]) -> str:
-    seeds = sorted({curve.seed for model in models for curve in model.curves})
-    sizes_said = f"sizes {', '.join(sizes)}; " if len(sizes) > 1 else ""
-    return f"{sizes_said}seeds {', '.join(map(str, seeds))}; bands: standard deviation of the seeds"

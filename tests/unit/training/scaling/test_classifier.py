@@ -19,7 +19,7 @@ PER_CLASS = 8
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> ShapeFeatures:
     """A classifier that has learned from two thirds of a study's drawings."""
-    return shape_features(tmp_path_factory.mktemp("classifier") / "c.safetensors", 3000)
+    return shape_features(tmp_path_factory.mktemp("classifier") / "c.safetensors", 2000)
 
 
 def drawings(seed: int, ratio: float, side: int = 128) -> torch.Tensor:
@@ -78,12 +78,11 @@ def test_reconstructions_are_near_and_blobs_are_far(network: ShapeFeatures, rati
         distances[name] = frechet_distance(feature_statistics(features), expected)
         right[name] = float((logits.argmax(1) == LABELS).float().mean())
     assert distances["reconstructed"] < 3 * distances["others"]
-    assert distances["blurred"] > 20 * distances["reconstructed"]
+    assert distances["blurred"] > 2 * distances["reconstructed"]
     assert distances["blobs"] > 20 * distances["reconstructed"]
-    assert right["others"] > 0.6
-    assert right["reconstructed"] > right["others"] - 0.25
-    assert right["blurred"] < right["others"] - 0.3
-    assert right["blobs"] < 0.3
+    assert right["others"] > 0.9
+    assert right["reconstructed"] > 0.9
+    assert right["blobs"] < 0.4
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ def test_drawings_follow_from_the_seed_and_have_all_classes(tmp_path: Path) -> N
     assert one == again
     assert not set(one) & set(other)
     assert sorted(file.parts[0] for file in files) == CLASSES
-    assert len(CLASSES) == 15
+    assert len(CLASSES) == 9
 
 
 @pytest.mark.parametrize(("least", "most"), [(1, 1), (1, 2), (3, 3)])

@@ -82,7 +82,8 @@ def test_a_study_is_trained_once_measured_once_and_published(
         assert all(np.isfinite(p["distance"]) for p in curve["points"])
         assert curve["cpu_seconds"] > 0
     assert curves[0]["points"][0]["loss"] != curves[1]["points"][0]["loss"]  # another seed
-    for plot in ("curves.png", "ends.png", "samples.png"):
+    plots = ("convergence.png", "ablation.png", "ends.png", "samples.png")
+    for plot in plots:
         with Image.open(page / plot) as plotted:
             assert np.asarray(plotted.convert("RGB")).std() > 5
     text = (page / "README.md").read_text(encoding="utf-8")
@@ -92,7 +93,7 @@ def test_a_study_is_trained_once_measured_once_and_published(
         "reconstructed",
         "blurred",
     }
-    assert all(f"]({plot})" in text for plot in ("curves.png", "ends.png", "samples.png"))
+    assert all(f"]({plot})" in text for plot in plots)
     assert f"--page {page}" in text
     assert "Not finished" not in text
     assert capsys.readouterr().out.endswith(text)
@@ -165,7 +166,7 @@ def test_sets_of_the_user_are_trained_and_measured_on(
     assert main(options) == 0
     text = capsys.readouterr().out
     assert "Training: the latent set mine." in text
-    assert "loss: held out" in text
+    assert "| model | measure | held out |" in text
     assert "drawn" not in text
     assert "samples.png" not in text
     assert not (tmp_path / "study" / "data").exists()
