@@ -82,7 +82,7 @@ def test_reconstructions_are_near_and_blobs_are_far(network: ShapeFeatures, rati
     assert distances["blobs"] > 20 * distances["reconstructed"]
     assert right["others"] > 0.9
     assert right["reconstructed"] > 0.9
-    assert right["blobs"] < 0.4
+    assert right["blobs"] < right["others"] - 0.3
 
 
 @pytest.mark.slow
