@@ -65,7 +65,7 @@ def markdown(curves: Sequence[Curve], config: ScalingConfig, about: About) -> st
         "",
         *unfinished,
         f"Made by `{about.command}`. {len(curves)} runs, seeds {seeds}, {hours:.1f} hours of CPU "
-        f"time for training, {about.threads} threads of PyTorch.",
+        f"time for training; threads of PyTorch: {about.threads}.",
         "",
         "A figure with ± is the mean over the seeds and their standard deviation. A difference is "
         "called one only where its 95 % interval (Welch's, of Student's t) leaves out 0, and a "
