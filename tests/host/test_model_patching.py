@@ -51,7 +51,7 @@ def test_a_lora_changes_the_weights_it_names(
     )
     got = latents(graph, ksampler(graph, loader, patched))
     assert distance(got, sampled(expected)) <= TOLERANCE
-    assert distance(got, sampled(model)) > 0.1
+    assert distance(got, sampled(model)) > 0.05
     # Nothing stays on the shared model.
     assert distance(latents(graph, ksampler(graph, loader)), sampled(model)) <= TOLERANCE
 

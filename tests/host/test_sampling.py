@@ -128,7 +128,7 @@ def test_other_stock_samplers_give_an_image_of_the_class(
     node = graph.ksampler(
         loader[0],
         graph.label(loader[0]),
-        graph.size()[0],
+        graph.size(304, 208)[0],
         steps=12,
         sampler_name=sampler_name,
         cfg=1.5,
@@ -237,17 +237,17 @@ def test_area_conditioning_puts_each_class_in_its_area(graph: Graph, client) -> 
         return graph.add(
             "ConditioningSetArea",
             conditioning=label[0],
-            width=192,
-            height=192,
+            width=256,
+            height=256,
             x=x,
             y=0,
             strength=1.0,
         )[0]
 
     both = graph.add(
-        "ConditioningCombine", conditioning_1=half(brazil, 0), conditioning_2=half(sweden, 192)
+        "ConditioningCombine", conditioning_1=half(brazil, 0), conditioning_2=half(sweden, 256)
     )
-    node = graph.ksampler(loader[0], brazil, graph.size(384, 192)[0], positive=both[0], steps=12)
+    node = graph.ksampler(loader[0], brazil, graph.size(512, 256)[0], positive=both[0], steps=12)
     colours = mean_colours(graph, client, node[0])
     red, green, blue = colours["left third"]
     assert green > blue + 0.15  # Brazil is green
