@@ -31,11 +31,16 @@ def solver_noise() -> dict[str, Any]:
 
 
 @cache
-def sampled(model: FiT, *class_ids: int, **settings: Any) -> Tensor:
-    """Latents for these classes, or France, with the settings of the graphs; sampled once."""
+def sampled(
+    model: FiT, *class_ids: int, size: tuple[int, int] = (HEIGHT, WIDTH), **settings: Any
+) -> Tensor:
+    """Latents for these classes, or France, with the settings of the graphs; sampled once.
+
+    ``size`` is (height, width) of the latents.
+    """
     y = torch.tensor(class_ids or [FRANCE])
     defaults = {"solver": "euler", "steps": STEPS, "guidance": GUIDANCE_SCALE}
-    return sample(model, noise(len(y)), y, **{**defaults, **settings})
+    return sample(model, noise(len(y), *size), y, **{**defaults, **settings})
 
 
 def distance(a: Tensor, b: Tensor) -> float:

@@ -36,8 +36,8 @@ def test_a_lora_changes_the_weights_it_names(
         weight = expected.get_submodule(layer).weight
         assert isinstance(weight, Tensor)
         up, down = (
-            torch.randn(weight.shape[0], rank) * 0.05,
-            torch.randn(rank, weight.shape[1]) * 0.05,
+            torch.randn(weight.shape[0], rank) * 0.08,
+            torch.randn(rank, weight.shape[1]) * 0.08,
         )
         key = layer.replace(".", "_") if "unet" in naming else layer
         lora |= {naming.format(key, "up"): up, naming.format(key, "down"): down}
@@ -51,7 +51,7 @@ def test_a_lora_changes_the_weights_it_names(
     )
     got = latents(graph, ksampler(graph, loader, patched))
     assert distance(got, sampled(expected)) <= TOLERANCE
-    assert distance(got, sampled(model)) > 0.05
+    assert distance(got, sampled(model)) > 0.1
     # Nothing stays on the shared model.
     assert distance(latents(graph, ksampler(graph, loader)), sampled(model)) <= TOLERANCE
 

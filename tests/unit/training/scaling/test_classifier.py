@@ -39,8 +39,7 @@ LABELS = torch.arange(len(CLASSES)).repeat(PER_CLASS)
 
 
 def reconstructed(images: torch.Tensor) -> torch.Tensor:
-    vae = open_vae(TINY)
-    decoded = vae.decode(vae.moments(images / 255)[:, 0])
+    decoded = open_vae(TINY).reconstruct(images / 255)
     return torch.from_numpy(to_bytes(decoded)).movedim(-1, 1)
 
 
