@@ -15,8 +15,8 @@ from .drawn_shapes import Ratios
 
 FITV2, FIT_ARCHITECTURE, FIT = "FiTv2", "FiT architecture", "FiT"
 ARCHITECTURES = (FITV2, FIT_ARCHITECTURE, FIT)
-CONVERGENCE, ABLATION, SHAPES, OPTIONS = "convergence", "ablation", "shapes", "options"
-PARTS = (CONVERGENCE, ABLATION, SHAPES, OPTIONS)
+CONVERGENCE, ABLATION, SHAPES = "convergence", "ablation", "shapes"
+PARTS = (CONVERGENCE, ABLATION, SHAPES)
 _FIT_DEPTH = 28 / 36
 """FiT-XL has 28 layers of FiTv2-XL's width, for as many GFLOPs as its 36."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise, product
 
-from .config import ABLATION, CONVERGENCE, OPTIONS, PARTS, SHAPES, Comparison
+from .config import ABLATION, CONVERGENCE, PARTS, SHAPES, Comparison
 from .curves import DIGITS, MEASURES, Measure, Model, crossing, exponent, speed
 from .spread import HIGHER, LOWER, NO_DIFFERENCE, UNKNOWN, difference
 
@@ -40,7 +40,6 @@ def sections(models: Sequence[Model], compared: Sequence[Comparison]) -> list[st
         (SIZES, _sizes(models)),
         (ABLATION, _ablation(_pairs(models, compared, ABLATION))),
         (SHAPES, _shapes(_pairs(models, compared, SHAPES))),
-        (OPTIONS, _options(_pairs(models, compared, OPTIONS))),
         ("", _all_models(models)),
     ):
         plot = [f"![The models of this section]({title}.png)", ""] if title and section else []
@@ -161,15 +160,7 @@ def _sizes(models: Sequence[Model]) -> list[str]:
 
 
 def _ablation(pairs: Sequence[Pair]) -> list[str]:
-    return _changes(pairs, "One change at a time", _LOGIT_NORMAL)
-
-
-def _options(pairs: Sequence[Pair]) -> list[str]:
-    return _changes(pairs, "Training options", "")
-
-
-def _changes(pairs: Sequence[Pair], title: str, note: str) -> list[str]:
-    """A section on pairs that differ by one change each: a row per pair and measure."""
+    """A row per pair and measure."""
     if not pairs:
         return []
     measures: list[Measure] = [m for m in MEASURES if _measured(pairs, m)]
@@ -188,13 +179,14 @@ def _changes(pairs: Sequence[Pair], title: str, note: str) -> list[str]:
             cells[held_out] = f"**{text}**" if found.verdict in (LOWER, HIGHER) else text
         rows.append([change, f"{before.name} → {after.name}", measure, *cells.values()])
     return [
-        f"## {title}",
+        "## One change at a time",
         "",
         *_claims(
             f"{_OF[measure]}, {_main_set(pairs[0][1])}: {_by(said[measure], 'with')}"
             for measure in measures
         ),
-        *(["", note] if note else []),
+        "",
+        _LOGIT_NORMAL,
         "",
         "The difference that each change makes at the end of training, with its 95 % interval; "
         "below 0 is better, and bold is beyond the spread:",

@@ -86,15 +86,15 @@ def run_recipe(options: RecipeOptions, training_options: Sequence[str] = ()) -> 
     steps = ("--steps", options.decoder_steps)
     _command("train_vae", *natives, "--output", out / "decoder", *decoder, *steps)
     vae = in_bf16(out / "decoder" / "vae.safetensors", out / VAE_FILE)
-    steps = {"small": options.small_steps, "large": options.large_steps, "hr": options.hr_steps}
+    fit_steps = {"small": options.small_steps, "large": options.large_steps, "hr": options.hr_steps}
     init: tuple[object, ...] = ()
-    for name in STAGES:
+    for before, name in zip((None, *STAGES), STAGES, strict=False):
+        if before:
+            init = ("--init", _export(out, before, out / f"{before}.safetensors", "fp32"))
         latents = ("--output", out / "latents" / name, "--vae", vae)
         encoding = ("--image-size", _IMAGE_SIZE, "--no-flip", "--precision", "bf16")
         _command("prepare", *_image_options(out, name), *latents, *encoding)
-        _train(out, name, steps[name], *init, *training_options)
-        _export(out, name, out / f"{name}.safetensors", "fp32")
-        init = ("--init", out / f"{name}.safetensors")
+        _train(out, name, fit_steps[name], *init, *training_options)
     _export(out, "hr", out / MODEL_FILE, "bf16")
     describe(
         DescribeOptions(
@@ -148,10 +148,11 @@ def _train(out: Path, name: str, steps: int | None, *more: object) -> None:
         )
 
 
-def _export(out: Path, name: str, file: Path, precision: str) -> None:
+def _export(out: Path, name: str, file: Path, precision: str) -> Path:
     if not file.is_file():
         run = out / "runs" / name
         _command("export", "--run", run, "--output", file, "--precision", precision)
+    return file
 
 
 def _command(verb: str, *arguments: object) -> None:
