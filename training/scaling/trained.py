@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import yaml
@@ -42,20 +43,10 @@ def train(run: TrainingConfig, launcher: str) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     write_text(config, yaml.safe_dump(run.to_dict(), sort_keys=False))
     print(f"training {folder.name}", file=sys.stderr)
-    command = [*shlex.split(launcher), "-m", "training.train"] if launcher else by_path("train")
     before = _children_cpu_seconds()
-    process = subprocess.Popen(
-        [*command, "--config", str(config)],
-        env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
-    )
-    handler = signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
     try:
-        status = process.wait()
-    except KeyboardInterrupt:
-        process.wait()  # it received the signal too, and saves
-        raise
+        status = _trained(config, launcher)
     finally:
-        signal.signal(signal.SIGTERM, handler)
         if folder.is_dir():
             spent = cpu_seconds(run) + _children_cpu_seconds() - before
             write_json(folder / _COST_FILE, {"cpu_seconds": round(spent, 1)})
@@ -65,6 +56,42 @@ def train(run: TrainingConfig, launcher: str) -> None:
         )
     if not is_complete(run):
         raise KeyboardInterrupt  # after SIGTERM the run has saved and exited with 0
+
+
+def _trained(config: Path, launcher: str) -> int:
+    """Train as a configuration file says; gives the exit status. SIGTERM is passed on.
+
+    Raises ``KeyboardInterrupt`` where the run was stopped, also by a signal that came before the
+    run could save and exit with 0.
+    """
+    process: subprocess.Popen[bytes] | None = None
+    stopped = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopped
+        stopped = True
+        if process:
+            process.terminate()
+
+    handler = signal.signal(signal.SIGTERM, stop)
+    try:
+        command = [*shlex.split(launcher), "-m", "training.train"] if launcher else by_path("train")
+        process = subprocess.Popen(
+            [*command, "--config", str(config)],
+            env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
+        )
+        if stopped:  # before there was a process to end
+            process.terminate()
+        status = process.wait()
+    except KeyboardInterrupt:
+        if process:
+            process.wait()  # it received the signal too, and saves
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    if stopped or status == -signal.SIGTERM:
+        raise KeyboardInterrupt
+    return status
 
 
 def _require_same(before: dict[str, Any], run: TrainingConfig) -> None:
