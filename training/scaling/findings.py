@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise, product
 
 from .config import ABLATION, CONVERGENCE, PARTS, SHAPES, Comparison
 from .curves import DIGITS, MEASURES, Measure, Model, crossing, exponent, speed
-from .spread import HIGHER, LOWER, NO_DIFFERENCE, UNKNOWN, difference
+from .spread import HIGHER, LOWER, NO_DIFFERENCE, UNKNOWN, Spread, difference
 
 SIZES = "sizes"
 _NOTHING = {
@@ -37,7 +38,7 @@ def sections(models: Sequence[Model], compared: Sequence[Comparison]) -> list[st
     lines: list[str] = []
     for title, section in (
         (CONVERGENCE, _convergence(_pairs(models, compared, CONVERGENCE))),
-        (SIZES, _sizes(models)),
+        (SIZES, _sizes(_rungs(models))),
         (ABLATION, _ablation(_pairs(models, compared, ABLATION))),
         (SHAPES, _shapes(_pairs(models, compared, SHAPES))),
         ("", _all_models(models)),
@@ -49,13 +50,14 @@ def sections(models: Sequence[Model], compared: Sequence[Comparison]) -> list[st
 
 def plotted(models: Sequence[Model], compared: Sequence[Comparison]) -> dict[str, list[Model]]:
     """The models of each section that has a plot, by the name of its file without ``.png``."""
-    ladders = [m for m in models if sum(m.variant == other.variant for other in models) > 1]
-    found = {SIZES: ladders} if _sizes(models) else {}
+    shown = {SIZES: {model.name for rung in _rungs(models) for model in (rung.small, rung.large)}}
     for part in PARTS:
-        names = {model.name for _, *pair in _pairs(models, compared, part) for model in pair}
-        if names:
-            found[part] = [model for model in models if model.name in names]
-    return found
+        shown[part] = {m.name for _, *pair in _pairs(models, compared, part) for m in pair}
+    return {
+        part: [model for model in models if model.name in names]
+        for part, names in shown.items()
+        if names
+    }
 
 
 Pair = tuple[str, Model, Model]
@@ -109,43 +111,65 @@ def _convergence(pairs: Sequence[Pair]) -> list[str]:
     return [*lines, *(["", *unreached] if unreached else [])]
 
 
-def _sizes(models: Sequence[Model]) -> list[str]:
-    verdicts, rows = [], []
+@dataclass(frozen=True, slots=True)
+class _Rung:
+    """Two neighbouring sizes of a variant, by one measure after the same compute."""
+
+    small: Model
+    large: Model
+    measure: Measure
+    flops: int
+    """The most that all runs of both have had."""
+    before: Spread
+    """Of the smaller one."""
+    after: Spread
+    """Of the larger one."""
+
+
+def _rungs(models: Sequence[Model]) -> list[_Rung]:
+    """The neighbours of every variant that has several sizes, by every measure they share."""
+    rungs = []
     for variant in dict.fromkeys(model.variant for model in models):
         ladder = [model for model in models if model.variant == variant]
-        of_variant = pairwise(sorted(ladder, key=lambda model: model.curves[0].parameters))
-        for (small, large), measure in product(of_variant, MEASURES):
+        neighbours = pairwise(sorted(ladder, key=lambda model: model.curves[0].parameters))
+        for (small, large), measure in product(neighbours, MEASURES):
             flops = min(c.points[-1].flops for m in (small, large) for c in m.curves)
             before, after = small.at(flops, measure), large.at(flops, measure)
-            if before is None or after is None:
-                continue
-            change = difference(before, after)
-            verdicts.append(
-                {
-                    LOWER: f"{large.name} beats {small.name} by {measure}",
-                    HIGHER: f"{small.name} beats {large.name} by {measure}",
-                }.get(
-                    change.verdict,
-                    f"{large.name} against {small.name} by {measure}: "
-                    f"{_NOTHING.get(change.verdict)}",
-                )
-            )
-            crossed = crossing(small.mean, large.mean) if measure == "loss" else None
-            digits = DIGITS[measure]
-            rows.append(
-                [
-                    small.name,
-                    large.name,
-                    f"{flops:.3g}",
-                    measure,
-                    before.text(digits),
-                    after.text(digits),
-                    change.text(digits),
-                    "–" if crossed is None else f"{crossed:.3g}",
-                ]
-            )
-    if not rows:
+            if before is not None and after is not None:
+                rungs.append(_Rung(small, large, measure, flops, before, after))
+    return rungs
+
+
+def _sizes(rungs: Sequence[_Rung]) -> list[str]:
+    if not rungs:
         return []
+    verdicts, rows = [], []
+    for rung in rungs:
+        small, large, measure = rung.small, rung.large, rung.measure
+        change = difference(rung.before, rung.after)
+        verdicts.append(
+            {
+                LOWER: f"{large.name} beats {small.name} by {measure}",
+                HIGHER: f"{small.name} beats {large.name} by {measure}",
+            }.get(
+                change.verdict,
+                f"{large.name} against {small.name} by {measure}: {_NOTHING.get(change.verdict)}",
+            )
+        )
+        crossed = crossing(small.mean, large.mean) if measure == "loss" else None
+        digits = DIGITS[measure]
+        rows.append(
+            [
+                small.name,
+                large.name,
+                f"{rung.flops:.3g}",
+                measure,
+                rung.before.text(digits),
+                rung.after.text(digits),
+                change.text(digits),
+                "–" if crossed is None else f"{crossed:.3g}",
+            ]
+        )
     head = ["smaller", "larger", "FLOPs", "measure", "of the smaller", "of the larger"]
     return [
         "## Sizes at equal compute",

@@ -2,6 +2,7 @@
 
 from itertools import chain
 
+import pytest
 from support.study_curves import power_law, seeds
 
 from training.scaling.config import ABLATION, CONVERGENCE, SHAPES, Comparison
@@ -100,6 +101,25 @@ def test_a_section_has_a_plot_of_its_own_models() -> None:
     text = "\n".join(sections(models, COMPARED))
     assert [part for part in found if f"({part}.png)" in text] == list(found)
     assert "options.png" not in text
+
+
+def test_the_models_of_a_plot_are_found_without_writing_a_table(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> list[str]:
+        raise AssertionError("a table was written")
+
+    monkeypatch.setattr("training.scaling.findings.table", refuse)
+    models = models_of([*seeds(1.0, 0.5), *seeds(1.0, 0.4, size="L", parameters=2000)])
+    assert plotted(models, []) == {"sizes": models}
+
+
+def test_sizes_without_compute_in_common_have_no_section() -> None:
+    models = models_of(
+        [power_law(1.0, 0.5), power_law(1.0, 0.5, size="L", flops_per_step=10**6, parameters=2000)]
+    )
+    assert plotted(models, []) == {}
+    assert "equal compute" not in "\n".join(sections(models, []))
 
 
 def test_a_difference_beyond_the_spread_is_bold() -> None:
