@@ -15,7 +15,7 @@ and how far generated images are from held-out drawings. ``config.Variant`` is a
 and ``config.Comparison`` a pair of them.
 
 The same command resumes, and trains and measures nothing twice. The page is written anew after
-every run.
+every training, and at the end.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from .measure import EXAMPLES, MEASURE, measured_curve, measured_floors
 from .page import SAMPLES, About, markdown, write_page
 from .plan import make_plan
 from .samples import write_sheet
-from .trained import FailedRunError, train
+from .trained import FailedRunError, is_complete, train
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +101,7 @@ def scaling(options: ScalingOptions, command: str = "python -m training.scaling"
                 return plan
             print(plan, file=sys.stderr)
             meter = _meter(options, config, trainings)
-            curves: list[Curve] = []
+            curves: dict[Run, Curve] = {}
             about = About(
                 command,
                 torch.get_num_threads(),
@@ -110,20 +110,42 @@ def scaling(options: ScalingOptions, command: str = "python -m training.scaling"
                 options.data.name if options.data else "",
             )
             failed: list[str] = []
-            for run, training in trainings.items():
+            order = sorted(trainings, key=lambda run: not is_complete(trainings[run]))
+            for run in order:  # so that each page shows all that were trained
+                training = trainings[run]
+                is_new = not is_complete(training)
                 try:
                     train(training, options.launcher)
                 except FailedRunError as error:  # such as a model that diverges: others may not
                     print(f"error: {error} The study goes on.", file=sys.stderr)
                     failed.append(run.name)
                     continue
-                curves.append(measured_curve(run, training, config, held_out, meter))
-                page = options.page or options.output / "page"
-                write_page(curves, config, about, page)
-                write_sheet(_examples(trainings), page / SAMPLES)
+                curves[run] = measured_curve(run, training, config, held_out, meter)
+                if is_new and run != order[-1]:
+                    _write(options, config, trainings, curves, about)
+            if curves:
+                _write(options, config, trainings, curves, about)
             if failed:
                 raise ValueError(f"{len(failed)} runs failed: {', '.join(failed)}.")
-            return markdown(curves, config, about)
+            return markdown(_in_order(trainings, curves), config, about)
+
+
+def _write(
+    options: ScalingOptions,
+    config: ScalingConfig,
+    trainings: Mapping[Run, TrainingConfig],
+    curves: Mapping[Run, Curve],
+    about: About,
+) -> None:
+    """Write the page with the curves that there are."""
+    page = options.page or options.output / "page"
+    write_page(_in_order(trainings, curves), config, about, page)
+    write_sheet(_examples(trainings), page / SAMPLES)
+
+
+def _in_order(trainings: Mapping[Run, TrainingConfig], curves: Mapping[Run, Curve]) -> list[Curve]:
+    """The curves in the order of the study."""
+    return [curves[run] for run in trainings if run in curves]
 
 
 def _data(options: ScalingOptions, config: ScalingConfig) -> list[Measured]:

@@ -1,11 +1,14 @@
-"""Measure a complete run; what was measured before is read back."""
+"""Measure a complete run.
+
+What was measured before is read back, without loading a checkpoint.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +21,7 @@ from comfyui_fitv2.model import FiT
 
 from ..data import open_latent_set
 from ..data.latent_set import LatentSet, data_digest
-from ..train.checkpoints.reader import checkpoints, read_summary
+from ..train.checkpoints.reader import checkpoints, read_metadata, read_summary
 from ..train.checkpoints.run_folder import ema_file, find_file, step_of
 from ..train.checkpoints.summary import CheckpointSummary
 from ..train.config import ConfigError, TrainingConfig
@@ -60,19 +63,17 @@ def measured_curve(
     losses = _Losses(store, config.held_out_times, device)
     crop, lengths = training.batch.crop, open_latent_set(training.data).lengths
     sampled = [each for each in held_out if meter and each.settings and each.settings.sample]
-    points, parameters = [], 0
-    loaded = None
-    for checkpoint in checkpoints(folder):
-        loaded = load_checkpoint(find_file(checkpoint, average))
-        step = step_of(checkpoint)
+    found = checkpoints(folder)
+    model = FiT(read_metadata(found[-1], average).config, device="meta")
+    points, loaded = [], _loading(found[-1], average)
+    for checkpoint in found:
+        loaded, step = _loading(checkpoint, average), step_of(checkpoint)
         loss, quality = losses.of(loaded, held_out[0], step), None
         if meter and sampled and step in (*meter.settings.measured_at, training.steps):
             quality = _quality(store, meter, loaded, sampled[0], step, device)
-        parameters = sum(p.numel() for p in loaded.model.parameters())
-        flops = _flops(loaded.model, read_summary(checkpoint), lengths, crop)
+        flops = _flops(model, read_summary(checkpoint), lengths, crop)
         distance, error = (quality.distance, quality.error) if quality else (None, None)
         points.append(Point(step, flops, loss, distance, error))
-    assert loaded is not None
     qualities = {
         each.name: _quality(store, meter, loaded, each, training.steps, device)
         for each in sampled
@@ -80,12 +81,12 @@ def measured_curve(
     }
     examples = folder / EXAMPLES
     if meter and sampled and not examples.is_file():
-        write_row(meter.examples(loaded, sampled[0]), examples)
+        write_row(meter.examples(loaded(), sampled[0]), examples)
     return Curve(
         run.variant,
         run.size,
         run.seed,
-        parameters,
+        sum(p.numel() for p in model.parameters()),
         points,
         {each.name: losses.of(loaded, each, training.steps) for each in held_out},
         {name: quality.distance for name, quality in qualities.items()},
@@ -116,14 +117,21 @@ def measured_floors(
 def _quality(
     store: _Store,
     meter: DistanceMeter,
-    loaded: LoadedModel,
+    loaded: Callable[[], LoadedModel],
     held_out: Measured,
     step: int,
     device: torch.device,
 ) -> Quality:
-    loaded.model.to(device)
-    name = f"quality: {held_out.name} at {step}"
-    return Quality(**store.value(name, lambda: asdict(meter.quality(loaded, held_out))))
+    def measure() -> dict[str, float]:
+        loaded().model.to(device)
+        return asdict(meter.quality(loaded(), held_out))
+
+    return Quality(**store.value(f"quality: {held_out.name} at {step}", measure))
+
+
+def _loading(checkpoint: Path, name: str) -> Callable[[], LoadedModel]:
+    """Loads the weights file ``name`` of a checkpoint where it is first needed, and keeps it."""
+    return cache(partial(load_checkpoint, find_file(checkpoint, name)))
 
 
 class _Store:
@@ -149,12 +157,12 @@ class _Losses:
     def __init__(self, store: _Store, times: int, device: torch.device) -> None:
         self._store, self._times, self._device = store, held_out_times(times), device
 
-    def of(self, loaded: LoadedModel, held_out: Measured, step: int) -> float:
+    def of(self, loaded: Callable[[], LoadedModel], held_out: Measured, step: int) -> float:
         def measure() -> float:
             return held_out_loss(
-                loaded.model.to(self._device),
+                loaded().model.to(self._device),
                 held_out.latents,
-                _class_map(held_out.latents, loaded.class_names or ()),
+                _class_map(held_out.latents, loaded().class_names or ()),
                 self._times,
                 self._device,
                 held_out.indices,

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,11 @@ import torch
 from PIL import Image
 from support.latent_sets import make_latent_set
 from support.scaling_study import STUDY
+from support.study_curves import power_law
 
 from training.scaling import main
+from training.scaling.config import Run
+from training.scaling.curves import Curve
 from training.scaling.trained import FailedRunError
 from training.train.config import TrainingConfig
 
@@ -125,6 +129,7 @@ def test_a_study_is_trained_once_measured_once_and_published(
     study_in(tmp_path)
     monkeypatch.setattr(subprocess, "Popen", refuse)
     for work in (
+        "measure.load_checkpoint",
         "measure.held_out_loss",
         "distances.draw",
         "distances.DistanceMeter.floors",
@@ -135,6 +140,7 @@ def test_a_study_is_trained_once_measured_once_and_published(
         monkeypatch.setattr(f"training.scaling.{work}", refuse)
     assert main(arguments) == 0
     assert capsys.readouterr().out == text
+    assert json.loads((page / "results.json").read_text(encoding="utf-8")) == results
 
 
 @pytest.mark.slow
@@ -152,6 +158,40 @@ def test_a_run_that_fails_leaves_the_others_to_be_trained(
     assert len(trained) == 4
     last = capsys.readouterr().err.splitlines()[-1]
     assert "4 runs failed: FiTv2 S seed 0, FiTv2 S seed 1, FiT S seed 0, FiT S seed 1." in last
+
+
+@pytest.mark.slow
+def test_the_page_is_written_after_every_training_and_shows_what_was_trained_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = {"FiT-S-seed-0"}
+    pages: list[list[str]] = []
+
+    def finish(run: TrainingConfig, launcher: str) -> None:
+        finished.add(Path(run.output).name)
+
+    def show(curves: Sequence[Curve], *_: object) -> None:
+        pages.append([f"{curve.variant} {curve.seed}" for curve in curves])
+
+    def measure(run: Run, *_: object) -> Curve:
+        return power_law(1.0, 0.5, run.variant, run.size, run.seed)
+
+    for name, fake in (
+        ("train", finish),
+        ("is_complete", lambda run: Path(run.output).name in finished),
+        ("measured_curve", measure),
+        ("write_page", show),
+    ):
+        monkeypatch.setattr(f"training.scaling.{name}", fake)
+    assert main(study_in(tmp_path)) == 0
+    assert pages == [
+        ["FiTv2 0", "FiT 0"],
+        ["FiTv2 0", "FiTv2 1", "FiT 0"],
+        ["FiTv2 0", "FiTv2 1", "FiT 0", "FiT 1"],
+    ]
+    pages.clear()
+    assert main(study_in(tmp_path)) == 0
+    assert pages == [["FiTv2 0", "FiTv2 1", "FiT 0", "FiT 1"]]
 
 
 @pytest.mark.slow
