@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -20,6 +21,8 @@ _LABELS: dict[Measure, str] = {
 }
 _FORMATS: dict[Measure, str] = {"loss": "{x:.2f}", "distance": "{x:.0f}", "error": "{x:.1f}"}
 _STYLES = ("-", "--", ":", "-.")
+_APART = 1.3
+"""Ratio of two steps that have a label each."""
 
 
 def curves_plot(models: Sequence[Model], *, by_steps: bool = False) -> Figure:
@@ -30,7 +33,7 @@ def curves_plot(models: Sequence[Model], *, by_steps: bool = False) -> Figure:
     rows = 1 + by_steps
     figure = Figure(figsize=(4 * len(measured), 3.6 * rows), layout="constrained")
     grid = figure.subplots(rows, len(measured), sharey="col", squeeze=False)
-    colours = colormaps["turbo"](np.linspace(0.08, 0.92, len(models)))
+    styles = _styles(models)
     for (number, model), (column, measure) in product(enumerate(models), enumerate(measured)):
         label = f"{model.name} ({model.mean.parameters / 1e6:.2g} M)"
         points = [point for point, _ in model.mean.track(measure)]
@@ -38,12 +41,13 @@ def curves_plot(models: Sequence[Model], *, by_steps: bool = False) -> Figure:
         for panel, x in zip(
             grid[:, column], ([p.flops for p in points], [p.step for p in points]), strict=False
         ):
-            style = {"color": colours[number], "lw": 1.3, "marker": ".", "ms": 4}
-            panel.plot(x, values.mean(0), _STYLES[number % len(_STYLES)], label=label, **style)
+            colour, style = styles[number]
+            line = {"color": colour, "ls": style, "lw": 1.3, "marker": ".", "ms": 4}
+            panel.plot(x, values.mean(0), label=label, **line)
             if len(values) > 1:
                 low, high = (values.mean(0) + sign * values.std(0, ddof=1) for sign in (-1, 1))
-                panel.fill_between(x, low, high, color=colours[number], alpha=0.15, lw=0)
-    steps = sorted({point.step for model in models for point in model.mean.points})
+                panel.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+    steps = _apart({point.step for model in models for point in model.mean.points})
     for (row, panels), (column, measure) in product(enumerate(grid), enumerate(measured)):
         panel = panels[column]
         panel.set_xscale("log")
@@ -67,6 +71,29 @@ def curves_plot(models: Sequence[Model], *, by_steps: bool = False) -> Figure:
         f"seeds {', '.join(map(str, seeds))}; bands: standard deviation of the seeds", fontsize=8
     )
     return figure
+
+
+def _styles(models: Sequence[Model]) -> list[tuple[Any, str]]:
+    """A colour and a line style for every model: by variant and size, where both differ."""
+    variants = list(dict.fromkeys(model.variant for model in models))
+    sizes = list(dict.fromkeys(model.size for model in models))
+    both = len(variants) > 1 and len(sizes) > 1
+    colours = colormaps["turbo"](np.linspace(0.08, 0.92, len(variants if both else models)))
+    found = []
+    for number, model in enumerate(models):
+        colour = variants.index(model.variant) if both else number
+        style = sizes.index(model.size) if both else number
+        found.append((colours[colour], _STYLES[style % len(_STYLES)]))
+    return found
+
+
+def _apart(steps: Iterable[int]) -> list[int]:
+    """Those that are far enough from the one before for their labels on a logarithmic axis."""
+    ticks: list[int] = []
+    for step in sorted(steps):
+        if not ticks or step >= _APART * ticks[-1]:
+            ticks.append(step)
+    return ticks
 
 
 def ends_plot(models: Sequence[Model]) -> Figure:
