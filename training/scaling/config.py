@@ -53,7 +53,7 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two variants that differ by one change; they are compared at all sizes that both have."""
+    """Two variants that differ by one change."""
 
     part: str
     """One of PARTS, the section of the page that it belongs to."""
@@ -63,6 +63,8 @@ class Comparison:
     """Name of a variant."""
     after: str
     """Name of a variant."""
+    sizes: list[str] = field(default_factory=list)
+    """Names of the sizes at which they are compared; by default all that both have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +197,8 @@ class ScalingConfig:
             _require_known("compared: part", comparison.part, PARTS)
             for variant in (comparison.before, comparison.after):
                 _require_known("compared: variant", variant, self.variants)
+                for size in comparison.sizes:
+                    _require_known("compared: size", size, self.variants[variant].sizes)
         _require_counts({"held_out_times": self.held_out_times})
         first = min(self.measured_at, default=0)
         rising = self.measured_at and sorted(set(self.measured_at)) == self.measured_at

@@ -72,12 +72,14 @@ def _pairs(models: Sequence[Model], compared: Sequence[Comparison], part: str) -
         for comparison in compared
         if comparison.part == part
         for size in dict.fromkeys(model.size for model in models)
+        if size in comparison.sizes or not comparison.sizes
         if {(comparison.before, size), (comparison.after, size)} <= by_name.keys()
     ]
 
 
 def _convergence(pairs: Sequence[Pair]) -> list[str]:
-    verdicts, rows, unreached = [], [], []
+    said: _Said = {}
+    rows, unreached = [], []
     for (_, slow, fast), measure in product(pairs, MEASURES):
         if not all(curve.track(measure) for model in (slow, fast) for curve in model.curves):
             continue
@@ -85,21 +87,19 @@ def _convergence(pairs: Sequence[Pair]) -> list[str]:
         if found is None:
             unreached.append(f"{slow.name} and {fast.name} have no {measure} in common.")
             continue
-        verdicts.append(
-            {
-                HIGHER: f"{fast.name} needs fewer steps than {slow.name} to the same {measure}",
-                LOWER: f"{slow.name} needs fewer steps than {fast.name} to the same {measure}",
-            }.get(
-                found.steps.verdict,
-                f"{fast.name} against {slow.name} by {measure}: "
-                f"{_NOTHING.get(found.steps.verdict)}",
-            )
+        sentence = {
+            HIGHER: (f"{fast.name} needs fewer steps than {slow.name} to the same ", ""),
+            LOWER: (f"{slow.name} needs fewer steps than {fast.name} to the same ", ""),
+        }.get(
+            found.steps.verdict,
+            (f"{fast.name} against {slow.name} by ", f": {_NOTHING.get(found.steps.verdict)}"),
         )
+        said.setdefault(sentence, []).append(measure)
         to = f"{measure} {found.value:.{DIGITS[measure]}f}"
         rows.append([slow.name, fast.name, to, found.steps.text(), found.flops.text()])
     if not pairs:
         return []
-    lines = ["## Speed of convergence", "", *_claims(verdicts or ["Not comparable"]), ""]
+    lines = ["## Speed of convergence", "", *_claims(_sentences(said) or ["Not comparable"]), ""]
     if rows:
         lines += [
             "How many times the steps and the FLOPs of the second model the first one needs to the "
@@ -143,19 +143,19 @@ def _rungs(models: Sequence[Model]) -> list[_Rung]:
 def _sizes(rungs: Sequence[_Rung]) -> list[str]:
     if not rungs:
         return []
-    verdicts, rows = [], []
+    said: _Said = {}
+    rows = []
     for rung in rungs:
         small, large, measure = rung.small, rung.large, rung.measure
         change = difference(rung.before, rung.after)
-        verdicts.append(
-            {
-                LOWER: f"{large.name} beats {small.name} by {measure}",
-                HIGHER: f"{small.name} beats {large.name} by {measure}",
-            }.get(
-                change.verdict,
-                f"{large.name} against {small.name} by {measure}: {_NOTHING.get(change.verdict)}",
-            )
+        sentence = {
+            LOWER: (f"{large.name} beats {small.name} by ", ""),
+            HIGHER: (f"{small.name} beats {large.name} by ", ""),
+        }.get(
+            change.verdict,
+            (f"{large.name} against {small.name} by ", f": {_NOTHING.get(change.verdict)}"),
         )
+        said.setdefault(sentence, []).append(measure)
         crossed = crossing(small.mean, large.mean) if measure == "loss" else None
         digits = DIGITS[measure]
         rows.append(
@@ -174,7 +174,7 @@ def _sizes(rungs: Sequence[_Rung]) -> list[str]:
     return [
         "## Sizes at equal compute",
         "",
-        *_claims(verdicts),
+        *_claims(_sentences(said)),
         "",
         "After the same compute, the most that all runs of both have had. The last column is the "
         "compute from which on the mean loss of the larger one is lower.",
@@ -192,13 +192,15 @@ def _ablation(pairs: Sequence[Pair]) -> list[str]:
         measure: {verdict: [] for verdict in _ORDER} for measure in measures
     }
     sets = _measured(pairs, "loss")
+    one_size = len({before.size for _, before, _ in pairs}) == 1
     rows = []
     for (change, before, after), measure in product(pairs, measures):
         cells = dict.fromkeys(sets, "–")
         for held_out in _measured(pairs, measure):
             found = difference(before.end(measure, held_out), after.end(measure, held_out))
             if held_out == _main_set(before):
-                said[measure][found.verdict].append(change)
+                named = change if one_size else f"{change} at {before.size}"
+                said[measure][found.verdict].append(named)
             text = found.text(DIGITS[measure])
             cells[held_out] = f"**{text}**" if found.verdict in (LOWER, HIGHER) else text
         rows.append([change, f"{before.name} → {after.name}", measure, *cells.values()])
@@ -285,6 +287,20 @@ def _all_models(models: Sequence[Model]) -> list[str]:
         "",
         *table(["model", "measure", *sets], ends),
     ]
+
+
+_Said = dict[tuple[str, str], list[Measure]]
+"""Sentences: what comes before and after the measures of which it is true."""
+
+
+def _sentences(said: _Said) -> list[str]:
+    return [f"{before}{_listed(measures)}{after}" for (before, after), measures in said.items()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Such as "loss, distance and error"."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _claims(sentences: Iterable[str]) -> list[str]:

@@ -83,6 +83,7 @@ def test_the_rows_of_table_ii_differ_by_one_change_each() -> None:
         "A": ("velocity", False, False, 0, "uniform"),
         "B": ("velocity", True, False, 0, "uniform"),
         "C": ("velocity", True, True, 0, "uniform"),
+        "D": ("velocity", False, False, 0.5, "uniform"),
         "E": ("velocity", True, False, 0.5, "uniform"),
         "F": ("velocity", True, False, 0.5, "logit-normal"),
         "FiTv2": ("velocity", True, True, 0.5, "logit-normal"),
@@ -102,6 +103,7 @@ def test_the_rows_of_table_ii_differ_by_one_change_each() -> None:
         (("architecture: FiT", "architecture: DiT"), "DiT"),
         (("part: convergence", "part: speed"), "speed"),
         (("before: FiT", "before: FiTv1"), "FiTv1"),
+        (("after: FiTv2}", "after: FiTv2, sizes: [M]}"), "compared: size 'M'"),
         (("seeds: [0, 1]", "seeds: [1, 1]"), "seeds"),
         (("seeds: [0, 1]", "seeds: []"), "seeds"),
         (('sample: "1:1"', "sample: square"), "square"),
@@ -143,6 +145,11 @@ def test_every_model_of_the_laptop_study_has_the_same_compute() -> None:
 
 def test_the_first_comparison_is_trained_first_with_all_seeds() -> None:
     study = read_scaling_config("laptop")
-    first = [(run.variant, run.size, run.seed) for run in study.runs[:6]]
-    assert first == [(name, "M", seed) for name in ("FiTv2", "FiT") for seed in range(3)]
-    assert len(set(study.runs)) == len(study.runs) == 33
+    first = [(run.variant, run.size, run.seed) for run in study.runs[:18]]
+    assert first == [
+        (name, size, seed)
+        for size in ("M", "S", "L")
+        for name in ("FiTv2", "FiT")
+        for seed in range(3)
+    ]
+    assert len(set(study.runs)) == len(study.runs) == 42

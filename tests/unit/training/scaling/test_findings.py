@@ -1,8 +1,10 @@
 """Sentences that follow from the numbers."""
 
-from itertools import chain
+from dataclasses import replace
+from itertools import chain, combinations
 
 import pytest
+from matplotlib.colors import to_hex
 from support.study_curves import power_law, seeds
 
 from training.scaling.config import ABLATION, CONVERGENCE, SHAPES, Comparison
@@ -25,8 +27,7 @@ def claims(curves: list[Curve]) -> list[list[str]]:
 
 def test_what_the_paper_claims_is_said_where_the_numbers_show_it() -> None:
     speed, change, shapes, _ = claims([*seeds(1.0, 0.5), *seeds(1.5, 0.5, variant="FiT")])
-    assert "FiTv2 S needs fewer steps than FiT S to the same loss." in speed
-    assert "FiTv2 S needs fewer steps than FiT S to the same distance." in speed
+    assert speed == ["FiTv2 S needs fewer steps than FiT S to the same loss, distance and error."]
     assert "Held-out loss, trained shapes: lower with QK-norm." in change
     assert "Distance of generated images, trained shapes: lower with QK-norm." in change
     assert "Held-out loss: lower on trained shapes, larger." in shapes
@@ -34,8 +35,7 @@ def test_what_the_paper_claims_is_said_where_the_numbers_show_it() -> None:
 
 def test_the_opposite_is_said_where_the_numbers_show_that() -> None:
     speed, change, shapes, _ = claims([*seeds(1.5, 0.5), *seeds(1.0, 0.5, variant="FiT")])
-    assert "FiT S needs fewer steps than FiTv2 S to the same loss." in speed
-    assert not any("FiTv2 S needs fewer steps" in claim for claim in speed)
+    assert speed == ["FiT S needs fewer steps than FiTv2 S to the same loss, distance and error."]
     assert "Held-out loss, trained shapes: higher with QK-norm." in change
     assert "Held-out loss: higher on trained shapes, larger." in shapes
 
@@ -60,12 +60,36 @@ def test_one_seed_allows_no_claim() -> None:
 def test_a_ladder_is_compared_at_equal_compute() -> None:
     small, large = seeds(1.0, 0.1, size="S"), seeds(2.0, 0.4, size="L", parameters=2000)
     for curves in ([*small, *large], [*large, *small]):
-        assert claims(curves)[0][:2] == [
-            "FiTv2 L beats FiTv2 S by loss.",
-            "FiTv2 L beats FiTv2 S by distance.",
-        ]
+        assert claims(curves)[0] == ["FiTv2 L beats FiTv2 S by loss, distance and error."]
     close = [*seeds(1.0, 0.3, 0.2, size="S"), *seeds(1.0, 0.31, 0.2, size="L", parameters=2000)]
     assert all(claim.endswith("no difference beyond the spread.") for claim in claims(close)[0])
+
+
+def test_measures_with_different_verdicts_are_said_apart() -> None:
+    small, large = seeds(1.0, 0.3, size="S"), seeds(1.0, 0.4, size="L", parameters=2000)
+    wide = [
+        replace(curve, points=[replace(p, error=0.1 + curve.seed) for p in curve.points])
+        for curve in large
+    ]
+    assert claims([*small, *wide])[0] == [
+        "FiTv2 L beats FiTv2 S by loss and distance.",
+        "FiTv2 L against FiTv2 S by error: no difference beyond the spread.",
+    ]
+
+
+def test_changes_at_several_sizes_name_theirs_and_can_be_of_one_size() -> None:
+    curves = [
+        curve
+        for size, parameters in (("S", 1000), ("L", 2000))
+        for scale, variant in ((1.0, "FiTv2"), (1.5, "FiT"))
+        for curve in seeds(scale, 0.5, variant=variant, size=size, parameters=parameters)
+    ]
+    said = "Held-out loss, trained shapes: lower with"
+    assert f"{said} QK-norm at S, QK-norm at L." in claims(curves)[2]
+    compared = [replace(COMPARED[1], sizes=["L"])]
+    assert f"- {said} QK-norm." in sections(models_of(curves), compared)
+    shown = plotted(models_of(curves), compared)["ablation"]
+    assert [model.name for model in shown] == ["FiTv2 L", "FiT L"]
 
 
 def test_curves_without_a_loss_in_common_are_said_to_have_none() -> None:
@@ -83,6 +107,41 @@ def test_plots_show_every_model_with_its_spread() -> None:
     assert len(curves_plot(models).axes) == 3
     assert len(ends_plot(models).axes) == 6
     assert not curves_plot(models_of([power_law(1.0, 0.5)])).axes[0].collections
+
+
+def test_a_plot_of_several_variants_and_sizes_gives_each_a_colour_or_a_line_style() -> None:
+    models = models_of(
+        [
+            *(power_law(1.0, 0.5, name, size) for size in "SML" for name in ("FiTv2", "FiT")),
+            power_law(1.0, 0.5, "A", "M"),
+        ]
+    )
+    lines = curves_plot(models).axes[0].get_lines()
+    for one, other in combinations(range(len(models)), 2):
+        same_variant = models[one].variant == models[other].variant
+        same_size = models[one].size == models[other].size
+        colours = [to_hex(lines[number].get_color()) for number in (one, other)]
+        styles = [lines[number].get_linestyle() for number in (one, other)]
+        assert (colours[0] == colours[1]) == same_variant
+        assert (styles[0] == styles[1]) == same_size
+
+
+def test_models_that_differ_in_one_way_have_colours_of_their_own() -> None:
+    for models in (
+        models_of([power_law(1.0, 0.5, name) for name in ("FiTv2", "FiT", "A")]),
+        models_of([power_law(1.0, 0.5, size=size) for size in "SML"]),
+    ):
+        lines = curves_plot(models).axes[0].get_lines()
+        assert len({to_hex(line.get_color()) for line in lines}) == 3
+
+
+def test_steps_that_are_close_have_one_label() -> None:
+    short, long = power_law(1.0, 0.5), power_law(1.0, 0.5, size="L")
+    last = replace(long.points[-1], step=140)
+    models = models_of([short, replace(long, points=[*long.points[:-1], last])])
+    figure = curves_plot(models, by_steps=True)
+    labels = [label.get_text() for label in figure.axes[-1].get_xticklabels()]
+    assert labels == ["1", "2", "4", "8", "16", "32", "64", "128"]
 
 
 def test_a_section_has_a_plot_of_its_own_models() -> None:
