@@ -79,13 +79,14 @@ def _pairs(models: Sequence[Model], compared: Sequence[Comparison], part: str) -
 
 def _convergence(pairs: Sequence[Pair]) -> list[str]:
     said: _Said = {}
-    rows, unreached = [], []
+    unreached: dict[str, list[Measure]] = {}
+    rows = []
     for (_, slow, fast), measure in product(pairs, MEASURES):
         if not all(curve.track(measure) for model in (slow, fast) for curve in model.curves):
             continue
         found = speed(slow, fast, measure)
         if found is None:
-            unreached.append(f"{slow.name} and {fast.name} have no {measure} in common.")
+            unreached.setdefault(f"{slow.name} and {fast.name}", []).append(measure)
             continue
         sentence = {
             HIGHER: (f"{fast.name} needs fewer steps than {slow.name} to the same ", ""),
@@ -108,7 +109,10 @@ def _convergence(pairs: Sequence[Pair]) -> list[str]:
             "",
             *table(["first", "second", "to", "steps", "FLOPs"], rows),
         ]
-    return [*lines, *(["", *unreached] if unreached else [])]
+    if unreached:
+        what = "; ".join(f"{pair} by {_listed(of)}" for pair, of in unreached.items())
+        lines += ["", f"Not compared, because one run begins below the lowest of another: {what}."]
+    return lines
 
 
 @dataclass(frozen=True, slots=True)

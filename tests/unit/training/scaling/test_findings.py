@@ -92,10 +92,13 @@ def test_changes_at_several_sizes_name_theirs_and_can_be_of_one_size() -> None:
     assert [model.name for model in shown] == ["FiTv2 L", "FiT L"]
 
 
-def test_curves_without_a_loss_in_common_are_said_to_have_none() -> None:
+def test_curves_without_a_value_in_common_are_said_not_to_be_compared() -> None:
     curves = [*seeds(1.0, 0.1), *seeds(100.0, 0.1, variant="FiT")]
     text = "\n".join(sections(models_of(curves), COMPARED))
-    assert "FiT S and FiTv2 S have no loss in common." in text
+    assert (
+        "Not compared, because one run begins below the lowest of another: FiT S and FiTv2 S by "
+        "loss, distance and error."
+    ) in text
     assert "Not comparable." in claims(curves)[0]
 
 
