@@ -32,8 +32,11 @@ SETTINGS = {
     "Comfy.Notification.ShowVersionUpdates": False,
 }
 STARTER = "1 One flag, any shape"
+METHODS = "6 Extrapolation methods compared"
 MOVE_MS, LOOK_MS = 90, 1100
 """How long a frame is shown while something moves, and where there is something to see."""
+RUN_MS = 600_000
+"""How long a workflow may run."""
 QUALITY = 50
 POINTER = """() => {
   const pointer = document.createElement("div");
@@ -201,9 +204,55 @@ def class_picker(stage: Stage) -> None:
     stage.click(dialog.get_by_role("option").first, 2 * LOOK_MS)
 
 
+def compare_viewer(stage: Stage) -> None:
+    """All images of a sweep are zoomed together, and two are compared with a slider."""
+    stage.page.set_viewport_size({"width": 1080, "height": 720})  # its text stays readable
+    stage.load(METHODS)
+    stage.page.evaluate(
+        """() => {
+          const widgets = type => app.graph.nodes.find(node => node.type === type).widgets;
+          const set = (type, name, value) => {
+            widgets(type).find(widget => widget.name === name).value = value;
+          };
+          set("FiTResolutionSweep", "sizes", "1:1 @ 256\\n1:1 @ 576\\n1:1 @ 1024");
+          set("FiTResolutionSweep", "methods", "none\\nlinear\\nyarn");
+          set("FiTCompareSheet", "columns", "");
+          app.queuePrompt(0);
+        }"""
+    )
+    node = stage.node("FiTCompareSheet")
+    cells = node.locator(".fitv2-viewer-cell img")
+    cells.nth(8).wait_for(timeout=RUN_MS)
+    # Not with the mouse: the node is outside the window.
+    node.get_by_role("button", name="Full screen (F)").dispatch_event("click")
+    viewer = stage.page.locator("dialog.fitv2-viewer-full-screen")
+    stage.page.wait_for_timeout(800)
+    none, linear = (viewer.locator(f'[data-place="{row},2"]') for row in (0, 1))
+    stage.point(linear, steps=1)
+    stage.shoot(LOOK_MS)
+    for turn in (*[-200] * 4, *[200] * 4):
+        stage.page.mouse.wheel(0, turn)
+        stage.page.wait_for_timeout(150)
+        stage.shoot(LOOK_MS if turn < 0 else MOVE_MS)
+    stage.click(none)
+    stage.page.keyboard.down("Shift")
+    stage.click(linear)
+    stage.page.keyboard.up("Shift")
+    handle = viewer.get_by_role("slider", name="Where A ends")
+    frame = _box(viewer.locator(".fitv2-viewer-pair .fitv2-viewer-frame"))
+    stage.point(handle)
+    stage.page.mouse.down()
+    for part in (0.2, 0.8, 0.5):
+        stage.move(frame["x"] + part * frame["width"], frame["y"] + frame["height"] / 2, 6)
+    stage.page.mouse.up()
+    stage.shoot(LOOK_MS)
+    stage.click(viewer.get_by_role("button", name="Where A and B differ (D)"), 2 * LOOK_MS)
+
+
 SCENES: dict[str, tuple[Callable[[Stage], None], Path, int]] = {
     "pad": (shape_pad, ROOT / "web" / "docs" / "pictures" / "pad.webp", 420),
     "picker": (class_picker, ROOT / "web" / "docs" / "pictures" / "picker.webp", 480),
+    "viewer": (compare_viewer, ROOT / "web" / "docs" / "pictures" / "viewer.webp", 800),
 }
 """By name: what is done, the file, and its width in pixels."""
 

@@ -35,6 +35,7 @@ __all__ = [
     "VAEError",
     "channels_last",
     "fingerprint",
+    "is_bundled",
     "open_vae",
     "same_latents",
     "vae_digest",
@@ -152,6 +153,11 @@ def same_latents(one: Sequence[float], other: Sequence[float]) -> bool:
         return False
     first, second = torch.tensor(one), torch.tensor(other)
     return bool((first - second).norm() < _SAME_LATENTS * first.norm())
+
+
+def is_bundled(recorded: Sequence[float] | None) -> bool:
+    """Whether a recorded fingerprint is that of the bundled VAE, whatever its file was called."""
+    return bool(recorded) and same_latents(recorded, fingerprint(open_vae(TINY)))
 
 
 def channels_last(network: Module) -> Module:

@@ -12,7 +12,8 @@ MAIN_MACHINE=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export MAIN_MACHINE TORCH_ELASTIC_SHUTDOWN_TIMEOUT=540
 # The rank of a machine is known on that machine only.
 srun bash -c 'exec accelerate launch \
-    --config_file training/examples/fsdp2_two_machines.yaml --machine_rank "$SLURM_NODEID" \
+    --config_file training/configs/accelerate/fsdp2.yaml \
+    --num_machines 2 --num_processes 16 --machine_rank "$SLURM_NODEID" \
     --main_process_ip "$MAIN_MACHINE" --main_process_port "${PORT:-29500}" \
     -m training.train --config fitv2-3b "$@"' 3b "$@" &
 steps=$!

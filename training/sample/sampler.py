@@ -22,7 +22,15 @@ from comfyui_fitv2.resolution import Resolution
 from comfyui_fitv2.sharded import find_source
 
 from ..data.latent_set import VAE_FINGERPRINT, VAE_NAME
-from ..data.vae import TINY, VAE, fingerprint, open_vae, same_latents, vae_digest
+from ..data.vae import (
+    TINY,
+    VAE,
+    fingerprint,
+    is_bundled,
+    open_vae,
+    same_latents,
+    vae_digest,
+)
 from ..whole_files import file_digest, write_whole
 from .generate import Request, SamplingSettings, generate
 
@@ -119,9 +127,13 @@ def _write_png(path: Path, image: Tensor) -> None:
 
 
 def _recorded_vae(loaded: LoadedModel) -> str:
-    """The VAE that a checkpoint names; the bundled one if it names none. Raises ``ValueError``."""
-    name = loaded.metadata.training.get(VAE_NAME, TINY)
-    if name != TINY:
+    """The bundled VAE, if the checkpoint's latents are of it or it names none.
+
+    Raises ``ValueError`` where it names another one.
+    """
+    training = loaded.metadata.training
+    name = training.get(VAE_NAME, TINY)
+    if name != TINY and not is_bundled(training.get(VAE_FINGERPRINT)):
         raise ValueError(
             f"the checkpoint was trained on latents of the VAE {name}. Name that file or folder, "
             f"such as --vae path/to/{name}."

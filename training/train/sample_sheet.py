@@ -22,7 +22,7 @@ from sheets.contact_sheet import SheetCell, contact_sheet
 from sheets.text import legible
 
 from ..data.latent_set import LatentSetInfo
-from ..data.vae import TINY, VAE, fingerprint, open_vae, same_latents
+from ..data.vae import TINY, VAE, fingerprint, is_bundled, open_vae, same_latents
 from ..seeds import image_generator
 from ..whole_files import write_whole
 from .config import ConfigError, SamplesConfig
@@ -51,7 +51,7 @@ class SampleSheet:
         self.config = config
         self.device = device
         self.latent_format = info.latent_format
-        vae = config.vae or (TINY if info.vae == TINY else "")
+        vae = config.vae or (TINY if info.vae == TINY or is_bundled(info.fingerprint) else "")
         self.vae: VAE | None = open_vae(vae, device) if vae else None
         if (
             self.vae

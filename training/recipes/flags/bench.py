@@ -102,8 +102,8 @@ class BenchOptions:
     """The VAE of its latents; by default the bundled one."""
     flags: Path | None = None
     """The unpacked package of flags; by default it is fetched into the output folder."""
-    guidance_scale: Annotated[float, tyro.conf.arg(aliases=("--guidance",))] = 1.0
-    """Scale of classifier-free guidance; 1 is none."""
+    guidance_scale: Annotated[float, tyro.conf.arg(aliases=("--guidance",))] = Guidance().scale
+    """Scale of classifier-free guidance; 1 is none. By default that of the nodes."""
     seed: int = 0
     """Seed of the noise."""
     precision: Literal["bf16", "fp32"] = "bf16"
@@ -159,7 +159,8 @@ class Bench:
         made_by = (self.sampler.checkpoint_digest, self.sampler.vae_digest, *settings)
         self._images = options.output / "-".join(("pictures", *made_by))  # as in earlier versions
         self._judge = Judge(self.flags)
-        self._raggedness = Raggedness(self.flags, self.sampler.vae)
+        references = options.output / f"reconstructed-{self.sampler.vae_digest}"
+        self.raggedness = Raggedness(self.flags, self.sampler.vae, references)
 
     def images(self, cell: Cell, count: int) -> list[Generated]:
         """Those of ``count`` flags, spread evenly; the files may not exist yet."""
@@ -197,7 +198,7 @@ class Bench:
             own = self._judge.names.index(image.name)
             with Image.open(image.file) as opened:
                 nearest, distance = self._judge.judge(opened, own)
-                measures.append((distance, *self._raggedness.measure(opened, nearest)))
+                measures.append((distance, *self.raggedness.measure(opened, nearest)))
             if nearest != own:
                 wrong[image.name] = self._judge.names[nearest]
         count = len(generated)

@@ -85,7 +85,7 @@ def describe(options: DescribeOptions) -> None:
         device = torch.device("cpu")
         sampler = Sampler.open(options.checkpoint, str(options.vae), device=device)
         # As many steps as the report found to be enough.
-        settings = SamplingSettings("ab2", 10, Guidance(1.0))
+        settings = SamplingSettings("ab2", 10, Guidance())
         draw_class_sheet(sampler, options.checkpoint, sizes, settings)
 
 

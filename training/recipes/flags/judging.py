@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from comfyui_fitv2.pixels import from_bytes, psnr, to_bytes
 from comfyui_fitv2.resolution import Resolution, snap
 
 from ...data.vae import VAE
+from ...whole_files import write_whole
 from .flags import Flag
 
 _HEIGHT = 48
@@ -19,8 +21,6 @@ _SQUARE = snap(512, 512)
 """Size at which all flags are kept."""
 _SAME = 0.01
 """RMS of RGB in 0..1 below which two flags are the same image."""
-_KEPT = 512
-"""Number of reconstructions in memory, 0.8 MB each at 624 × 416 pixels."""
 
 
 class Judge:
@@ -60,23 +60,33 @@ class Raggedness:
     """How far an image is from its flag as the VAE alone would show it.
 
     The reference is the flag at the image's size, encoded and decoded, so that what the VAE loses
-    does not count.
+    does not count. References are stored in ``folder``: they take as long as the images.
     """
 
-    def __init__(self, flags: Sequence[Flag], vae: VAE) -> None:
+    def __init__(self, flags: Sequence[Flag], vae: VAE, folder: Path) -> None:
         self._flags = flags
         self._vae = vae
-        self._reference = lru_cache(_KEPT)(self._reconstruct)
+        self._folder = folder
 
     def measure(self, image: Image.Image, flag: int) -> tuple[float, float]:
         """Mean absolute error of RGB in 0..1 to the flag of index ``flag``, and PSNR in dB."""
-        reference = from_bytes(self._reference(flag, Resolution(*image.size)))
+        reference = self._reference(self._flags[flag], Resolution(*image.size))
         generated = from_bytes(np.asarray(image.convert("RGB")))
         return (generated - reference).abs().mean().item(), psnr(generated, reference)
 
-    def _reconstruct(self, flag: int, size: Resolution) -> np.ndarray:
-        image = from_bytes(np.asarray(self._flags[flag].image(size)))[None]
-        return to_bytes(self._vae.reconstruct(image)[0])
+    def of_vae(self, flag: Flag, size: Resolution) -> float:
+        """PSNR in dB of the VAE's reconstruction of a flag."""
+        return psnr(self._reference(flag, size), from_bytes(np.asarray(flag.image(size))))
+
+    def _reference(self, flag: Flag, size: Resolution) -> Tensor:
+        file = self._folder / f"{flag.code}_{size.width}x{size.height}.png"
+        if not file.is_file():
+            image = from_bytes(np.asarray(flag.image(size)))[None]
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with write_whole(file) as temporary:
+                Image.fromarray(to_bytes(self._vae.reconstruct(image)[0])).save(temporary, "PNG")
+        with Image.open(file) as reference:
+            return from_bytes(np.asarray(reference))
 
 
 def _small(image: Image.Image, width: int) -> np.ndarray:

@@ -24,15 +24,13 @@ from PIL import Image
 
 from comfyui_fitv2.extrapolation import ALL_METHODS, AUTO, Extrapolation
 from comfyui_fitv2.labels import split_list
-from comfyui_fitv2.pixels import from_bytes, psnr
 from sheets.contact_sheet import SheetCell, by_name, contact_sheet
 
 from ...command_line import parse_options, run_command
 from ...data.sources import evenly
-from ...data.vae import VAE
 from ...whole_files import write_json, write_text, write_whole
 from .bench import EVALUATIONS, Bench, BenchOptions, Cell, Generated, Score
-from .flags import NATIVE, Flag
+from .flags import NATIVE
 
 _SHAPES = ("1:1", "2:1", "3:1", "1:2", "1:3")
 _BEYOND = (1.5, 2.0)
@@ -75,19 +73,15 @@ def report(options: ReportOptions) -> list[Score]:
         own = bench.draw(cell, options.beyond if cell.scale > 1 else options.classes)
         scores.append(bench.score(cell, own))
         generated += own
-    shown = evenly(bench.flags, options.classes)
-    _write(options, scores, _reconstruction(bench.sampler.vae, shown))
+    of_vae = {
+        flag.name: bench.raggedness.of_vae(
+            flag, flag.native(bench.sampler.loaded.config.train_tokens)
+        )
+        for flag in evenly(bench.flags, options.classes)
+    }
+    _write(options, scores, of_vae)
     _write_sheets(options.output, generated)
     return scores
-
-
-def _reconstruction(vae: VAE, flags: Sequence[Flag]) -> dict[str, float]:
-    """PSNR in dB of the VAE's reconstruction of each flag at its native size."""
-    ratios = {}
-    for flag in flags:
-        image = from_bytes(np.asarray(flag.image(flag.native(256))))[None]
-        ratios[flag.name] = psnr(vae.reconstruct(image), image)
-    return ratios
 
 
 def _write(options: ReportOptions, scores: Sequence[Score], ratios: dict[str, float]) -> None:

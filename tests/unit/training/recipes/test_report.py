@@ -1,5 +1,6 @@
 """Which flag a generated image shows."""
 
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from comfyui_fitv2.pixels import from_bytes, to_bytes
+from comfyui_fitv2.pixels import from_bytes, psnr, to_bytes
 from comfyui_fitv2.resolution import Resolution
 from training.data.vae import TINY, open_vae
 from training.recipes.flags.flags import Flag
@@ -45,9 +46,11 @@ def test_another_flag_is_wrong_and_another_name_of_the_same_is_right(
 
 
 @pytest.mark.network
-def test_an_image_is_as_ragged_as_it_differs_from_what_the_vae_shows(flags: list[Flag]) -> None:
+def test_an_image_is_as_ragged_as_it_differs_from_what_the_vae_shows(
+    flags: list[Flag], tmp_path: Path
+) -> None:
     vae = open_vae(TINY, torch.device("cpu"))
-    raggedness, size = Raggedness(flags[:2], vae), Resolution(160, 112)
+    raggedness, size = Raggedness(flags[:2], vae, tmp_path / "references"), Resolution(160, 112)
     image = from_bytes(np.asarray(flags[1].image(size)))[None]
     shown = to_bytes(vae.decode(vae.moments(image)[:, 0])[0])
     assert raggedness.measure(Image.fromarray(shown), 1) == (0, 100)
@@ -56,6 +59,15 @@ def test_an_image_is_as_ragged_as_it_differs_from_what_the_vae_shows(flags: list
     assert 0.05 < error <= 0.2
     assert 13 < ratio < 30
     assert raggedness.measure(Image.fromarray(shown), 0)[0] > 0.1
+    assert raggedness.of_vae(flags[1], size) == pytest.approx(psnr(from_bytes(shown), image[0]))
+
+
+@pytest.mark.network
+def test_a_reference_is_reconstructed_once(flags: list[Flag], tmp_path: Path) -> None:
+    vae, size = open_vae(TINY, torch.device("cpu")), Resolution(160, 112)
+    first = Raggedness(flags[:1], vae, tmp_path).of_vae(flags[0], size)
+    del vae.network  # pyright: ignore[reportAttributeAccessIssue]
+    assert Raggedness(flags[:1], vae, tmp_path).of_vae(flags[0], size) == first
 
 
 def test_the_lines_of_the_table_and_the_folders_of_their_images() -> None:

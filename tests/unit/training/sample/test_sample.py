@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from comfyui_fitv2 import FiT, FiTConfig, Metadata, load_checkpoint, save_checkpoint
+from training.data.vae import TINY, fingerprint, open_vae
 from training.sample import main, sampler
 
 ROOT = Path(__file__).parents[4]
@@ -255,6 +256,16 @@ def test_a_vae_of_other_latents_is_refused(
     if "vae_fingerprint" in training:
         assert main([*arguments, "--vae", "tiny"]) == 1
         assert "--vae tiny is another VAE than that of" in capsys.readouterr().err
+
+
+def test_the_bundled_vae_is_known_by_its_latents_whatever_its_file_was_called(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    loaded = load_checkpoint(arguments[1])
+    training = {"vae": "my-vae.safetensors", "vae_fingerprint": list(fingerprint(open_vae(TINY)))}
+    metadata = replace(loaded.metadata, training=training)
+    save_checkpoint(tmp_path / "other.safetensors", loaded.model.state_dict(), metadata)
+    assert main([*arguments, "--checkpoint", str(tmp_path / "other.safetensors")]) == 0
 
 
 @pytest.mark.cases("P6")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import FullyShardedDataParallelPlugin
 from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
 from support.training_runs import MODEL, QUIET, ROOT
@@ -65,10 +66,18 @@ def test_bash_reads_the_script(script: str) -> None:
 
 
 @pytest.mark.parametrize("script", [name for name in SCRIPTS if "launch" in text_of(name)])
-def test_accelerate_reads_the_number_of_processes(script: str) -> None:
-    (file,) = re.findall(r"--config_file (\S+)", text_of(script))
-    launched: Any = load_config_from_file(str(ROOT / file))
-    assert launched.distributed_type.value == "FSDP"
+def test_accelerate_reads_the_number_of_processes(
+    script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_NODEID", "1")
+    monkeypatch.chdir(ROOT)
+    [command] = re.findall(r"accelerate launch (.*?) -m", text_of(script).replace("\\\n", " "))
+    command = command.replace("${PORT:-29500}", "29500")
+    words = shlex.split(os.path.expandvars(command))
+    arguments = launch_command_parser().parse_args([*words, "-m", "training.train"])
+    launched, _, _ = _validate_launch_command(arguments)
+    assert launched.use_fsdp
+    assert launched.fsdp_version == 2
     assert launched.num_processes == PROCESSES[script]
     assert launched.num_machines == PROCESSES[script] // 8
 

@@ -1,5 +1,6 @@
 """Sample sheets: what is on them, and that they cannot end a run."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from support.training_runs import small_config
 
 from comfyui_fitv2 import Extrapolation
 from training.data import open_latent_set
+from training.data.vae import TINY, fingerprint, open_vae
 from training.train import train
 from training.train.checkpoints.reader import latest, read_summary
 from training.train.config import ConfigError, SamplesConfig
@@ -36,6 +38,14 @@ def test_a_sheet_is_the_same_from_the_same_weights(data: Path) -> None:
     assert first.tobytes() == sheet_of(data, config).tobytes()
     other = SamplesConfig(steps=2, sizes=("1:1", "2:1", "96x32"), classes=3, seed=1)
     assert first.tobytes() != sheet_of(data, other).tobytes()
+
+
+@pytest.mark.parametrize(("name", "opened"), [("my-vae.safetensors", True), ("sd-vae", False)])
+def test_the_bundled_vae_is_known_by_its_latents(data: Path, name: str, opened: bool) -> None:
+    latents = fingerprint(open_vae(TINY)) if opened else (1.0,) * 100
+    info = replace(open_latent_set(data).info, vae=name, fingerprint=latents)
+    sheet = SampleSheet(SamplesConfig(), info, NAMES, ALL, CPU)
+    assert (sheet.vae is not None) == opened
 
 
 def test_sizes_may_stand_in_one_word_with_commas(data: Path) -> None:
