@@ -26,8 +26,8 @@ from ...sample.sampler import Sampler
 from .flags import NATIVE, Flag, fetch, read_flags
 from .judging import Judge, Raggedness
 
-SOLVER, EVALUATIONS = "ab2", 20
-"""ab2 evaluates the model once per step."""
+SOLVER, EVALUATIONS = "ab2", 10
+"""ab2 evaluates the model once per step. More evaluations change no figure of the report."""
 _BATCH_TOKENS = 4096
 
 

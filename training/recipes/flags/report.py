@@ -54,7 +54,9 @@ class ReportOptions(BenchOptions):
 
     def cells(self) -> Iterator[Cell]:
         """The lines of the table."""
-        yield from (Cell(NATIVE, evaluations=evaluations) for evaluations in (10, EVALUATIONS, 50))
+        yield from (
+            Cell(NATIVE, evaluations=evaluations) for evaluations in (EVALUATIONS, 2 * EVALUATIONS)
+        )
         yield from (Cell(shape) for shape in _SHAPES)
         methods = [Extrapolation.parse(text).label for text in split_list(";".join(self.methods))]
         for scale in _BEYOND if self.beyond else ():
