@@ -246,10 +246,10 @@ def test_checkpoints_are_drawn_each_with_its_own_weights(latents, evaluations) -
 def test_every_seed_of_a_pack_gives_the_image_it_would_alone(
     latents, evaluations, model: FiT, solver: str
 ) -> None:
-    got = drawn(Graph(), latents, "96x64; 64x96", seeds="3..5", solver=solver)
+    got = drawn(Graph(), latents, "144x96; 96x144", seeds="3..5", solver=solver)
     assert evaluations() == 6 * OF_AN_IMAGE
     for place, image in enumerate(got):
-        seed, size = 3 + place // 2, ("96x64", "64x96")[place % 2]
+        seed, size = 3 + place // 2, ("144x96", "96x144")[place % 2]
         start = torch.randn(
             1, 4, *parse_size(size, 256).latent_size, generator=torch.manual_seed(seed)
         )
