@@ -125,8 +125,11 @@ def study(options: StudyOptions) -> Study:
     result = Study(first, {place: ranked(scores) for place, scores in second.items()})
     write_json(options.output / "extrapolation_study.json", _as_json(result))
     scales = ", ".join(split_list(";".join(options.attention_scales)))
-    how = f"{options.evaluations} evaluations; attention scales: {scales}."
-    write_page(options.page, result, bench.images, [*options.made_with, how])
+    how = (
+        f"{options.evaluations} evaluations; attention scales: {scales}.",
+        f"The checkpoint was trained with the extrapolation `{metadata.config.extrapolation}`.",
+    )
+    write_page(options.page, result, bench.images, [*options.made_with, *how])
     return result
 
 

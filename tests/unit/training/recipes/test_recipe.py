@@ -79,7 +79,7 @@ def test_a_small_budget_goes_from_the_registry_to_a_report(package: Path, tmp_pa
     counts = ["--classes=2", "--beyond=1", "--methods", "none; ntk"]
     assert report.main([*files, *output, *counts]) == 0
     content = (tmp_path / "report" / "report.json").read_text(encoding="utf-8")
-    assert [score["flags"] for score in json.loads(content)["scores"]] == [2] * 8 + [1] * 4
-    assert results.read_text(encoding="utf-8").count("\n| native |") == 7
+    assert [score["flags"] for score in json.loads(content)["scores"]] == [2] * 7 + [1] * 4
+    assert results.read_text(encoding="utf-8").count("\n| native |") == 6
     for sheet in ("shapes.png", "beyond-1.5x.png", "beyond-2x.png", "all.png", "extrapolation.png"):
         assert min(Image.open(tmp_path / "report" / sheet).size) > 64
