@@ -31,6 +31,7 @@ from ...data.bundled import BUNDLED_CHECKPOINT, TINY_FILE
 from ...sample.class_sheet import draw_class_sheet
 from ...sample.generate import SamplingSettings
 from ...sample.sampler import Sampler
+from .bench import EVALUATIONS, SOLVER
 from .flags import fetch, read_flags
 from .other_names import other_names
 
@@ -84,8 +85,7 @@ def describe(options: DescribeOptions) -> None:
         sizes = [flags[name].native(metadata.config.train_tokens) for name in names]
         device = torch.device("cpu")
         sampler = Sampler.open(options.checkpoint, str(options.vae), device=device)
-        # As many steps as the report found to be enough.
-        settings = SamplingSettings("ab2", 10, Guidance())
+        settings = SamplingSettings(SOLVER, EVALUATIONS, Guidance())
         draw_class_sheet(sampler, options.checkpoint, sizes, settings)
 
 

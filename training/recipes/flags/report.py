@@ -75,10 +75,9 @@ def report(options: ReportOptions) -> list[Score]:
         own = bench.draw(cell, options.beyond if cell.scale > 1 else options.classes)
         scores.append(bench.score(cell, own))
         generated += own
+    tokens = bench.sampler.loaded.config.train_tokens
     of_vae = {
-        flag.name: bench.raggedness.of_vae(
-            flag, flag.native(bench.sampler.loaded.config.train_tokens)
-        )
+        flag.name: bench.raggedness.of_vae(flag, flag.native(tokens))
         for flag in evenly(bench.flags, options.classes)
     }
     _write(options, scores, of_vae)
