@@ -110,10 +110,10 @@ def scaling(options: ScalingOptions, command: str = "python -m training.scaling"
                 options.data.name if options.data else "",
             )
             failed: list[str] = []
-            order = sorted(trainings, key=lambda run: not is_complete(trainings[run]))
+            is_new = {run: not is_complete(training) for run, training in trainings.items()}
+            order = sorted(trainings, key=is_new.__getitem__)
             for run in order:  # so that each page shows all that were trained
                 training = trainings[run]
-                is_new = not is_complete(training)
                 try:
                     train(training, options.launcher)
                 except FailedRunError as error:  # such as a model that diverges: others may not
@@ -121,7 +121,7 @@ def scaling(options: ScalingOptions, command: str = "python -m training.scaling"
                     failed.append(run.name)
                     continue
                 curves[run] = measured_curve(run, training, config, held_out, meter)
-                if is_new and run != order[-1]:
+                if is_new[run] and run != order[-1]:
                     _write(options, config, trainings, curves, about)
             if curves:
                 _write(options, config, trainings, curves, about)

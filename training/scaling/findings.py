@@ -88,13 +88,8 @@ def _convergence(pairs: Sequence[Pair]) -> list[str]:
         if found is None:
             unreached.setdefault(f"{slow.name} and {fast.name}", []).append(measure)
             continue
-        sentence = {
-            HIGHER: (f"{fast.name} needs fewer steps than {slow.name} to the same ", ""),
-            LOWER: (f"{slow.name} needs fewer steps than {fast.name} to the same ", ""),
-        }.get(
-            found.steps.verdict,
-            (f"{fast.name} against {slow.name} by ", f": {_NOTHING.get(found.steps.verdict)}"),
-        )
+        wins = "{} needs fewer steps than {} to the same "
+        sentence = _around(fast, slow, wins, found.steps.verdict, HIGHER)
         said.setdefault(sentence, []).append(measure)
         to = f"{measure} {found.value:.{DIGITS[measure]}f}"
         rows.append([slow.name, fast.name, to, found.steps.text(), found.flops.text()])
@@ -152,13 +147,7 @@ def _sizes(rungs: Sequence[_Rung]) -> list[str]:
     for rung in rungs:
         small, large, measure = rung.small, rung.large, rung.measure
         change = difference(rung.before, rung.after)
-        sentence = {
-            LOWER: (f"{large.name} beats {small.name} by ", ""),
-            HIGHER: (f"{small.name} beats {large.name} by ", ""),
-        }.get(
-            change.verdict,
-            (f"{large.name} against {small.name} by ", f": {_NOTHING.get(change.verdict)}"),
-        )
+        sentence = _around(large, small, "{} beats {} by ", change.verdict, LOWER)
         said.setdefault(sentence, []).append(measure)
         crossed = crossing(small.mean, large.mean) if measure == "loss" else None
         digits = DIGITS[measure]
@@ -295,6 +284,14 @@ def _all_models(models: Sequence[Model]) -> list[str]:
 
 _Said = dict[tuple[str, str], list[Measure]]
 """Sentences: what comes before and after the measures of which it is true."""
+
+
+def _around(one: Model, other: Model, wins: str, verdict: str, better: str) -> tuple[str, str]:
+    """What stands before and after the measures: ``one`` wins where the verdict is ``better``."""
+    if verdict not in (HIGHER, LOWER):
+        return f"{one.name} against {other.name} by ", f": {_NOTHING.get(verdict)}"
+    first, second = (one, other) if verdict == better else (other, one)
+    return wins.format(first.name, second.name), ""
 
 
 def _sentences(said: _Said) -> list[str]:
