@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DEV = ROOT / ".dev"
+
+_DISK_FULL = re.compile(r"No space left|not enough space|quota exceeded", re.IGNORECASE)
 
 
 class SetupError(RuntimeError):
@@ -104,7 +107,20 @@ def run_step(
             show_live(line.strip())
     show_live("")
     if process.wait():
-        raise SetupError(f"{what} failed:\n{''.join(lines[-30:])}")
+        output = "".join(lines[-30:])
+        if _DISK_FULL.search(output):
+            raise SetupError(f"{what} failed: the disk is full. {_room()}")
+        raise SetupError(f"{what} failed:\n{output}")
+
+
+def _room() -> str:
+    """What is free where pip writes, what is needed, and what to do."""
+    free = {folder: shutil.disk_usage(folder).free for folder in (ROOT, tempfile.gettempdir())}
+    found = ", ".join(f"{size / 1e9:.1f} GB in {folder}" for folder, size in free.items())
+    return (
+        f"Free: {found}. On Linux, demo and serve need about 10 GB, test about 14 GB. Make room, "
+        "or set TMPDIR to a folder on a larger disk, and run the same command again."
+    )
 
 
 def _venv_python() -> Path:
