@@ -41,8 +41,9 @@ def write_page(curves: Sequence[Curve], config: ScalingConfig, about: About, fol
         {"about": asdict(about), "curves": [asdict(curve) for curve in curves]},
     )
     models = models_of(curves)
+    variants = list(dict.fromkeys(model.variant for model in models))
     figures = {
-        f"{part}.png": curves_plot(shown, by_steps=part == CONVERGENCE)
+        f"{part}.png": curves_plot(shown, variants=variants, by_steps=part == CONVERGENCE)
         for part, shown in plotted(models, config.compared).items()
     }
     for name, figure in {**figures, ENDS_PLOT: ends_plot(models)}.items():

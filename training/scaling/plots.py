@@ -21,19 +21,26 @@ _LABELS: dict[Measure, str] = {
 }
 _FORMATS: dict[Measure, str] = {"loss": "{x:.2f}", "distance": "{x:.0f}", "error": "{x:.1f}"}
 _STYLES = ("-", "--", ":", "-.")
+_COLOURS = colormaps["tab10"].colors  # type: ignore[attr-defined]
 _APART = 1.3
 """Ratio of two steps that have a label each."""
 
 
-def curves_plot(models: Sequence[Model], *, by_steps: bool = False) -> Figure:
-    """Every measure over compute, a panel each; in a second row over steps if ``by_steps``."""
+def curves_plot(
+    models: Sequence[Model], *, variants: Sequence[str] = (), by_steps: bool = False
+) -> Figure:
+    """Every measure over compute, a panel each; in a second row over steps if ``by_steps``.
+
+    ``variants`` are all of the study, by which a variant has the same colour in all its plots;
+    without it, those of ``models``.
+    """
     measured: list[Measure] = [
         m for m in MEASURES if all(c.track(m) for model in models for c in model.curves)
     ]
     rows = 1 + by_steps
     figure = Figure(figsize=(4 * len(measured), 3.6 * rows), layout="constrained")
     grid = figure.subplots(rows, len(measured), sharey="col", squeeze=False)
-    styles = _styles(models)
+    styles = _styles(models, variants or _variants(models))
     for (number, model), (column, measure) in product(enumerate(models), enumerate(measured)):
         label = f"{model.name} ({model.mean.parameters / 1e6:.2g} M)"
         points = [point for point, _ in model.mean.track(measure)]
@@ -73,17 +80,24 @@ def curves_plot(models: Sequence[Model], *, by_steps: bool = False) -> Figure:
     return figure
 
 
-def _styles(models: Sequence[Model]) -> list[tuple[Any, str]]:
-    """A colour and a line style for every model: by variant and size, where both differ."""
-    variants = list(dict.fromkeys(model.variant for model in models))
+def _variants(models: Iterable[Model]) -> list[str]:
+    return list(dict.fromkeys(model.variant for model in models))
+
+
+def _styles(models: Sequence[Model], variants: Sequence[str]) -> list[tuple[Any, str]]:
+    """A colour and a line style for every model.
+
+    The colour is the variant's, the style the size's. Where one of them is the same for all models,
+    the other gives both.
+    """
     sizes = list(dict.fromkeys(model.size for model in models))
-    both = len(variants) > 1 and len(sizes) > 1
-    colours = colormaps["turbo"](np.linspace(0.08, 0.92, len(variants if both else models)))
+    several_variants = len(_variants(models)) > 1
     found = []
-    for number, model in enumerate(models):
-        colour = variants.index(model.variant) if both else number
-        style = sizes.index(model.size) if both else number
-        found.append((colours[colour], _STYLES[style % len(_STYLES)]))
+    for model in models:
+        variant, size = variants.index(model.variant), sizes.index(model.size)
+        colour = variant if several_variants else size
+        style = size if len(sizes) > 1 else variant
+        found.append((_COLOURS[colour % len(_COLOURS)], _STYLES[style % len(_STYLES)]))
     return found
 
 

@@ -129,6 +129,15 @@ def test_a_plot_of_several_variants_and_sizes_gives_each_a_colour_or_a_line_styl
         assert (styles[0] == styles[1]) == same_size
 
 
+def test_a_variant_has_the_same_colour_in_plots_of_other_models() -> None:
+    models = models_of([power_law(1.0, 0.5, name, "M") for name in ("FiTv2", "FiT", "A")])
+    variants = [model.variant for model in models]
+    all_lines = curves_plot(models, variants=variants).axes[0].get_lines()
+    some_lines = curves_plot(models[1:], variants=variants).axes[0].get_lines()
+    colours = [[line.get_color() for line in lines] for lines in (all_lines[1:], some_lines)]
+    assert colours[0] == colours[1]
+
+
 def test_models_that_differ_in_one_way_have_colours_of_their_own() -> None:
     for models in (
         models_of([power_law(1.0, 0.5, name) for name in ("FiTv2", "FiT", "A")]),
