@@ -59,8 +59,7 @@ def graph(page: Page, text: str, checkpoint: str = BUNDLED) -> Node:
             **{"last_node_id": 2, "last_link_id": 1, "config": {}, "extra": {}},
         }
     )
-    page.js("() => { app.canvas.ds.scale = 1; app.canvas.ds.offset = [0, 0]; }")
-    page.settle()
+    page.show((0, 0), 1)
     return page.node("FiTClassLabel")
 
 
@@ -349,9 +348,9 @@ def test_a_label_in_a_subgraph_knows_the_model_outside(page: Page) -> None:
         """() => {
           const outer = app.graph.nodes.find(node => node.isSubgraphNode?.());
           app.canvas.setGraph(outer.subgraph);
-          app.canvas.ds.offset = [300, 200];
         }"""
     )
+    page.show((300, 200))
     inner = page.js("() => app.canvas.graph.nodes.find(n => n.type === 'FiTClassLabel').id")
     label = Node(page, inner)
     page.settle()
@@ -384,8 +383,7 @@ def test_on_a_phone_the_dialog_fills_the_page_and_is_made_for_fingers(page: Page
     session.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
     page.dom.set_viewport_size(PHONE)
     node = graph(page, "Finland")
-    page.js("() => { app.canvas.ds.offset = [-420, -100]; app.canvas.setDirty(true, true); }")
-    page.settle()
+    page.show((-420, -100))
 
     dialog = open_dialog(node)
 

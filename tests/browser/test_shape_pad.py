@@ -159,9 +159,7 @@ def test_a_drag_follows_the_mouse_at_any_zoom(page: Page, pad: Node) -> None:
     for zoom in (0.5, 1.7):
         pad.set("aspect_ratio", "1:1")
         expect_facts(pad, SQUARE)
-        page.js("zoom => { app.canvas.ds.scale = zoom; app.canvas.setDirty(true, true); }", zoom)
-        page.settle()
-        page.settle()
+        page.show(scale=zoom)
         pull(pad, 40 * zoom, 0)
         assert size_of(pad)[1] == pytest.approx(256 + 40 / token_pixels(pad) * TOKEN, abs=TOKEN)
         assert size_of(pad)[2] == 256
