@@ -167,10 +167,20 @@ class Page:
         return [Node(self, id) for id, type in found if kind in (None, type)]
 
     def node(self, kind: str) -> Node:
-        """The only node of a type, such as "FiTResolution"."""
+        """The only node of a type, such as "FiTResolution", once it is there."""
+        (node,) = self.expect_nodes(kind, 1)
+        return node
+
+    def expect_nodes(self, kind: str, count: int) -> list[Node]:
+        """The nodes of a type, once there are so many."""
+        with contextlib.suppress(PlaywrightTimeout):
+            self.wait_for(
+                "([kind, n]) => app.graph.nodes.filter(node => node.type === kind).length === n",
+                [kind, count],
+            )
         nodes = self.nodes(kind)
-        assert len(nodes) == 1, f"expected one {kind}, found {len(nodes)}"
-        return nodes[0]
+        assert len(nodes) == count, f"expected {count} {kind}, found {len(nodes)}"
+        return nodes
 
     def groups(self) -> dict[str, FloatRect]:
         """Where each group is in the window, by its title, in CSS pixels."""
