@@ -167,10 +167,20 @@ class Page:
         return [Node(self, id) for id, type in found if kind in (None, type)]
 
     def node(self, kind: str) -> Node:
-        """The only node of a type, such as "FiTResolution"."""
+        """The only node of a type, such as "FiTResolution", once it is there."""
+        (node,) = self.expect_nodes(kind, 1)
+        return node
+
+    def expect_nodes(self, kind: str, count: int) -> list[Node]:
+        """The nodes of a type, once there are so many."""
+        with contextlib.suppress(PlaywrightTimeout):
+            self.wait_for(
+                "([kind, n]) => app.graph.nodes.filter(node => node.type === kind).length === n",
+                [kind, count],
+            )
         nodes = self.nodes(kind)
-        assert len(nodes) == 1, f"expected one {kind}, found {len(nodes)}"
-        return nodes[0]
+        assert len(nodes) == count, f"expected {count} {kind}, found {len(nodes)}"
+        return nodes
 
     def groups(self) -> dict[str, FloatRect]:
         """Where each group is in the window, by its title, in CSS pixels."""
@@ -182,6 +192,22 @@ class Page:
             }))"""
         )
 
+    def show(self, offset: tuple[float, float] | None = None, scale: float | None = None) -> None:
+        """Move and scale the canvas, as a person does with the mouse.
+
+        It is drawn anew: until then, what JavaScript put into nodes stays where it was, and a first
+        click would move it away from under the second.
+        """
+        self.js(
+            """([offset, scale]) => {
+              if (offset) app.canvas.ds.offset = offset;
+              if (scale) app.canvas.ds.scale = scale;
+              app.canvas.setDirty(true, true);
+            }""",
+            [offset, scale],
+        )
+        self.settle()
+
     def scale(self) -> float:
         """How large the canvas is shown; 1 is life-size."""
         return self.js("() => app.canvas.ds.scale")
@@ -189,7 +215,7 @@ class Page:
     def add(self, title: str, x: float = 0, y: float = 0) -> Node:
         """Add a node as a person does: double-click, type its title, Enter. (x, y) is its place."""
         before = {node.id for node in self.nodes()}
-        self.js("() => { app.canvas.ds.scale = 1; app.canvas.ds.offset = [300, 200]; }")
+        self.show((300, 200), 1)
         if OLDER_HOST in os.environ:  # the search of older frontends is another one
             self.js(_ADD, title)
         else:
@@ -277,7 +303,9 @@ class Page:
 
     def settle(self) -> None:
         """Wait until two frames have been drawn."""
-        self.js("() => new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")
+        self.js(
+            "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
 
     def screenshot(self, file: Path) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from browser.nodes import Node
 from browser.pages import Page
+from playwright.sync_api import expect
 
 from comfyui_fitv2 import SOLVERS
 
@@ -78,10 +79,10 @@ def test_a_solver_shows_its_own_options(page: Page) -> None:
 def test_a_scheduler_asks_for_a_latent_when_it_needs_one(page: Page) -> None:
     node = page.add("FiT Scheduler")
     reminder = node.find(".fitv2-reminder")
-    assert not reminder.count() or reminder.is_hidden()
+    expect(reminder).to_be_hidden()
     node.set("schedule", "resolution-shifted")
     reminder.wait_for()
-    assert reminder.inner_text() == "Connect the latent: its size sets the shift."
+    expect(reminder).to_have_text("Connect the latent: its size sets the shift.")
     latent = page.add("FiT Resolution", 0, 400)
     page.connect(latent, "LATENT", node, "latent")
     reminder.wait_for(state="hidden")

@@ -59,8 +59,7 @@ def graph(page: Page, text: str, checkpoint: str = BUNDLED) -> Node:
             **{"last_node_id": 2, "last_link_id": 1, "config": {}, "extra": {}},
         }
     )
-    page.js("() => { app.canvas.ds.scale = 1; app.canvas.ds.offset = [0, 0]; }")
-    page.settle()
+    page.show((0, 0), 1)
     return page.node("FiTClassLabel")
 
 
@@ -281,6 +280,7 @@ def test_a_thousand_classes_are_searched_and_walked_through(
     expect(chips(node)).to_have_text(["class 1×"])
     dialog = open_dialog(node)
 
+    expect(dialog.get_by_role("option").first).to_be_visible()
     assert dialog.get_by_role("option").count() < 200  # only those in view are made
     page.dom.keyboard.type("CAKE")
     expect(dialog.get_by_role("option")).to_have_text(["Éclair999"])
@@ -327,12 +327,10 @@ def test_the_choice_survives_refresh_copying_and_a_subgraph(page: Page) -> None:
     page.select(*page.nodes())
     page.key("Control+c")
     page.key("Control+v")
-    copies = page.nodes("FiTClassLabel")
-    assert len(copies) == 2
-    for each in copies:
+    for each in page.expect_nodes("FiTClassLabel", 2):
         expect(chips(each)).to_have_text(["Finland×", "Italy×"])
     page.refresh()
-    for each in page.nodes("FiTClassLabel"):
+    for each in page.expect_nodes("FiTClassLabel", 2):
         expect(chips(each)).to_have_text(["Finland×", "Italy×"])
     # Stored is the text alone.
     for stored in page.workflow()["nodes"]:
@@ -349,16 +347,12 @@ def test_a_label_in_a_subgraph_knows_the_model_outside(page: Page) -> None:
         """() => {
           const outer = app.graph.nodes.find(node => node.isSubgraphNode?.());
           app.canvas.setGraph(outer.subgraph);
-          app.canvas.ds.offset = [300, 200];
         }"""
     )
-    inner = page.js("() => app.canvas.graph.nodes.find(n => n.type === 'FiTClassLabel').id")
-    label = Node(page, inner)
-    page.settle()
+    page.show((300, 200))
     face = page.dom.locator(".fitv2-class-chip")
     expect(face).to_have_text(["Finland×", "Frnce×"])
     expect(page.dom.locator(".fitv2-class-chip.fitv2-class-wrong")).to_have_text(["Frnce×"])
-    assert label.id == inner
 
 
 def test_thumbnails_come_from_the_class_sheet(page: Page, bundled_checkpoint: Path) -> None:
@@ -367,15 +361,15 @@ def test_thumbnails_come_from_the_class_sheet(page: Page, bundled_checkpoint: Pa
 
     dialog = open_dialog(node)
     picture = tile(dialog, "Fiji").locator(".fitv2-class-tile-picture")
-    style = picture.evaluate("({style}) => [style.backgroundImage, style.backgroundPosition]")
+    expect(picture).to_have_attribute("style", re.compile(r'background-image: url\("blob:'))
+    place = picture.evaluate("({style}) => style.backgroundPosition")
     row, column = divmod(74, layout.columns)
     rows = math.ceil(layout.classes / layout.columns)
-    assert style[0].startswith('url("blob:')
-    percents = [float(part.strip("%")) for part in style[1].split()]
+    percents = [float(part.strip("%")) for part in place.split()]
     assert percents == pytest.approx(
         [100 * column / (layout.columns - 1), 100 * row / (rows - 1)], abs=1e-3
     )
-    assert chips(node).locator(".fitv2-class-face").count() == 1
+    expect(chips(node).locator(".fitv2-class-face")).to_have_count(1)
 
 
 @pytest.mark.parametrize("renderer", ["classic"], indirect=True)
@@ -384,8 +378,7 @@ def test_on_a_phone_the_dialog_fills_the_page_and_is_made_for_fingers(page: Page
     session.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
     page.dom.set_viewport_size(PHONE)
     node = graph(page, "Finland")
-    page.js("() => { app.canvas.ds.offset = [-420, -100]; app.canvas.setDirty(true, true); }")
-    page.settle()
+    page.show((-420, -100))
 
     dialog = open_dialog(node)
 

@@ -32,8 +32,6 @@ def test_by_mouse(page: Page) -> None:
     page.dom.get_by_role("button", name="Templates", exact=True).click()
     page.dom.get_by_text("FiTv2: images of any shape").first.click()
     page.dom.get_by_test_id(f"template-workflow-{STARTER.stem}").click()
-    page.wait_for("() => app.graph.nodes.some(node => node.type === 'FiTResolution')")
-
     label = page.node("FiTClassLabel")
     expect(label.find(".fitv2-class-chip")).to_have_text(["Finland×"])
     page.settle()  # the view moves until all nodes fit
@@ -58,8 +56,7 @@ def test_by_keyboard(page: Page) -> None:
     )
     # The cards of Templates cannot be reached by keyboard; a file can be opened.
     choose_file(page, STARTER)
-    page.wait_for("() => app.graph.nodes.some(node => node.type === 'FiTResolution')")
-    page.settle()
+    page.expect_nodes("FiTResolution", 1)
 
     tab_to(page, ".fitv2-class-open")
     page.dom.keyboard.press("Enter")
@@ -157,6 +154,7 @@ def active_class(page: Page) -> str:
 
 
 def tab_to(page: Page, selector: str) -> None:
+    expect(page.dom.locator(selector)).to_be_enabled()
     for _ in range(TABS):
         page.dom.keyboard.press("Tab")
         if page.js("selector => document.activeElement.matches(selector)", selector):

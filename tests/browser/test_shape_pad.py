@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from browser.nodes import Node
 from browser.pages import Page
+from playwright.sync_api import expect
 from support.image_files import draw_bar
 
 from comfyui_fitv2 import Resolution, for_ratio
@@ -159,9 +161,7 @@ def test_a_drag_follows_the_mouse_at_any_zoom(page: Page, pad: Node) -> None:
     for zoom in (0.5, 1.7):
         pad.set("aspect_ratio", "1:1")
         expect_facts(pad, SQUARE)
-        page.js("zoom => { app.canvas.ds.scale = zoom; app.canvas.setDirty(true, true); }", zoom)
-        page.settle()
-        page.settle()
+        page.show(scale=zoom)
         pull(pad, 40 * zoom, 0)
         assert size_of(pad)[1] == pytest.approx(256 + 40 / token_pixels(pad) * TOKEN, abs=TOKEN)
         assert size_of(pad)[2] == 256
@@ -223,7 +223,8 @@ def test_chips_set_ratios_and_are_drawn_as_python_draws_them(page: Page, pad: No
         press(pad, ratio)
         assert pad.value("aspect_ratio") == ratio
         expect_facts(pad, facts_of(for_ratio(ratio, TRAINED)))
-        assert pad.find('button[aria-pressed="true"]').first.get_attribute("aria-label") == ratio
+        pressed = pad.find('button[aria-pressed="true"]').first
+        expect(pressed).to_have_attribute("aria-label", ratio)
 
 
 def test_swap_turns_a_ratio_and_an_exact_size(page: Page, pad: Node) -> None:
@@ -266,7 +267,7 @@ def test_a_typed_text_that_is_no_ratio_says_so(page: Page, pad: Node) -> None:
     field.fill("wide")
     field.press("Enter")
     pad.find(".fitv2-facts").get_by_text("'wide' is not a size").wait_for()
-    assert field.get_attribute("aria-invalid") == "true"
+    expect(field).to_have_attribute("aria-invalid", "true")
     assert pad.value("aspect_ratio") == "1:1"
 
 
@@ -281,7 +282,7 @@ def test_the_colour_says_how_far_it_is_from_the_training(page: Page, pad: Node) 
         pad.set("width", width)
         pad.set("height", height)
         expect_facts(pad, facts_of(Resolution(width, height)))
-        assert pad.find(".fitv2-facts").get_attribute("data-level") == level
+        expect(pad.find(".fitv2-facts")).to_have_attribute("data-level", level)
 
 
 def test_values_from_elsewhere_are_drawn(page: Page, pad: Node) -> None:
@@ -316,18 +317,19 @@ def test_a_linked_input_locks_the_pad(page: Page, pad: Node) -> None:
         pad.id,
     )
     expect_facts(pad, "Set by a link: tokens")
-    assert pad.find(".fitv2-chip").first.is_disabled()
-    assert pad.find(CORNER).is_hidden()
+    expect(pad.find(".fitv2-chip").first).to_be_disabled()
+    expect(pad.find(CORNER)).to_be_hidden()
 
 
 def test_without_a_model_it_assumes_the_published_size(page: Page) -> None:
     node = page.add("FiT Resolution")
     expect_facts(node, SQUARE)
-    assert "No model is connected." in (node.find(".fitv2-facts").get_attribute("title") or "")
+    facts = node.find(".fitv2-facts")
+    expect(facts).to_have_attribute("title", re.compile("No model is connected."))
 
 
 def test_the_image_of_a_load_image_gives_its_ratio(page: Page, pad: Node, comfyui: Server) -> None:
-    assert pad.find("button").last.is_disabled()
+    expect(pad.find("button").last).to_be_disabled()
     draw_bar(comfyui.base / "input" / "wide.png", (1280, 800), (200, 0, 0))
     page.js(
         """() => {
