@@ -71,8 +71,8 @@ class FiTResolutionSweep(io.ComfyNode):
                     default="1:1\n3:2\n2:1\n3:1\n2:3\n1:2\n1:3",
                     multiline=True,
                     tooltip="The columns, one per line or separated by semicolons: any ratio "
-                    '("3:2"), a ratio with its own maximum of tokens ("3:2 @ 576"), or pixels '
-                    '("256x192").',
+                    '("3:2"), a ratio with an at sign and its own maximum of tokens behind it, or '
+                    'pixels ("256x192").',
                 ),
                 inputs.tokens(
                     f"Maximum number of tokens ({inputs.TOKEN} each) for ratios without their own."
