@@ -99,6 +99,9 @@ def test_the_image_size_has_its_old_name_too(images: Path, tmp_path: Path) -> No
     [
         ("--crop=20", "--crop must be a multiple of 8"),
         ("--save-every=0", "--save-every must be 1 or more"),
+        ("--seed=-1", "--seed must be 0 or more"),
+        ("--image-size=0", "--image-size must be 16 or more"),
+        ("--learning-rate=-1", "--learning-rate must be above 0"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(
