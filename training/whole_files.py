@@ -20,6 +20,7 @@ __all__ = [
     "differences",
     "file_digest",
     "rename",
+    "require_outside",
     "sync_to_disk",
     "write_json",
     "write_text",
@@ -63,6 +64,15 @@ def differences(before: Settings, now: Settings) -> list[str]:
         for key in keys
         if before.get(key) != now.get(key)
     ]
+
+
+def require_outside(output: Path, images: Path) -> None:
+    """Raise ``OutputFolderError`` where ``output`` lies in a folder whose images are all used."""
+    if output.resolve().is_relative_to(images.resolve()):
+        raise OutputFolderError(
+            f"{output} is among the images in {images}, and what is written there would count "
+            "among them the next time. Name another --output."
+        )
 
 
 def check_output_folder(
