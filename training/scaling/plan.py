@@ -129,6 +129,7 @@ def _probed(training: TrainingConfig, file: Path) -> Speed:
         run = TrainingRun(
             replace(
                 training,
+                output=str(file.with_name("probe")),  # never made; the run's own may hold the run
                 resume="no",
                 logging=replace(training.logging, tracker=NO_TRACKER, utilisation=False),
             ),
