@@ -19,6 +19,7 @@ __all__ = [
     "check_output_folder",
     "differences",
     "file_digest",
+    "read_json",
     "rename",
     "require_outside",
     "sync_to_disk",
@@ -33,6 +34,14 @@ Settings = Mapping[str, Any]
 
 class OutputFolderError(ValueError):
     """An output folder that is used for something else; the message says what differs."""
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises ``ValueError`` that names a damaged one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}). Restore it from a copy.") from None
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -94,7 +103,7 @@ def check_output_folder(
     if output.exists() and not output.is_dir():
         raise OutputFolderError(f"{output} is a file. Name a folder.")
     if file.is_file():
-        before = json.loads(file.read_text(encoding="utf-8"))
+        before = read_json(file)
         if changed := compare(before, settings):
             raise OutputFolderError(
                 f"{output} contains {holds} made with different settings "
