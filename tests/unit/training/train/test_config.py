@@ -78,6 +78,15 @@ def test_later_files_and_options_win(tmp_path: Path) -> None:
     assert (config.batch.packing, config.batch.token_budget) == ("padded", 4096)
 
 
+def test_ratios_in_a_file_need_no_quotes(tmp_path: Path) -> None:
+    """YAML 1.1 takes them for numbers to base 60: 3:2 is 182."""
+    file = tmp_path / "own.yaml"
+    file.write_text("steps: 1_000\nsamples:\n  sizes: [1:1, 3:2, 16:9, 1.5x]\n", encoding="utf-8")
+    config = parse_config(["--config", "tiny", "--config", str(file), *PLACE])
+    assert config.samples.sizes == ("1:1", "3:2", "16:9", "1.5x")
+    assert config.steps == 1000
+
+
 def test_a_preset_gives_what_is_not_given_itself(tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text("steps: 2\nmodel: {depth: 3, preset: fitv2-xl-hr}", encoding="utf-8")
