@@ -1,1 +1,4 @@
-"""Set-up, server and client for development. Standard library only, except for thumbnails."""
+"""Set-up, server and client for development.
+
+Standard library only, except for what makes pictures: thumbnails, animations, flags.
+"""

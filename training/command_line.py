@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -33,16 +35,13 @@ def parse_options(
     *,
     prog: str,
     description: str = "",
-    default: Options | None = None,
 ) -> Options:
     """Fill the dataclass ``options`` from the command line ``argv``, by default this process's own.
 
     Each field becomes an option in ``--kebab-case``, or with underscores, whose help text is the
-    docstring under the field. ``default`` replaces the defaults of the fields. Raises
-    ``SystemExit`` with status 0 after ``--help``, and ``OptionError`` on a command line that is not
-    valid.
+    docstring under the field. Raises ``SystemExit`` with status 0 after ``--help``, and
+    ``OptionError`` on a command line that is not valid.
     """
-    defaults: dict[str, Any] = {} if default is None else {"default": default}
     message = io.StringIO()
     try:
         with redirect_stderr(message):
@@ -52,7 +51,6 @@ def parse_options(
                 description=description,
                 args=argv,
                 config=(tyro.conf.AvoidSubcommands,),
-                **defaults,
             )
     except SystemExit as exit:
         if not exit.code:
@@ -79,6 +77,11 @@ def _check_torch() -> None:
 def by_path(command: str) -> list[str]:
     """The start of the line that runs a command of the trainer with this Python, in any folder."""
     return [sys.executable, str(Path(__file__).parent), command]
+
+
+def to_type(words: Sequence[str]) -> str:
+    """The words of a command as one line, quoted as the shell of this system reads it."""
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
 def run_command(command: Callable[[], int | None], stopped: str = "") -> int:

@@ -29,6 +29,7 @@ from comfyui_fitv2.resolution import parse_size
 
 from .command_line import parse_options, run_command
 from .failures import explained
+from .processes import find_device
 from .sample.class_sheet import draw_class_sheet
 from .sample.sampler import Sampler
 from .train.checkpoints.reader import (
@@ -264,6 +265,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             prog="python -m training.export",
             description="Export a run's weights as one safetensors file.",
         )
+        if options.class_sheet and options.device is not None:
+            find_device(options.device)  # before anything is written
         if options.checkpoint is not None:
             if options.run or options.output or not options.class_sheet:
                 raise ValueError(

@@ -83,22 +83,24 @@ def folder_lock(folder: Path, does: str) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / LOCK_FILE
     try:
-        _take(file, does)
+        own = _take(file, does)
         done = Event()
-        Thread(target=_keep_touching, args=(file, done), daemon=True).start()
+        Thread(target=_keep_touching, args=(file, own, done), daemon=True).start()
         try:
             yield
         finally:
             done.set()
             with suppress(OSError):
-                file.unlink()
+                if _read(file) == own:  # unless a machine that slept has lost it meanwhile
+                    file.unlink()
     finally:
         with suppress(OSError):  # not empty
             for path in created:
                 path.rmdir()
 
 
-def _take(file: Path, does: str) -> None:
+def _take(file: Path, does: str) -> str:
+    """Create the lock, and give its content."""
     content = json.dumps(asdict(Holder.this_process()))
     while not _create(file, content):
         found = _read(file)
@@ -113,6 +115,7 @@ def _take(file: Path, does: str) -> None:
                 f"another --output. If it no longer runs, remove {file}."
             )
         _remove_abandoned(file, found)
+    return content
 
 
 def _create(file: Path, content: str) -> bool:
@@ -181,10 +184,11 @@ def _remove_abandoned(file: Path, content: str) -> None:
         aside.unlink()
 
 
-def _keep_touching(file: Path, done: Event) -> None:
+def _keep_touching(file: Path, own: str, done: Event) -> None:
     while not done.wait(TOUCH_SECONDS):
         with suppress(OSError):
-            os.utime(file)
+            if _read(file) == own:
+                os.utime(file)
 
 
 def _machine() -> tuple[str, int]:

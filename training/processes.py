@@ -143,6 +143,13 @@ def on_main(state: PartialState, action: Callable[[], None]) -> None:
         raise error
 
 
+def of_all(accelerator: Accelerator, value: int) -> list[int]:
+    """The ``value`` of each process. All processes must call this together."""
+    own = torch.tensor([value], device=accelerator.device)
+    values: Any = accelerator.gather(own)
+    return values.tolist()
+
+
 class _Others:
     """What this process knows of the other processes of its command."""
 
@@ -253,9 +260,7 @@ class StopSignals:
         """The signal that any process received, or None. All processes must call this together."""
         if accelerator.num_processes == 1:
             return self.received
-        own = torch.tensor([int(self.received or 0)], device=accelerator.device)
-        numbers: Any = accelerator.gather(own)
-        number = int(numbers.max())
+        number = max(of_all(accelerator, int(self.received or 0)))
         return signal.Signals(number) if number else None
 
     def _remember(self, number: int, frame: FrameType | None) -> None:

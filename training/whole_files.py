@@ -19,7 +19,9 @@ __all__ = [
     "check_output_folder",
     "differences",
     "file_digest",
+    "read_json",
     "rename",
+    "require_outside",
     "sync_to_disk",
     "write_json",
     "write_text",
@@ -32,6 +34,14 @@ Settings = Mapping[str, Any]
 
 class OutputFolderError(ValueError):
     """An output folder that is used for something else; the message says what differs."""
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises ``ValueError`` that names a damaged one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}). Restore it from a copy.") from None
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -65,6 +75,15 @@ def differences(before: Settings, now: Settings) -> list[str]:
     ]
 
 
+def require_outside(output: Path, images: Path) -> None:
+    """Raise ``OutputFolderError`` where ``output`` lies in a folder whose images are all used."""
+    if output.resolve().is_relative_to(images.resolve()):
+        raise OutputFolderError(
+            f"{output} is among the images in {images}, and what is written there would count "
+            "among them the next time. Name another --output."
+        )
+
+
 def check_output_folder(
     output: Path,
     settings: Settings,
@@ -84,7 +103,7 @@ def check_output_folder(
     if output.exists() and not output.is_dir():
         raise OutputFolderError(f"{output} is a file. Name a folder.")
     if file.is_file():
-        before = json.loads(file.read_text(encoding="utf-8"))
+        before = read_json(file)
         if changed := compare(before, settings):
             raise OutputFolderError(
                 f"{output} contains {holds} made with different settings "

@@ -8,6 +8,7 @@ program that has one open keeps it.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -51,16 +52,22 @@ class NodeCache:
     def chosen(cls, folder: str = "", gigabytes: float = 0.0) -> NodeCache:
         """The cache that the options, or else the environment, name.
 
-        Raises ``ValueError`` where ``FITV2_CACHE_GB`` is no number.
+        Raises ``ValueError`` where ``FITV2_CACHE_GB`` is no number of gigabytes, or ``gigabytes``
+        none that is finite.
         """
-        stated = os.environ.get(GIGABYTES_VARIABLE, "0")
+        if gigabytes:
+            name, value = "--cache.gigabytes", str(gigabytes)
+        else:
+            name, value = GIGABYTES_VARIABLE, os.environ.get(GIGABYTES_VARIABLE, "0")
         try:
-            limit = gigabytes or float(stated)
+            limit = float(value)
         except ValueError:
+            limit = math.nan
+        if not 0 <= limit < math.inf:
             raise ValueError(
-                f"{GIGABYTES_VARIABLE} is {stated!r}; it must be a number of gigabytes, such as "
-                "200."
-            ) from None
+                f"{name} is {value!r}; it must be a number of gigabytes, such as 200, or 0 for "
+                "what the disk has room for."
+            )
         return cls(cache_folder(folder) / "files", round(limit * 1e9) or None)
 
     def room(self) -> int:

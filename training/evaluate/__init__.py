@@ -38,7 +38,7 @@ from ..sample import LESS_MEMORY, RESUMES, GenerationOptions, write_images
 from ..sample.generate import Request
 from ..sample.option_names import NAMES
 from ..sample.sampler import Sampler
-from ..whole_files import write_text
+from ..whole_files import require_outside, write_text
 from .extractors import feature_extractor
 from .feature_set import FeatureSet, generated_features, reference_features
 from .metrics import INCEPTION_METRICS, RANDOM_FEATURE_METRICS
@@ -104,6 +104,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation | None:
         source = open_unsorted(options.reference, "--reference")
     except SourceError as error:
         raise ValueError(f"--reference {error}") from None
+    require_outside(options.output, options.reference)
     extractor = feature_extractor(options.inception)
     compared = {"reference": _reference_name(options), "features": extractor.get_name()}
     check_report(options.output, options.report, compared)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +11,14 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..whole_files import OutputFolderError, differences, write_json, write_text, write_whole
+from ..whole_files import (
+    OutputFolderError,
+    differences,
+    read_json,
+    write_json,
+    write_text,
+    write_whole,
+)
 from .metrics import INCEPTION_METRICS, LOWER_IS_BETTER, RANDOM_FEATURE_METRICS
 
 _FLOOR = "(real images)"
@@ -98,7 +104,7 @@ def check_report(
         "Name this comparison with --report, such as --report second; the images are not generated "
         "again."
     )
-    before = json.loads(file.read_text(encoding="utf-8"))
+    before = read_json(file)
     known = {key: before[key] for key in settings if key in before}
     if changed := differences(known, {key: settings[key] for key in known}):
         raise OutputFolderError(f"{file} is another comparison ({'; '.join(changed)}). {advice}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -70,6 +71,9 @@ class PrepareOptions:
         ):
             if value is not None and value < least:
                 raise ValueError(f"--{name} must be {least} or more, not {value}.")
+
+        if self.scale_factor is not None and not 0 < self.scale_factor < math.inf:
+            raise ValueError(f"--scale-factor must be above 0, not {self.scale_factor:g}.")
 
     @property
     def place(self) -> Path:

@@ -11,7 +11,6 @@ already, the shard to copy it from.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ import pyarrow as pa
 from comfyui_fitv2.resolution import VAE_FACTOR
 
 from ..data.sources import Listing
-from ..whole_files import check_output_folder, differences
+from ..whole_files import check_output_folder, differences, read_json
 from .set_folder import PLAN_FILE, SetFolder
 
 _LISTING_FILE = "pictures.arrow"
@@ -231,7 +230,7 @@ def open_plan(output: Path) -> Plan | None:
     file = output / PLAN_FILE
     if not file.is_file():
         return None
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = read_json(file)
     listing = output / _listing_file(content.get("version", 0))
     if not listing.is_file():
         return None

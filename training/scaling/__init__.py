@@ -20,7 +20,6 @@ every training, and at the end.
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from ..command_line import parse_options, run_command
+from ..command_line import parse_options, run_command, to_type
 from ..failures import explained
 from ..folder_lock import folder_lock
 from ..processes import require_one_process
@@ -185,6 +184,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             description="Train small models in many ways, and publish what differs.",
         )
         words = sys.argv[1:] if argv is None else argv
-        print(scaling(options, f"python -m training.scaling {shlex.join(words)}"))
+        print(scaling(options, f"python -m training.scaling {to_type(words)}"))
 
     return run_command(command, "The same command resumes from here.")

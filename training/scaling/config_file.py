@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from ..train.config import ConfigError
-from ..train.config_parser import CONFIGS
+from ..train.config_parser import CONFIGS, read_yaml
 from .config import Comparison, Distances, Drawings, HeldOutSet, ScalingConfig, Size, Variant
 
 T = TypeVar("T")
@@ -27,8 +25,8 @@ def read_scaling_config(name: str) -> ScalingConfig:
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in SCALING_CONFIGS.glob("*.yaml")))
         raise ConfigError(f"--config {name}: no such file, and no study called so: {names}.")
+    values = dict(read_yaml(path))
     try:
-        values = _with_keys(dict, yaml.safe_load(path.read_text(encoding="utf-8")), "the study")
         for key, kind in (("sizes", Size), ("variants", Variant), ("held_out", HeldOutSet)):
             inner = _with_keys(dict, values.get(key, {}), key)
             values[key] = {n: _with_keys(kind, v, f"{key}.{n}") for n, v in inner.items()}
@@ -40,8 +38,8 @@ def read_scaling_config(name: str) -> ScalingConfig:
             for comparison in values.get("compared", [])
         ]
         return _with_keys(ScalingConfig, values, "the study")
-    except (yaml.YAMLError, ConfigError) as error:
-        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def _with_keys(kind: Callable[..., T], content: Any, where: str) -> T:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +10,7 @@ from ..data import open_latent_set
 from ..data.latent_set import INFO_FILE, LatentSet
 from ..prepare import PrepareOptions, prepare
 from ..train.config import ConfigError, TrainingConfig
-from ..whole_files import differences, write_json
+from ..whole_files import differences, read_json, write_json
 from .config import HeldOutSet, ScalingConfig
 from .drawn_shapes import CLASSES, Ratios, write_drawings
 
@@ -118,7 +117,7 @@ def _require_same(file: Path, settings: dict[str, Any]) -> None:
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, settings)
-    elif changed := differences(json.loads(file.read_text(encoding="utf-8")), settings):
+    elif changed := differences(read_json(file), settings):
         raise ConfigError(
             f"{file.with_suffix('')} has drawings of other settings: {'; '.join(changed)}. Name "
             "another --output."

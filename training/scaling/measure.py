@@ -5,7 +5,6 @@ What was measured before is read back, without loading a checkpoint.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cache, partial
@@ -28,7 +27,7 @@ from ..train.config import ConfigError, TrainingConfig
 from ..train.flops import TrainingCost
 from ..train.held_out_loss import held_out_loss, held_out_times
 from ..train.packing import Position, StepTotals
-from ..whole_files import write_json
+from ..whole_files import read_json, write_json
 from .config import Distances, Run, ScalingConfig
 from .curves import Curve, Point
 from .data import Measured
@@ -138,9 +137,7 @@ class _Store:
     """What JSON holds, by name in a file, measured once; that of other settings is forgotten."""
 
     def __init__(self, file: Path, measured_on: dict[str, Any]) -> None:
-        stored: dict[str, Any] = (
-            json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        )
+        stored: dict[str, Any] = read_json(file) if file.is_file() else {}
         self._file, self._measured_on = file, measured_on
         same = stored.get("measured_on") == measured_on
         self._values: dict[str, Any] = stored["values"] if same else {}

@@ -14,7 +14,7 @@ from ..train.accelerator import NO_TRACKER
 from ..train.config import TrainingConfig
 from ..train.probe import budget_of, probe
 from ..train.run import TrainingRun
-from ..whole_files import write_json
+from ..whole_files import read_json, write_json
 from .config import Run, ScalingConfig
 from .data import Measured
 from .findings import table
@@ -122,13 +122,14 @@ def _measured_tokens(config: ScalingConfig, held_out: Sequence[Measured]) -> _To
 
 def _probed(training: TrainingConfig, file: Path) -> Speed:
     """The speed of the model and batch of a run; those of one kind are probed once."""
-    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    known = read_json(file) if file.is_file() else {}
     values = training.to_dict()
     key = json.dumps([values[name] for name in ("model", "batch", "precision")], sort_keys=True)
     if key not in known:
         run = TrainingRun(
             replace(
                 training,
+                output=str(file.with_name("probe")),  # never made; the run's own may hold the run
                 resume="no",
                 logging=replace(training.logging, tracker=NO_TRACKER, utilisation=False),
             ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
@@ -19,7 +18,7 @@ from ..processes import PARENT_VARIABLE
 from ..train.checkpoints.reader import checkpoints
 from ..train.checkpoints.run_folder import step_of
 from ..train.config import ConfigError, TrainingConfig, flat
-from ..whole_files import differences, write_json, write_text
+from ..whole_files import differences, read_json, write_json, write_text
 
 _COST_FILE = "cost.json"
 
@@ -118,7 +117,7 @@ def is_complete(run: TrainingConfig) -> bool:
 def cpu_seconds(run: TrainingConfig) -> float:
     """CPU time of the training so far, without that of a study that was killed."""
     file = Path(run.output) / _COST_FILE
-    return json.loads(file.read_text(encoding="utf-8"))["cpu_seconds"] if file.is_file() else 0.0
+    return read_json(file)["cpu_seconds"] if file.is_file() else 0.0
 
 
 def _children_cpu_seconds() -> float:

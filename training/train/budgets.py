@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..processes import of_all
 from .probe import Probe, budget_of, memory_meter, probe
 from .run import TrainingRun
 
@@ -38,10 +39,13 @@ class MemoryLine:
 
 
 def available_memory(run: TrainingRun) -> int:
-    """Bytes that a process may use; on a CPU the processes share them. 0 where unknown."""
+    """Bytes that each process may use; on a CPU the processes share them. 0 where unknown.
+
+    It is that of the process with the least, so that all of them decide alike what to measure.
+    """
     device = run.accelerator.device
     sharing = run.accelerator.num_processes if device.type == "cpu" else 1
-    return memory_meter(device).available() // sharing
+    return min(of_all(run.accelerator, memory_meter(device).available())) // sharing
 
 
 def measure_budgets(run: TrainingRun) -> tuple[list[Probe], str]:
@@ -61,7 +65,7 @@ def measure_budgets(run: TrainingRun) -> tuple[list[Probe], str]:
             probes.append(probe(run, budget))
         except MemoryError:
             if run.accelerator.num_processes > 1:
-                raise
+                raise  # the others still measure
             return probes, f"it ran out at {budget:,}"
     return probes, ""
 
@@ -114,6 +118,8 @@ def checkpointing_advice(run: TrainingRun, probes: Sequence[Probe], needed: bool
     try:
         fit = MemoryLine.of([probe(run, p.budget, once=True) for p in probes])
     except MemoryError:
+        if run.accelerator.num_processes > 1:
+            raise  # the others still measure
         fit = None
     finally:
         model.activation_checkpointing = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from comfyui_fitv2.labels import (
     name_keys,
     resolve_class,
 )
+
+from ..command_line import to_type
 
 _WORDNET_FILE = Path(__file__).with_name("imagenet_wordnet_ids.txt")
 _WORDNET_ID = re.compile(r"(n\d{8})(?![0-9A-Za-z])")
@@ -242,7 +243,7 @@ def pairing(matches: Sequence[ClassMatch], known: Sequence[str] | None) -> str:
     for match in matches[:COMPARED]:
         likely = [*match.candidates, *nearest(match.name, known or (), count=1)]
         if likely:
-            return shlex.join(["--init-pairs", match.name, str(likely[0])])
+            return to_type(["--init-pairs", match.name, str(likely[0])])
     return ""
 
 

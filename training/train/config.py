@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -160,7 +161,7 @@ class OptimizerConfig:
     learning_rate: Positive = 1e-4
     """Learning rate after the warm-up."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay rates of AdamW's moments."""
+    """Decay rates of AdamW's moments, from 0 to below 1."""
     eps: Positive = 1e-8
     """Added to the root of the second moment."""
     weight_decay: PositiveOrZero = 0.0
@@ -218,7 +219,7 @@ class SamplesConfig:
     """Steps of the default solver."""
     guidance_scale: float = 2.0
     """Strength of classifier-free guidance."""
-    seed: int = 0
+    seed: CountOrZero = 0
     """Seed of the noise."""
     vae: str = ""
     """VAE that decodes the images, spelt as for prepare. Empty: the latent set's own if that is
@@ -336,6 +337,17 @@ class TrainingConfig:
                 self.model.for_data(num_classes=1, in_channels=1)
             except ValueError as error:
                 raise ConfigError(f"model: {error}") from None
+        for name, patterns in (
+            ("optimizer.multipliers", self.optimizer.multipliers),
+            ("lora.targets", [self.lora.targets]),
+        ):
+            for pattern in patterns:
+                _require_pattern(name, pattern)
+        if not all(0 <= beta < 1 for beta in self.optimizer.betas):
+            shown = " and ".join(f"{beta:g}" for beta in self.optimizer.betas)
+            raise ConfigError(
+                f"optimizer.betas must be two numbers from 0 to below 1, not {shown}."
+            )
         decays = self.ema_decays
         if not decays or len(set(decays)) < len(decays) or not all(0 < d < 1 for d in decays):
             raise ConfigError(
@@ -429,6 +441,16 @@ def changed_hyperparameters(before: Mapping[str, Any], now: TrainingConfig) -> l
     old, new = flat(dict(before)), flat(now.to_dict())
     keys = [key for key in old if key in new and _is_among(key, HYPERPARAMETERS)]
     return [f"{key}: {old[key]} → {new[key]}" for key in keys if old[key] != new[key]]
+
+
+def _require_pattern(name: str, pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(
+            f"{name}: {pattern!r} is no regular expression ({error}). A part of a name is enough, "
+            "such as bias; .* stands for anything."
+        ) from None
 
 
 def _is_among(key: str, fields: Sequence[str]) -> bool:

@@ -166,16 +166,28 @@ def _file(name: str) -> Path:
 
 
 def _file_words(path: Path) -> list[str]:
-    words = _words(_read_yaml(path), TrainingConfig)
+    words = _words(read_yaml(path), TrainingConfig)
     try:
         return own_names(words, NAMES)
     except OptionError as error:
         raise OptionError(f"{path}: {error}") from None
 
 
-def _read_yaml(path: Path) -> Mapping[str, Any]:
+class _Loader(yaml.SafeLoader):
+    """Reads 3:2 as a text. YAML 1.1 takes it for a number to base 60, which is 182."""
+
+    def resolve(self, kind: type[yaml.Node], value: str, implicit: tuple[bool, bool]) -> str:
+        tag = super().resolve(kind, value, implicit)
+        is_number = tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+        return self.DEFAULT_SCALAR_TAG if is_number and ":" in value else tag
+
+
+def read_yaml(path: Path) -> Mapping[str, Any]:
+    """The keys and values of a YAML file. Raises ``ConfigError``, which names it, for any other."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 ({error.reason}). Save it as UTF-8.") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())}).") from None
     if not isinstance(content, Mapping):

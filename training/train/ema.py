@@ -47,12 +47,6 @@ class EMA:
             self._write(saved)
 
     @torch.no_grad()
-    def copy_from_parameters(self, decay: float) -> None:
-        """Make the average equal to the parameters."""
-        for name, value in self.averages[decay].items():
-            value.copy_(self.parameters[name])
-
-    @torch.no_grad()
     def _write(self, values: Mapping[str, Tensor]) -> None:
         for name, parameter in self.parameters.items():
             parameter.copy_(values[name])

@@ -79,6 +79,6 @@ def _seconds(work: Callable[[], object], times: int, device: torch.device) -> fl
     start = time.perf_counter()
     for _ in range(times):
         work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
     return (time.perf_counter() - start) / times

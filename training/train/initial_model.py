@@ -98,15 +98,22 @@ def resumed_model(
 ) -> InitialModel:
     """The model of a run that resumes; the weights that it has trained are still to be loaded.
 
-    A run with adapters needs those in ``init``, too. Raises ``ConfigError`` where they are of
-    another architecture, and ``comfyui_fitv2.CheckpointError`` where they cannot be used.
+    A run with adapters needs those in ``init``, too, where it also looks for classes that the
+    latent set has got since: they come after those of ``class_map``. Raises ``ConfigError`` where
+    the weights are of another architecture or lack such a class, and
+    ``comfyui_fitv2.CheckpointError`` where they cannot be used.
     """
     model = _seeded_model(metadata.config, config, "cpu")
+    notes: list[str] = []
     if config.lora.rank:
         checkpoint = read_checkpoint(config.init)
         _require_same_weights(metadata.config, checkpoint, config.init)
         model.load_state_dict(checkpoint.state_dict, strict=True)
-    notes = choose_trainable(model, config)
+        if (begun := len(class_map)) < len(info.class_names):
+            classes = InitialClasses.of(info.class_names, checkpoint, config)
+            class_map = [*class_map, *classes.class_map[begun:].tolist()]
+            notes += classes.notes
+    notes += choose_trainable(model, config)
     names = tuple(metadata.class_names or ())
     synonyms = metadata.class_synonyms
     return InitialModel(model, names, np.array(class_map), tuple(notes), synonyms)

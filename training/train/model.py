@@ -71,13 +71,16 @@ class TrainedFiT(FiT):
         One method for both, because DDP and FSDP2 know only ``forward``.
         """
         device = latents.tokens.device if isinstance(latents, MicroBatch) else latents.device
-        half = torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
-        # Samples and held-out images are too few to compile graphs of their own for them.
-        eager = self.compiled and not torch.is_grad_enabled()
-        with half, torch.compiler.set_stance("force_eager") if eager else nullcontext():
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             if isinstance(latents, MicroBatch):
                 return self.forward_micro_batch(latents)
             return super().forward(latents, *arguments, **options)
+
+    def transform(self, *arguments: Any, **options: Any) -> Tensor:
+        # Samples and held-out images are too few to compile graphs of their own for them.
+        eager = self.compiled and not torch.is_grad_enabled()
+        with torch.compiler.set_stance("force_eager") if eager else nullcontext():
+            return super().transform(*arguments, **options)
 
     def forward_micro_batch(self, batch: MicroBatch) -> Tensor:
         """The model's answer for every token: (rows, tokens, C·p·p), in the compute precision."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..command_line import to_type
 from .checkpoints.reader import checkpoints
 from .checkpoints.run_folder import step_of
 from .checkpoints.state import TrainingState
@@ -159,7 +159,7 @@ class Monitor:
         words = ["--run", str(self.folder), "--output", output]
         words += ["--step", str(step)] if step is not None else []
         words += ["--weights", "lora"] if self.config.lora.rank else []
-        return f"python -m training.export {shlex.join(words)}"
+        return f"python -m training.export {to_type(words)}"
 
     def say(self, text: str) -> None:
         """Print a line above the progress bar, once for all processes."""

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from ..failures import is_out_of_memory
+from ..processes import of_all
 from .config import BatchConfig
 from .packing import Position
 from .run import TrainingRun
@@ -22,7 +24,6 @@ from .training_set import micro_batches
 
 _SECONDS, _MOST_STEPS = 5.0, 12
 """A budget is measured for this long, in at most so many steps, after one that warms up."""
-_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Probe:
     """Tokens, with padding, of the largest micro-batch."""
     seconds: float
     memory: int
-    """Peak memory of this process in bytes; 0 where it cannot be measured."""
+    """Peak memory in bytes, of the process that has the highest; 0 where it cannot be measured."""
 
 
 def probe(run: TrainingRun, budget: int, accumulation: int = 1, *, once: bool = False) -> Probe:
@@ -67,7 +68,7 @@ def probe(run: TrainingRun, budget: int, accumulation: int = 1, *, once: bool = 
         try:
             training_step(accelerator, run.model, run.optimizers, taken, 1.0, run.state.guard)
         except RuntimeError as error:
-            if any(words in str(error) for words in _OUT_OF_MEMORY):
+            if is_out_of_memory(error):
                 raise MemoryError(str(error)) from None
             raise
         if accelerator.device.type != "cpu":
@@ -84,7 +85,7 @@ def probe(run: TrainingRun, budget: int, accumulation: int = 1, *, once: bool = 
         images=sum(step.images for step in steps) / len(steps),
         fullest=max(step.slots for step in steps) // (accelerator.num_processes * accumulation),
         seconds=median(times[1:] or times),
-        memory=meter.peak(),
+        memory=max(of_all(accelerator, meter.peak())),
     )
 
 

@@ -13,6 +13,7 @@ is one, else the CPU. Images are read, stored and cropped on the CPU in any case
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,7 +33,7 @@ from ..data.sources import ImageSource, open_images
 from ..failures import explained
 from ..folder_lock import folder_lock
 from ..processes import StopSignals, require_one_process
-from ..whole_files import check_output_folder, write_json, write_whole
+from ..whole_files import check_output_folder, require_outside, write_json, write_whole
 from .config import VAEOptions
 from .run import SETTINGS_FILE, VAERun, adopt_old_state, reconstructions
 
@@ -48,6 +49,8 @@ def train_vae(options: VAEOptions) -> bool:
     """
     require_one_process("train_vae", "Start it with: python -m training.train_vae ...")
     output = options.output
+    if options.metadata is None:
+        require_outside(output, options.images)
     memory = "Use a smaller --batch, --crop or --image-size, in another --output."
     saved = f"What was saved last is in {output}; the same command resumes."
     with explained(memory, last_state=lambda: saved), folder_lock(output, "trains here"):
@@ -56,8 +59,12 @@ def train_vae(options: VAEOptions) -> bool:
 
 def _train(options: VAEOptions) -> bool:
     source = open_images(options.images, options.metadata)
-    files = source.listing().files
+    listing = source.listing()
+    for line in listing.report(f"left out of {options.images}"):
+        print(line, file=sys.stderr)
+    files = listing.files
     if not files:
+        listing.stop_at_problems()
         raise ValueError(
             f"{options.images}: no images in it. Put them in a sub-folder for each class, "
             "or name a --metadata file."

@@ -54,10 +54,18 @@ class VAEOptions:
     def __post_init__(self) -> None:
         if self.crop < 32 or self.crop % 8:
             raise ValueError(f"--crop must be a multiple of 8 of at least 32, not {self.crop}.")
-        for name in ("steps", "batch", "save_every"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} must be 1 or more, not {getattr(self, name)}.")
+        for name, value, least in (
+            ("image-size", self.image_size, 16),
+            ("steps", self.steps, 1),
+            ("batch", self.batch, 1),
+            ("latent-noise", self.latent_noise, 0),
+            ("save-every", self.save_every, 1),
+            ("seed", self.seed, 0),
+        ):
+            if not value >= least:
+                raise ValueError(f"--{name} must be {least} or more, not {value:g}.")
+        if not self.learning_rate > 0:
+            raise ValueError(f"--learning-rate must be above 0, not {self.learning_rate:g}.")
 
     def settings(self, images: int) -> dict[str, Any]:
         """The settings that a run on this number of images keeps when it is resumed."""

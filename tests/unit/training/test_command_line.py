@@ -12,7 +12,7 @@ import torch
 from torch.torch_version import TorchVersion
 
 from comfyui_fitv2.solvers import SolverError
-from training.command_line import OptionError, parse_options, run_command
+from training.command_line import OptionError, parse_options, run_command, to_type
 
 ROOT = Path(__file__).parents[3]
 
@@ -33,8 +33,8 @@ class Options:
             raise ValueError(f"--count must be 1 or more, not {self.count}.")
 
 
-def parse(*argv: str, default: Options | None = None) -> Options:
-    return parse_options(Options, argv, prog="python -m test", default=default)
+def parse(*argv: str) -> Options:
+    return parse_options(Options, argv, prog="python -m test")
 
 
 @pytest.mark.parametrize("spelling", ["--output-folder", "--output_folder"])
@@ -45,11 +45,6 @@ def test_a_field_is_an_option_with_hyphens_or_underscores(spelling: str) -> None
 
 def test_an_option_given_twice_counts_as_given_last() -> None:
     assert parse("--output-folder", "a", "--output-folder", "b").output_folder == Path("b")
-
-
-def test_other_defaults_can_be_given() -> None:
-    default = Options(output_folder=Path("out"), sizes=("64x64",))
-    assert parse(default=default) == default
 
 
 def test_help_is_the_docstring_of_each_field(capsys: pytest.CaptureFixture) -> None:
@@ -104,6 +99,20 @@ def test_a_users_error_is_one_line(error: Exception, capsys: pytest.CaptureFixtu
 
     assert run_command(fail) == 1
     assert capsys.readouterr().err == "error: too few\n"
+
+
+@pytest.mark.parametrize(
+    ("system", "line"),
+    [
+        ("linux", r"--run 'runs\mine' --init-pairs 'first aid' Finland"),
+        ("win32", r'--run runs\mine --init-pairs "first aid" Finland'),
+    ],
+)
+def test_a_command_to_type_is_quoted_as_the_system_reads_it(
+    system: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    assert to_type(["--run", r"runs\mine", "--init-pairs", "first aid", "Finland"]) == line
 
 
 def test_an_error_of_the_program_keeps_its_traceback() -> None:

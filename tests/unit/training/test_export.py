@@ -312,6 +312,19 @@ def test_a_class_sheet_that_was_stopped_is_resumed(
     assert sheet_path(tiny).exists()
 
 
+def test_a_device_that_is_not_there_is_said_before_anything_is_written(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    file = tmp_path / "mine.safetensors"
+    for what in (
+        ["--checkpoint", str(tiny)],
+        ["--run", str(make_run(tmp_path / "run")), "--output", str(file)],
+    ):
+        assert main([*what, "--class-sheet", "--device", "gpu"]) == 1
+        assert capsys.readouterr().err.startswith("error: --device gpu cannot be used: ")
+    assert not file.exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

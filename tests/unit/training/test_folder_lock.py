@@ -114,6 +114,20 @@ def test_a_held_lock_is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             time.sleep(0.02)
 
 
+def test_a_lock_that_was_taken_over_meanwhile_is_neither_touched_nor_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a machine that slept, while another one that shares the folder went on."""
+    monkeypatch.setattr(module, "TOUCH_SECONDS", 0.02)
+    with folder_lock(tmp_path, "trains here"):
+        lock = write_lock(tmp_path, replace(Holder.this_process(), host="elsewhere"))
+        time.sleep(0.2)  # until a touch that had begun is over
+        os.utime(lock, (0, 0))
+        time.sleep(0.2)
+        assert lock.stat().st_mtime == 0
+    assert "elsewhere" in lock.read_text(encoding="utf-8")
+
+
 def test_a_file_system_without_links_locks_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,13 @@ def test_json_is_written_readable_and_in_utf8(tmp_path: Path) -> None:
     assert (tmp_path / "a.json").read_bytes() == '{\n "name": "Ελλάδα"\n}'.encode()
 
 
+def test_a_damaged_json_file_is_named(tmp_path: Path) -> None:
+    for content in (b'{"steps": 2', b"\xff", b"[" * 100_000):
+        (tmp_path / "settings.json").write_bytes(content)
+        with pytest.raises(ValueError, match=r"settings\.json is damaged \(.*Restore it"):
+            check_output_folder(tmp_path, {}, name="settings.json", holds="images")
+
+
 def test_a_digest_is_of_the_contents_in_order(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     one.write_bytes(b"FiT")

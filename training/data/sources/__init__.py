@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from ...whole_files import read_json
 from .folders import ImageFolder, UnsortedFolder
 from .listing import Listing, SourceError, evenly
 from .saved_sets import SavedDataset
@@ -67,7 +67,7 @@ def _check_folder(root: Path) -> None:
 
 def _saved_set(root: Path) -> SavedDataset | None:
     if (root / "dataset_dict.json").is_file():
-        content = json.loads((root / "dataset_dict.json").read_text(encoding="utf-8"))
+        content = read_json(root / "dataset_dict.json")
         splits = ", ".join(str(root / split) for split in content.get("splits", []))
         raise SourceError(root, f"several data sets. Name one of them: {splits}.")
     is_saved = (root / "dataset_info.json").is_file() and (root / "state.json").is_file()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from ...whole_files import read_json
 from ..decode import DecodeError
 from .class_names import class_name, look_alikes, natural_order
 from .listing import NAMED, Listing, SourceError, some
@@ -42,7 +42,7 @@ class SavedDataset:
             names = list(stored_names)
             class_ids = [-1 if value is None else value for value in values]
         # A data set's fingerprint has no public name but this one, in the file that holds it.
-        state = json.loads((self.root / "state.json").read_text(encoding="utf-8"))
+        state = read_json(self.root / "state.json")
         listing = Listing(names, fingerprint=str(state.get("_fingerprint", "")))
         left_out: dict[str, list[int]] = {}
         for row, (class_id, has_image) in enumerate(

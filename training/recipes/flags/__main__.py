@@ -10,7 +10,6 @@ told what else its classes are called.
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import tyro
 
 from comfyui_fitv2.autoencoder import load_autoencoder, save_autoencoder
 
-from ...command_line import by_path, run_command
+from ...command_line import by_path, run_command, to_type
 from ...data.bundled import BUNDLED_CHECKPOINT, TINY_FILE
 from ...train.checkpoints.reader import latest, read_summary
 from .describe import RESULTS, DescribeOptions, describe
@@ -157,7 +156,7 @@ def _export(out: Path, name: str, file: Path, precision: str) -> Path:
 
 def _command(verb: str, *arguments: object) -> None:
     options = [*map(str, arguments)]
-    print(f"python -m training.{verb} {shlex.join(options)}", flush=True)
+    print(f"python -m training.{verb} {to_type(options)}", flush=True)
     status = subprocess.run([*by_path(verb), *options]).returncode
     if status:
         raise ValueError(

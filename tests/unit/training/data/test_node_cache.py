@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import shutil
@@ -119,6 +120,9 @@ def test_options_come_before_the_environment(
     assert NodeCache.chosen() == NodeCache(tmp_path / "variable" / "files", 2_500_000_000)
     chosen = NodeCache.chosen(str(tmp_path / "option"), 1)
     assert chosen == NodeCache(tmp_path / "option" / "files", 1_000_000_000)
-    monkeypatch.setenv("FITV2_CACHE_GB", "two")
-    with pytest.raises(ValueError, match="FITV2_CACHE_GB is 'two'"):
-        NodeCache.chosen()
+    for stated in ("two", "nan", "inf", "-1"):
+        monkeypatch.setenv("FITV2_CACHE_GB", stated)
+        with pytest.raises(ValueError, match=f"FITV2_CACHE_GB is '{stated}'"):
+            NodeCache.chosen()
+    with pytest.raises(ValueError, match=r"--cache.gigabytes is 'inf'; it must be a number"):
+        NodeCache.chosen(gigabytes=math.inf)

@@ -162,6 +162,18 @@ def test_references_of_several_splits_stop_before_anything_is_generated(
     assert main([*changed, "--ignore-problems"]) == 0
 
 
+def test_results_among_the_references_are_refused(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """The next run would compare generated images with themselves."""
+    make_discs(tmp_path / "photos", count=4)
+    for output in ("photos", "photos/results"):
+        folders = ["--reference", str(tmp_path / "photos"), "--output", str(tmp_path / output)]
+        assert main([*arguments, *folders]) == 1
+        assert "would count among them the next time" in capsys.readouterr().err
+    assert not (tmp_path / "photos" / "results").exists()
+
+
 @pytest.mark.cases("D6", "D7", "D9", "D10")
 def test_references_are_listed_and_converted_as_images_of_training_are(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture

@@ -252,6 +252,7 @@ def test_mistakes_are_one_line(
         ({"image_size": 100}, "--image-size must be a multiple of 16, such as 256, not 100."),
         ({"batch_size": 0}, "--batch-size must be 1 or more, not 0."),
         ({"workers": -1}, "--workers must be 0 or more, not -1."),
+        ({"scale_factor": 0.0}, "--scale-factor must be above 0, not 0."),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(option: dict[str, Any], message: str) -> None:

@@ -58,6 +58,10 @@ def test_a_plan_counts_the_runs_and_trains_nothing(
     assert "| FiT S | 2 | 2 |" in printed
     assert not (tmp_path / "study" / "runs").exists()
     assert not (tmp_path / "study" / "page").exists()
+    (tmp_path / "study" / "probes.json").unlink()
+    begun = tmp_path / "study" / "runs" / "FiT-S-seed-0"
+    (begun / "checkpoints" / "step-00000001").mkdir(parents=True)
+    assert main([*options, "--plan"]) == 0, "a model is measured anew though it was trained"
 
 
 @pytest.mark.slow

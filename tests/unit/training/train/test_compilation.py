@@ -60,6 +60,24 @@ def test_packs_of_other_images_use_the_same_graphs(data: Path, tmp_path: Path) -
     assert all("_orig_mod" not in key for key in run.state.model.state_dict())
 
 
+def test_held_out_images_compile_nothing(data: Path, tmp_path: Path) -> None:
+    graphs = []
+
+    def count(graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    run = TrainingRun(small_config(data, tmp_path, "--held-out.share=0.2"))
+    torch._dynamo.reset()
+    for block in run.state.model.blocks:
+        assert isinstance(block, torch.nn.Module)
+        block.compile(dynamic=True, backend=count)
+    run.state.model.compiled = True
+    assert run.held_out is not None
+    run.held_out_loss(run.held_out)
+    assert not graphs
+
+
 def test_a_machine_without_a_compiler_is_told_so(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,6 +78,15 @@ def test_later_files_and_options_win(tmp_path: Path) -> None:
     assert (config.batch.packing, config.batch.token_budget) == ("padded", 4096)
 
 
+def test_ratios_in_a_file_need_no_quotes(tmp_path: Path) -> None:
+    """YAML 1.1 takes them for numbers to base 60: 3:2 is 182."""
+    file = tmp_path / "own.yaml"
+    file.write_text("steps: 1_000\nsamples:\n  sizes: [1:1, 3:2, 16:9, 1.5x]\n", encoding="utf-8")
+    config = parse_config(["--config", "tiny", "--config", str(file), *PLACE])
+    assert config.samples.sizes == ("1:1", "3:2", "16:9", "1.5x")
+    assert config.steps == 1000
+
+
 def test_a_preset_gives_what_is_not_given_itself(tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text("steps: 2\nmodel: {depth: 3, preset: fitv2-xl-hr}", encoding="utf-8")
@@ -108,7 +117,7 @@ def test_the_resolved_configuration_is_printed_as_yaml(
 @pytest.mark.parametrize("name", config_names())
 def test_a_stored_configuration_is_read_back_the_same(name: str) -> None:
     more = ["--optimizer.multipliers", r"blocks\.0\.", "2", "y", "3", "--flow.mean=-0.5"]
-    more += ["--logging.no-utilisation", "--checkpoints.milestones", "--samples.seed", "-1"]
+    more += ["--logging.no-utilisation", "--checkpoints.milestones", "--flow.mean", "-1"]
     init = ["--init=base.safetensors"] if name in ("fine-tune", "lora") else []
     config = parse_config(["--config", name, *PLACE, *init, *more])
     stored = yaml.safe_load(yaml.safe_dump(config.to_dict()))
@@ -145,12 +154,19 @@ def test_options_that_cannot_be_read_are_answered_with_what_was_meant(
         (["--flow.label_drop", "10"], "flow.label_drop must be from 0 to 1, not 10"),
         (["--optimizer.learning_rate", "0"], "optimizer.learning_rate must be above 0, not 0"),
         (["--optimizer.multipliers", "y", "-1"], "multipliers: 'y' must be above 0, not -1"),
+        (["--optimizer.multipliers", "*bias*", "2"], "'*bias*' is no regular expression (nothing"),
+        (["--optimizer.betas", "0.9", "1"], "betas must be two numbers from 0 to below 1, not 0.9"),
+        (["--samples.seed", "-1"], "samples.seed must be 0 or more, not -1"),
         (["--checkpoints.keep", "0"], "checkpoints.keep must be 1 or more, not 0"),
         (["--ema_decays", "1"], "different numbers between 0 and 1"),
         (["--ema_decays"], "different numbers between 0 and 1"),
         (["--lora.rank", "4"], "name it with --init"),
         (["--lora.alpha", "4"], "lora is off while its rank is 0"),
         (["--lora.rank", "4", "--init", "x", "--trainable", "biases"], "exclude each other"),
+        (
+            ["--lora.rank", "4", "--init", "x", "--lora.targets", "(attn"],
+            "lora.targets: '(attn' is no",
+        ),
         (["--lora.rank", "4", "--init", "x", "--init-classes", "new"], "learns no new classes"),
         (["--init-pairs", "a", "b"], "use it with --init"),
         (["--init", "x", "--init-classes", "id", "--init-pairs", "a", "b"], "--init-classes."),
@@ -200,6 +216,13 @@ def test_a_file_that_is_no_configuration_is_refused(
     file = tmp_path / "own.yaml"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
+        parse_config(["--config", str(file), *PLACE])
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_bytes("samples: {vae: Côte}".encode("cp1252"))
+    with pytest.raises(ConfigError, match=r"own.yaml: not UTF-8 \(.*Save it as UTF-8"):
         parse_config(["--config", str(file), *PLACE])
 
 

@@ -146,6 +146,15 @@ class TestTwoProcesses:
     ) -> None:
         trains_as_one(data, tmp_path, (2, 1), random.Random(0), say=lambda text: None)
 
+    def test_they_plan_for_the_one_with_the_least_memory(self, data: Path, tmp_path: Path) -> None:
+        """Each measures the same steps: a process that measured more would wait for the others."""
+        script = [str(ROOT / "tests" / "support" / "uneven_memory.py")]
+        output = finish(
+            start_training(arguments(data, tmp_path / "run"), *torchrun(2), script=script)
+        )
+        assert "0.80 GiB of 1.00 GiB per process" in " ".join(output.split())
+        assert "advised, --activation-checkpointing" in output
+
     def test_adapters_of_sharded_weights_are_saved_as_those_of_whole_ones(
         self, data: Path, alone: Path, tmp_path: Path
     ) -> None:

@@ -88,6 +88,27 @@ def test_other_settings_are_refused_by_name(
     assert "images: 4 → 3" in capsys.readouterr().err
 
 
+def test_a_run_among_its_images_is_refused(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(images, images / "run") == 1
+    assert "would count among them the next time" in capsys.readouterr().err
+    assert not (images / "run").exists()
+
+
+def test_what_is_left_out_is_said(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("file,label\na/1.png,a\nb/9.png,b\n", encoding="utf-8")
+    assert train(images, tmp_path / "run", f"--metadata={table}") == 0
+    assert "b/9.png: no such file" in capsys.readouterr().err
+    (tmp_path / "documents" / "a").mkdir(parents=True)
+    (tmp_path / "documents" / "a" / "1.heic").write_bytes(b"")
+    assert train(tmp_path / "documents", tmp_path / "other") == 1
+    assert "The class a has no image that can be used (1 file): " in capsys.readouterr().err
+
+
 def test_the_image_size_has_its_old_name_too(images: Path, tmp_path: Path) -> None:
     assert train(images, tmp_path / "run", "--image-size=64") == 0
     assert train(images, tmp_path / "run", "--resolution", "64") == 0
@@ -99,6 +120,9 @@ def test_the_image_size_has_its_old_name_too(images: Path, tmp_path: Path) -> No
     [
         ("--crop=20", "--crop must be a multiple of 8"),
         ("--save-every=0", "--save-every must be 1 or more"),
+        ("--seed=-1", "--seed must be 0 or more"),
+        ("--image-size=0", "--image-size must be 16 or more"),
+        ("--learning-rate=-1", "--learning-rate must be above 0"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(

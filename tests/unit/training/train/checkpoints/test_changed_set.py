@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from support.image_files import draw_bar
 from support.pooling_vae import PoolingVAE
+from support.run_folders import SMALL
 from support.training_runs import small_config
 
+from comfyui_fitv2 import FiT, Metadata, save_checkpoint
 from training import prepare as module
 from training.data import open_latent_set
 from training.prepare import PrepareOptions, prepare
@@ -113,6 +116,26 @@ def test_a_new_class_needs_a_new_run_which_is_named(
     config = small_config(data, tmp_path / "next", f"--init={averages}", model=())
     model = initial_model(config, open_latent_set(data).info)
     assert model.class_names == ("cat", "dog", "bird")
+
+
+@pytest.mark.parametrize("known", [["cat", "bird", "dog"], ["cat", "dog", "cow"]])
+def test_adapters_go_on_with_a_new_class_if_their_checkpoint_has_it(
+    known: list[str], prepared: Callable[[], Path], photos: Path, tmp_path: Path
+) -> None:
+    data, run, base = prepared(), tmp_path / "run", tmp_path / "base.safetensors"
+    torch.manual_seed(0)
+    save_checkpoint(base, FiT(SMALL).state_dict(), Metadata(SMALL, known))
+    options = (f"--init={base}", "--lora.rank=2")
+    train(small_config(data, run, *options, model=()))
+    draw_bar(photos / "bird" / "0.png", (48, 48), (0, 0, 50))
+    prepared()
+    resumed = small_config(data, run, *options, *RESUME, model=())
+    if "bird" in known:
+        assert train(resumed) == 0
+        assert read_summary(latest(run)).class_map == (0, 2, 1)
+    else:
+        with pytest.raises(ConfigError, match=r"1 of 3 classes .*'bird'.*learns no new classes"):
+            train(resumed)
 
 
 def test_a_class_that_has_lost_its_images_changes_no_id(
