@@ -117,6 +117,8 @@ export function addShapePad(node) {
     if (mode() === EXACT) return `${valueOf(node, "width")}x${valueOf(node, "height")}`;
     return mode() === CUSTOM ? String(valueOf(node, "custom_ratio")) : mode();
   };
+  /** It is read as the node reads it: a custom ratio is no size in pixels. */
+  const question = () => (mode() === EXACT ? { ratios: wanted() } : { ratio: wanted() });
   const links = () => {
     const sides = mode() === EXACT ? ["width", "height"] : ["tokens"];
     const names = ["aspect_ratio", ...sides, ...(mode() === CUSTOM ? ["custom_ratio"] : [])];
@@ -137,7 +139,7 @@ export function addShapePad(node) {
       return;
     }
     const [answers, facts] = await Promise.all([
-      ask("sizes", { tokens: tokens(), ratios: wanted() }).catch(failed),
+      ask("sizes", { tokens: tokens(), ...question() }).catch(failed),
       isOther && asked ? ask("model", asked).catch(failed) : null,
     ]);
     if (mine !== turn || !node.graph) return;
@@ -243,12 +245,18 @@ export function addShapePad(node) {
     );
   }
 
-  function choose(/** @type {string} */ ratio) {
+  /**
+   * @param {string} ratio
+   * @param {Record<string, number>} [more] inputs to set with it
+   */
+  function choose(ratio, more = {}) {
     const choices = widgetOf(node, "aspect_ratio")?.options.values ?? [];
     const listed = choices.find((/** @type {string} */ choice) => isSame(choice, ratio));
     setValues(
       node,
-      listed ? { aspect_ratio: listed } : { custom_ratio: ratio, aspect_ratio: CUSTOM },
+      listed
+        ? { ...more, aspect_ratio: listed }
+        : { ...more, custom_ratio: ratio, aspect_ratio: CUSTOM },
     );
   }
 
@@ -272,7 +280,8 @@ export function addShapePad(node) {
   }
 
   async function takeTyped() {
-    const text = typed.value.trim();
+    // Full-width signs, as Chinese and Japanese keyboards type them, become plain ones.
+    const text = typed.value.normalize("NFKC").replace(/\s/g, "");
     typed.removeAttribute("aria-invalid");
     if (!text) return;
     const answer = await ask("sizes", { tokens: tokens(), ratios: text }).catch(failed);
@@ -283,7 +292,9 @@ export function addShapePad(node) {
       return;
     }
     typed.value = "";
-    if (text.includes(":")) choose(text.replace(/\s/g, ""));
+    const [ratio, budget = tokens()] = text.split("@");
+    const isListed = Number(budget) <= (widgetOf(node, "tokens")?.options.max ?? 0);
+    if (ratio.includes(":") && isListed) choose(ratio, { tokens: Number(budget) });
     else setValues(node, { width: size.width, height: size.height, aspect_ratio: EXACT });
   }
 

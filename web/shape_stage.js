@@ -7,6 +7,8 @@
 const SVG = "http://www.w3.org/2000/svg";
 /** CSS pixels around the drawing, and within which an edge is taken hold of. */
 const MARGIN = 10;
+/** CSS pixels below the margin for the note, which a tall image would cover with its corner. */
+const NOTE_HEIGHT = 16;
 const REACH = 14;
 /** The least distance of two lines of the grid, in CSS pixels. */
 const LEAST_CELL = 5;
@@ -70,9 +72,10 @@ export function createStage(onChange, longest) {
   /** CSS pixels per token. */
   function scaleOf(/** @type {Drawn} */ { grid, trainLength }) {
     const width = Math.max(grid.columns * 1.06, trainLength * 1.75);
-    const height = Math.max(grid.rows * 1.06, trainLength * 1.15);
     const across = (element.clientWidth - 2 * MARGIN) / width;
-    return Math.max(Math.min(across, (element.clientHeight - 2 * MARGIN) / height), 0.01);
+    const down = element.clientHeight - 2 * MARGIN;
+    const below = Math.min(down / (trainLength * 1.15), (down - NOTE_HEIGHT) / grid.rows);
+    return Math.max(Math.min(across, below), 0.01);
   }
 
   function draw(/** @type {Drawn} */ next) {
