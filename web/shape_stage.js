@@ -4,6 +4,8 @@
  * Sizes are counted in tokens, as columns and rows. It knows nothing of nodes.
  */
 
+import { say } from "./words.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 /** CSS pixels around the drawing, and within which an edge is taken hold of. */
 const MARGIN = 10;
@@ -49,10 +51,11 @@ export function createStage(onChange, longest) {
   corner.className = "fitv2-stage-corner";
   corner.tabIndex = 0;
   corner.setAttribute("role", "slider");
-  corner.setAttribute("aria-label", "Width and height");
+  corner.setAttribute("aria-label", say("Width and height"));
   corner.setAttribute("aria-valuemin", "1");
-  corner.title =
-    "Drag for an exact size, or use the arrow keys. Shift keeps the ratio, Alt the tokens.";
+  corner.title = say(
+    "Drag for an exact size, or use the arrow keys. Shift keeps the ratio, Alt the tokens.",
+  );
 
   /** @type {Drawn | undefined} */
   let drawn;

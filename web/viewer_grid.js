@@ -4,6 +4,7 @@ import { element } from "./elements.js";
 import { untold } from "./viewer_cells.js";
 import { cellOf, headerOf, rowOf } from "./viewer_grid_parts.js";
 import { CAPTION_HEIGHT, FITTED, HEADER_HEIGHT, layOut } from "./viewer_layout.js";
+import { say } from "./words.js";
 
 /** @typedef {import("./viewer_cells.js").Cell} Cell */
 /** @typedef {import("./viewer_cells.js").Comparison} Comparison */
@@ -38,7 +39,7 @@ export class Grid {
     /** The box that the images have sizes for. */
     this._box = "";
     this.element = element("div", { class: "fitv2-viewer-grid", role: "grid" });
-    this.element.setAttribute("aria-label", "Images of the comparison");
+    this.element.setAttribute("aria-label", say("Images of the comparison"));
     this._listen();
   }
 

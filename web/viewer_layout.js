@@ -11,7 +11,7 @@ export const HEADER_HEIGHT = 22;
 const SMALLEST_SIDE = 32;
 /** CSS pixels: below this side images get no captions, above it columns as wide as captions. */
 const CAPTIONED_SIDE = 76;
-const CAPTION_WIDTH = 98;
+const CAPTION_WIDTH = 108;
 const HEADER_SHARE = 0.2;
 const WIDEST_HEADER = 120;
 

@@ -13,9 +13,12 @@ from PIL import Image
 from playwright.sync_api import FloatRect, Locator, expect
 
 from devkit.server import Server
+from sheets.comparison_page import PageCell, comparison_page
 
 SIZES = {"1:1": (256, 256), "2:1": (352, 176), "1:3": (144, 432)}
 METHODS = ["none", "linear"]
+LEAST_SIDE = 96
+"""CSS pixels: an exported page shows no square smaller than this when it is opened."""
 FOUR_IMAGES = {
     "id": "5f0c8f0e-7a6e-4f0e-9a53-0d8f5a1f2c11",
     "last_node_id": 2,
@@ -147,6 +150,8 @@ def test_captions_and_details_say_what_differs(sheet: Node, page: Page):
     expect(cell(sheet, 0, 1)).to_contain_text("352 × 176 px")
     expect(cell(sheet, 0, 0)).to_contain_text(re.compile("256 tokens$"))
     expect(cell(sheet, 0, 1)).to_contain_text("242 tokens · 1.38× trained side")
+    captions = sheet.find(".fitv2-viewer-measures")
+    assert captions.evaluate_all("all => all.every(e => e.scrollWidth <= e.clientWidth)")
     # The class is the same everywhere, and the row's name tells the method.
     expect(cell(sheet, 0, 1)).not_to_contain_text("Finland")
     expect(cell(sheet, 1, 1)).not_to_contain_text("linear")
@@ -455,3 +460,23 @@ def test_images_that_are_gone_say_so(page: Page, sheet: Node, comfyui: Server):
     send(page, sheet, output)
     expect(cell(sheet, 0, 0)).to_have_class(re.compile("fitv2-viewer-gone"))
     page.errors.clear()  # a missing file is an error in the console
+
+
+@pytest.mark.parametrize("renderer", ["classic"], indirect=True)
+@pytest.mark.parametrize(("width", "is_whole"), [(1600, True), (1000, True), (412, False)])
+def test_an_exported_page_opens_with_all_its_columns_in_view(
+    page: Page, tmp_path: Path, width: int, is_whole: bool
+):
+    sizes = [(256, 256), (304, 208), (352, 176), (432, 144), (208, 304), (144, 432)]
+    cells = [PageCell(0, i, f"{i}.png", w, h, f"{w} × {h} px") for i, (w, h) in enumerate(sizes)]
+    file = tmp_path / "index.html"
+    names = [f"{w}:{h}" for w, h in sizes]
+    file.write_text(comparison_page("All", ["Finland"], names, cells), encoding="utf-8")
+    tab = page.dom.context.new_page()
+    tab.set_viewport_size({"width": width, "height": 900})
+    tab.goto(file.as_uri())
+    wide = tab.evaluate("document.documentElement.scrollWidth")
+    least = tab.locator("img[loading]").first.evaluate("square => square.width")
+    tab.close()
+    assert (wide <= width) == is_whole
+    assert least >= LEAST_SIDE

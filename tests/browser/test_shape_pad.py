@@ -291,7 +291,9 @@ def test_the_longest_message_pushes_no_control_out_of_the_pad(page: Page, pad: N
         pad.find(selector).first.bounding_box()
         for selector in (".fitv2-facts", ".fitv2-typed", ".fitv2-pad")
     )
-    assert facts and above and whole
+    assert facts
+    assert above
+    assert whole
     assert facts["y"] + facts["height"] <= above["y"]
     assert above["y"] + above["height"] <= whole["y"] + whole["height"]
 
@@ -299,14 +301,13 @@ def test_the_longest_message_pushes_no_control_out_of_the_pad(page: Page, pad: N
 @pytest.mark.parametrize(
     "size", [(864, 576), (256, 1600), (2048, 2048)], ids=["wide", "tall", "square"]
 )
-def test_the_note_is_not_covered_by_the_image(
-    page: Page, pad: Node, size: tuple[int, int]
-) -> None:
+def test_the_note_is_not_covered_by_the_image(page: Page, pad: Node, size: tuple[int, int]) -> None:
     for name, value in zip(("aspect_ratio", "width", "height"), ("exact size", *size), strict=True):
         pad.set(name, value)
     expect_facts(pad, facts_of(Resolution(*size)))
     note, corner = (pad.find(s).bounding_box() for s in (".fitv2-stage-note", CORNER))
-    assert note and corner
+    assert note
+    assert corner
     assert corner["y"] + corner["height"] <= note["y"]
 
 
