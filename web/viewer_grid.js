@@ -65,6 +65,10 @@ export class Grid {
     return numbers(this.comparison.cells, "row").filter((row) => !this.hiddenRows.has(row));
   }
 
+  get longestName() {
+    return Math.max(0, ...this.comparison.rows.map((name) => name?.length ?? 0));
+  }
+
   get columns() {
     return numbers(this.comparison.cells, "column").filter((c) => !this.hiddenColumns.has(c));
   }
@@ -173,7 +177,7 @@ export class Grid {
       rows,
       this.columns,
       { width, height },
-      { scale: this.scale, size: this.size, ...this.named },
+      { scale: this.scale, size: this.size, longestName: this.longestName, ...this.named },
     );
     const below = captions ? CAPTION_HEIGHT : 0;
     const tracks = (/** @type {number[]} */ sizes) => sizes.map((size) => `${size}px`).join(" ");

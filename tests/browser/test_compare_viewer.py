@@ -439,6 +439,17 @@ def test_four_hundred_cells_are_paged_by_rows_and_walked(page: Page, sheet: Node
 
 
 @in_one_renderer
+def test_long_names_of_low_rows_are_shown_whole(page: Page, sheet: Node, comfyui: Server):
+    rows = [f"{i} · a name that is rather long, as ImageNet has · seed {i}" for i in range(41)]
+    send(page, sheet, comparison(comfyui, rows, {"1:1": (32, 32)}))
+    cell(sheet, 0, 0).dblclick()
+    names = page.dom.locator(".fitv2-viewer-full-screen [role=rowheader]")
+    expect(names).to_have_count(41)
+    assert names.evaluate_all("all => all.every(e => e.scrollHeight <= e.clientHeight)")
+    press(page, "Escape")
+
+
+@in_one_renderer
 def test_touch_chooses_two_images_on_a_phone(page: Page, sheet: Node):
     page.dom.set_viewport_size({"width": 412, "height": 860})
     sheet.find("button[title^='Full screen']").dispatch_event("click")
