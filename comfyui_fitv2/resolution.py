@@ -126,7 +126,7 @@ def parse_ratio(text: str) -> Fraction:
     if not width or not height:
         raise ValueError(
             f"{text.strip()!r} is not an aspect ratio. Write width : height in numbers above 0, "
-            f"such as {', '.join(ASPECT_RATIOS)}, or 2.39:1."
+            "such as 3:2, 9:16 or 2.39:1."
         )
     return Fraction(width, height)
 

@@ -9,6 +9,7 @@ import {
   show,
   valueOf,
 } from "./host/frontend.js";
+import { say } from "./words.js";
 
 /** @param {any} node a FiT Resolution */
 export function showInputsOfResolution(node) {
@@ -54,7 +55,7 @@ export async function showInputsOfSolver(node) {
 export function showInputsOfScheduler(node) {
   const reminder = document.createElement("div");
   reminder.className = "fitv2-reminder";
-  reminder.textContent = "Connect the latent: its size sets the shift.";
+  reminder.textContent = say("Connect the latent: its size sets the shift.");
   addElement(node, "reminder", reminder, { minHeight: 44 });
   const update = () => {
     const isNeeded = valueOf(node, "schedule") !== "uniform";

@@ -3,6 +3,7 @@
 import { button, element, faces } from "./class_parts.js";
 import { pickerOf } from "./class_picker.js";
 import { PAUSE, pieceAt, readText, unclear } from "./class_text.js";
+import { say } from "./words.js";
 
 const MOST = 8;
 const OFFERED = 3;
@@ -38,7 +39,7 @@ class Completion {
     this.asked = 0;
     this.timer = 0;
     this.list = element("ul", "fitv2-class-offers", { role: "listbox", id: this.prefix });
-    this.list.setAttribute("aria-label", "Classes");
+    this.list.setAttribute("aria-label", say("Classes"));
     this.note = element("div", "fitv2-class-offers-note fitv2-class-error", { role: "status" });
     this.popup = element("div", "fitv2-class-completion", { popover: "manual" });
     this.popup.append(this.list, this.note);
@@ -142,13 +143,16 @@ class Completion {
     this.show();
   }
 
+  get isOpen() {
+    return this.ids.length > 0 || this.note.hasChildNodes();
+  }
+
   show() {
-    const isOpen = this.ids.length > 0 || this.note.hasChildNodes();
     this.list.hidden = !this.ids.length;
     this.field.setAttribute("aria-expanded", String(this.ids.length > 0));
     if (this.active < 0) this.field.removeAttribute("aria-activedescendant");
     else this.field.setAttribute("aria-activedescendant", `${this.prefix}-${this.active}`);
-    if (!isOpen) {
+    if (!this.isOpen) {
       this.popup.hidePopover();
       return;
     }
@@ -163,20 +167,31 @@ class Completion {
 
   /** @param {KeyboardEvent} event */
   key(event) {
-    if (!this.ids.length || event.isComposing) return;
     const { key } = event;
+    if (event.isComposing || !this.isOpen || (!this.ids.length && key.startsWith("Arrow"))) return;
     const count = this.ids.length;
     // Beyond either end lies the field itself.
     if (key === "ArrowDown") this.active = this.active === count - 1 ? -1 : this.active + 1;
     else if (key === "ArrowUp") this.active = this.active < 0 ? count - 1 : this.active - 1;
     else if ((key === "Enter" || key === "Tab") && this.active >= 0) {
       this.accept(this.ids[this.active]);
+    } else if (key === "Enter") {
+      this.close(); // the frontend takes the text as it is
+      return;
     } else if (key === "Escape") {
-      this.ids = [];
-      this.note.replaceChildren();
+      this.close();
     } else return;
     event.preventDefault();
     event.stopImmediatePropagation();
+    this.draw();
+  }
+
+  /** Offers nothing until more is typed. */
+  close() {
+    clearTimeout(this.timer);
+    this.asked++;
+    this.ids = [];
+    this.note.replaceChildren();
     this.draw();
   }
 

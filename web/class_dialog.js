@@ -6,6 +6,7 @@ import { recentClasses, remember } from "./class_recent.js";
 import { nearestClasses } from "./class_text.js";
 import { showOver } from "./host/overlay.js";
 import { chosenChips, mixRows, partsOfMix } from "./class_tray.js";
+import { say } from "./words.js";
 
 /**
  * @typedef {import("./class_names.js").Classes} Classes
@@ -61,33 +62,34 @@ class ClassDialog {
     );
     this.search = element("input", "fitv2-class-search", {
       type: "search",
-      placeholder: "Name, other name or id",
-      "aria-label": "Search classes",
+      placeholder: say("Name, other name or id"),
+      "aria-label": say("Search classes"),
       autocomplete: "off",
       spellcheck: "false",
     });
     this.count = element("span", "fitv2-class-count", { role: "status" });
-    const group = { role: "radiogroup", "aria-label": "Choose" };
+    const group = { role: "radiogroup", "aria-label": say("Choose") };
     this.modes = element("div", "fitv2-class-modes", group);
     for (const [mode, name, title] of MODES) {
-      const choice = button("fitv2-class-mode", name, () => this.setMode(mode));
-      choice.title = title;
+      const choice = button("fitv2-class-mode", say(name), () => this.setMode(mode));
+      choice.title = say(title);
       choice.dataset.mode = mode;
       choice.setAttribute("role", "radio");
       this.modes.append(choice);
     }
-    const random = button("fitv2-class-button", `Random ${RANDOM_COUNT}`, () => this.random());
-    const recent = { role: "group", "aria-label": "Recently used" };
+    const some = say("Random {count}", { count: RANDOM_COUNT });
+    const random = button("fitv2-class-button", some, () => this.random());
+    const recent = { role: "group", "aria-label": say("Recently used") };
     this.recent = element("div", "fitv2-class-recent", recent);
-    this.tray = element("ul", "fitv2-class-tray", { "aria-label": "Chosen" });
+    this.tray = element("ul", "fitv2-class-tray", { "aria-label": say("Chosen") });
     this.summary = element("span", "fitv2-class-summary");
-    this.use = button("fitv2-class-button fitv2-class-primary", "Use", () => this.finish());
-    this.dialog = element("dialog", "fitv2-class-dialog", { "aria-label": "Choose classes" });
+    this.use = button("fitv2-class-button fitv2-class-primary", say("Use"), () => this.finish());
+    this.dialog = element("dialog", "fitv2-class-dialog", { "aria-label": say("Choose classes") });
     this.dialog.append(
       row("fitv2-class-dialog-head", [
         this.modes,
         element("span", "fitv2-class-dialog-note", {}, note || this.classes.title),
-        button("fitv2-class-button fitv2-class-close", "×", () => this.dialog.close(), "Close"),
+        button("fitv2-class-button fitv2-class-close", "×", () => this.dialog.close(), say("Close")),
       ]),
       row("fitv2-class-dialog-search", [this.search, this.count, random]),
       this.recent,
@@ -95,7 +97,7 @@ class ClassDialog {
       this.tray,
       row("fitv2-class-dialog-foot", [
         this.summary,
-        button("fitv2-class-button", "Cancel", () => this.dialog.close()),
+        button("fitv2-class-button", say("Cancel"), () => this.dialog.close()),
         this.use,
       ]),
     );
@@ -214,7 +216,7 @@ class ClassDialog {
     // Without a search, the view opens where the first chosen class is.
     this.grid.show(ids, typed ? 0 : Math.max(0, ids.indexOf(first)));
     const count = ids.length.toLocaleString("en");
-    this.count.textContent = ids.length === 1 ? "1 class" : `${count} classes`;
+    this.count.textContent = ids.length === 1 ? say("1 class") : say("{count} classes", { count });
     this.dialog.classList.toggle("fitv2-class-searching", typed !== "");
     this.recent.replaceChildren(...(typed ? [] : this.recentButtons()));
     if (!ids.length) void this.findNearest(typed);
@@ -222,10 +224,10 @@ class ClassDialog {
 
   /** @param {string} typed what no class is called */
   async findNearest(typed) {
-    this.count.textContent = "No class is called so.";
+    this.count.textContent = say("No class has this name.");
     const nearest = await nearestClasses(this.classes.model, typed);
     if (this.search.value.trim() !== typed || !nearest.length) return;
-    this.count.textContent = "No class is called so. The nearest:";
+    this.count.textContent = say("No class has this name. The nearest:");
     this.grid.show(nearest);
   }
 
@@ -237,7 +239,7 @@ class ClassDialog {
       choice.append(...faces(this.classes, [{ id, weight: 1 }]), this.classes.nameOf(id));
       return choice;
     });
-    return [element("span", "fitv2-class-recent-title", {}, "Recent"), ...buttons];
+    return [element("span", "fitv2-class-recent-title", {}, say("Recent")), ...buttons];
   }
 
   showChosen() {
@@ -249,9 +251,14 @@ class ClassDialog {
     this.use.hidden = this.mode === "one";
     this.use.disabled = count === 0;
     this.summary.textContent = {
-      one: this.isTouch ? "Tap a class to use it." : "Click a class to use it. Ctrl adds more.",
-      several: count === 1 ? "1 image" : `${count} images, in this order`,
-      blend: count < 2 ? "Choose two or more classes to blend" : `1 image between ${count} classes`,
+      one: this.isTouch
+        ? say("Tap a class to use it.")
+        : say("Click a class to use it. Ctrl adds more."),
+      several: count === 1 ? say("1 image") : say("{count} images, in this order", { count }),
+      blend:
+        count < 2
+          ? say("Choose two or more classes to blend")
+          : say("1 image between {count} classes", { count }),
     }[this.mode];
   }
 

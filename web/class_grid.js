@@ -1,5 +1,7 @@
 /** A grid of classes to choose from, which holds elements for what is in view alone. */
 
+import { say } from "./words.js";
+
 /** @typedef {import("./class_names.js").Classes} Classes */
 
 const WITH_PICTURE = { width: 112, caption: 40 };
@@ -42,7 +44,7 @@ export class ClassGrid {
     this.element.className = "fitv2-class-grid";
     this.element.tabIndex = 0;
     this.element.setAttribute("role", "listbox");
-    this.element.setAttribute("aria-label", "Classes");
+    this.element.setAttribute("aria-label", say("Classes"));
     this.space = document.createElement("div");
     this.space.className = "fitv2-class-grid-space";
     this.space.setAttribute("role", "presentation");

@@ -1,6 +1,7 @@
 /** The classes of a model: what they are called, how they are found, how they look. */
 
 import { ask } from "./host/frontend.js";
+import { say } from "./words.js";
 
 /**
  * @typedef {Record<string, string>} Model what to ask a route to ask about it
@@ -119,7 +120,7 @@ export class Classes {
   constructor(model, all, sheet) {
     this.model = model;
     /** What people call the model. */
-    this.title = model.checkpoint ?? (model.run || "the newest training run");
+    this.title = model.checkpoint ?? (model.run || say("the newest training run"));
     this.all = all;
     this.sheet = sheet;
     this.ids = all.map(({ id }) => id);
@@ -136,7 +137,7 @@ export class Classes {
 
   /** @param {number} id @returns {string} for people */
   nameOf(id) {
-    return this.all[id]?.name ?? `Class ${id}`;
+    return this.all[id]?.name ?? say("Class {id}", { id });
   }
 
   /**

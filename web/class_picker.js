@@ -15,12 +15,16 @@ import {
   passToCanvas,
   setValues,
   valueOf,
+  widgetOf,
 } from "./host/frontend.js";
+import { say } from "./words.js";
 
 /** @typedef {import("./class_text.js").TextEntry} TextEntry */
 
 /** In CSS pixels: two lines of chips, two of text, and the margins of the classic canvas. */
 const HEIGHT = 124;
+/** As far as it grows with its node: about ten lines of chips. */
+const MOST_HEIGHT = 400;
 /** Of a new node: room for two or three chips beside the button. */
 const WIDTH = 340;
 /** Names offered for one that no class has. */
@@ -67,9 +71,9 @@ class ClassPicker {
     this.seen = "";
     this.timer = 0;
 
-    this.chips = element("ul", "fitv2-class-chips", { "aria-label": "Chosen classes" });
+    this.chips = element("ul", "fitv2-class-chips", { "aria-label": say("Chosen classes") });
     const openAll = () => void this.choose(null);
-    this.open = button("fitv2-class-button fitv2-class-open", "Classes…", openAll);
+    this.open = button("fitv2-class-button fitv2-class-open", say("Classes…"), openAll);
     this.note = element("div", "fitv2-class-picker-note", { role: "status" });
     this.element = element("div", "fitv2-class-picker");
     const line = element("div", "fitv2-class-picker-line");
@@ -78,9 +82,12 @@ class ClassPicker {
 
     const widget = addElement(node, "class_picker", this.element, {
       minHeight: HEIGHT,
+      maxHeight: MOST_HEIGHT,
       newWidth: Math.max(WIDTH, node.size[0]),
     });
-    widget.label = input === "text" ? "class" : input; // as App mode calls it
+    // As App mode calls it: by what the text is called in this workflow or language.
+    const { label = input } = widgetOf(node, input) ?? {};
+    widget.label = label === "text" ? say("class") : label;
     onChange(node, input, () => this.refreshSoon());
     onLinksChange(node, () => this.refreshSoon());
     onGraphChange(node, () => this.refreshSoon());
@@ -136,15 +143,15 @@ class ClassPicker {
     const asked = model ?? this.classes?.model ?? null;
     const unread = { entries: unreadEntries(text), classes: this.classes };
     if (linked) {
-      return { ...unread, entries: [], trouble: "The classes come from a connected node." };
+      return { ...unread, entries: [], trouble: say("The classes come from a connected node.") };
     }
     const unknown = isLinked(this.node, "model")
-      ? "The checkpoint of this model is not known here."
-      : "Connect a model to see its classes.";
+      ? say("The checkpoint of this model is not known here.")
+      : say("Connect a model to see its classes.");
     if (asked === null) return { ...unread, trouble: unknown };
     try {
       const [classes, entries] = await Promise.all([classesOf(asked), readText(asked, text)]);
-      const kept = `${unknown} These are the classes of ${classes.title}.`;
+      const kept = `${unknown} ${say("These are the classes of {model}.", { model: classes.title })}`;
       return { entries, classes, trouble: model ? "" : kept };
     } catch (error) {
       this.seen = ""; // asked again at the next change of the graph
@@ -169,8 +176,9 @@ class ClassPicker {
   }
 
   hint() {
-    if (!this.entries.length) return "No class is chosen yet.";
-    if (this.entries.length > 1) return `${this.entries.length} classes, in this order`;
+    if (!this.entries.length) return say("No class is chosen yet.");
+    const count = this.entries.length;
+    if (count > 1) return say("{count} classes, in this order", { count });
     return this.entries[0].label ?? "";
   }
 
@@ -184,7 +192,7 @@ class ClassPicker {
     const face = button("fitv2-class-chip-face", "", () => void this.choose(at));
     face.title = entry.error ?? entry.label ?? entry.text;
     face.append(...faces(classes, parts ?? []), element("span", "fitv2-class-chip-name", {}, name));
-    chip.append(face, button("fitv2-class-remove", "×", () => this.remove(at), `Remove ${name}`));
+    chip.append(face, button("fitv2-class-remove", "×", () => this.remove(at), say("Remove {name}", { name })));
     return chip;
   }
 

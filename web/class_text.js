@@ -1,6 +1,7 @@
 /** The text of a list of classes, as the server reads it. */
 
 import { ask } from "./host/frontend.js";
+import { say } from "./words.js";
 
 /**
  * @typedef {{text: string, start: number, end: number, label: string | null, ids: number[],
@@ -79,7 +80,7 @@ export function partsOf({ ids, weights, error }) {
  * @returns {string} for people; names to choose from follow it
  */
 export function unclear(typed) {
-  return `“${typed}” is not clear. Did you mean:`;
+  return say("“{typed}” is not clear. Did you mean:", { typed });
 }
 
 /**

@@ -1,6 +1,7 @@
 /** What is chosen in the dialog of classes: chips, or the sliders of a blend. */
 
 import { button, element, faces } from "./class_parts.js";
+import { say } from "./words.js";
 
 /**
  * @typedef {import("./class_names.js").Classes} Classes
@@ -31,7 +32,7 @@ export function chosenChips(classes, entries, onDrop) {
     chip.append(
       ...faces(classes, parts ?? []),
       element("span", "fitv2-class-chip-name", {}, name),
-      button("fitv2-class-remove", "×", () => onDrop(at), `Remove ${name}`),
+      button("fitv2-class-remove", "×", () => onDrop(at), say("Remove {name}", { name })),
     );
     return chip;
   });
@@ -53,7 +54,7 @@ export function mixRows(classes, mix, onDrop) {
       min: "1",
       max: "100",
       value: String(part.share),
-      "aria-label": `Weight of ${name}`,
+      "aria-label": say("Weight of {name}", { name }),
     });
     slider.addEventListener("input", () => {
       part.share = Number(slider.value);
@@ -64,7 +65,7 @@ export function mixRows(classes, mix, onDrop) {
       element("span", "fitv2-class-chip-name", {}, name),
       slider,
       output,
-      button("fitv2-class-remove", "×", () => onDrop(part.id), `Remove ${name}`),
+      button("fitv2-class-remove", "×", () => onDrop(part.id), say("Remove {name}", { name })),
     );
     return { line, output, slider };
   });

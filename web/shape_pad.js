@@ -28,6 +28,7 @@ import {
   showChip,
 } from "./pad_controls.js";
 import { createStage } from "./shape_stage.js";
+import { say } from "./words.js";
 
 /** Choices of the input ``aspect_ratio`` that are no ratios. */
 const EXACT = "exact size";
@@ -39,10 +40,12 @@ const FACTORS = [1, 1.5, 2];
 /** Beyond this multiple of the trained tokens an image is far beyond the training. */
 const FAR = 4;
 const WORDS = {
-  within: "within the trained size",
-  beyond: "beyond the trained size",
-  far: "far beyond the trained size",
+  within: "within the trained size ({count} tokens).",
+  beyond: "beyond the trained size ({count} tokens).",
+  far: "far beyond the trained size ({count} tokens).",
 };
+const WITH_MODEL = "dashed: trained on {count} tokens";
+const WITHOUT_MODEL = "dashed: {count} tokens (no model)";
 const HEIGHT = 264;
 
 /** @typedef {{train_tokens: number, train_length: number, longest_trained_side: number,
@@ -70,22 +73,22 @@ export function addShapePad(node) {
   const typed = element("input", "fitv2-typed");
   typed.type = "text";
   typed.placeholder = "W : H";
-  typed.title = "Any ratio such as 2.39:1, or a size such as 320x208. Enter takes it.";
-  typed.setAttribute("aria-label", "Ratio or size");
-  const swap = button("⇄", "Swap width and height", swapSides);
+  typed.title = say("Any ratio such as 2.39:1, or a size such as 320x208. Enter takes it.");
+  typed.setAttribute("aria-label", say("Ratio or size"));
+  const swap = button("⇄", say("Swap width and height"), swapSides);
   swap.classList.add("fitv2-swap");
   const factors = FACTORS.map((factor) =>
-    button(`${factor}×`, `${factor} × the trained side`, () => scaleTo(factor)),
+    button(`${factor}×`, say("{factor} × the trained side", { factor }), () => scaleTo(factor)),
   );
-  const asImage = button("as image", "The ratio of a Load Image", takeImage);
+  const asImage = button(say("as image"), say("The ratio of a Load Image"), takeImage);
   const root = element("div", "fitv2-pad");
   root.setAttribute("role", "group");
-  root.setAttribute("aria-label", "Shape");
+  root.setAttribute("aria-label", say("Shape"));
   root.append(
     stage.element,
     facts,
-    row("Ratio", [...chips, swap]),
-    row("Size", [typed, ...factors, asImage]),
+    row(say("Ratio"), [...chips, swap]),
+    row(say("Size"), [typed, ...factors, asImage]),
   );
   passToCanvas(root);
 
@@ -117,6 +120,12 @@ export function addShapePad(node) {
     if (mode() === EXACT) return `${valueOf(node, "width")}x${valueOf(node, "height")}`;
     return mode() === CUSTOM ? String(valueOf(node, "custom_ratio")) : mode();
   };
+  /**
+   * It is read as the node reads it: a custom ratio is no size in pixels.
+   *
+   * @returns {Record<string, string>}
+   */
+  const question = () => (mode() === EXACT ? { ratios: wanted() } : { ratio: wanted() });
   const links = () => {
     const sides = mode() === EXACT ? ["width", "height"] : ["tokens"];
     const names = ["aspect_ratio", ...sides, ...(mode() === CUSTOM ? ["custom_ratio"] : [])];
@@ -137,14 +146,14 @@ export function addShapePad(node) {
       return;
     }
     const [answers, facts] = await Promise.all([
-      ask("sizes", { tokens: tokens(), ratios: wanted() }).catch(failed),
+      ask("sizes", { tokens: tokens(), ...question() }).catch(failed),
       isOther && asked ? ask("model", asked).catch(failed) : null,
     ]);
     if (mine !== turn || !node.graph) return;
     if (isOther && answers.unconnected) {
       model = JSON.stringify(asked);
       trained = facts?.train_tokens ? facts : answers.unconnected;
-      remark = asked ? (facts?.error ?? "") : "No model is connected.";
+      remark = asked ? (facts?.error ?? "") : say("No model is connected.");
     }
     take(answers.sizes?.[0] ?? answers);
   }
@@ -165,7 +174,7 @@ export function addShapePad(node) {
 
   function draw() {
     if (!trained) {
-      say(error, "far", "");
+      tell(error, "far", "");
       return;
     }
     const linked = links();
@@ -173,28 +182,26 @@ export function addShapePad(node) {
     const level = levelOf(shown, trained);
     const count = shown.columns * shown.rows;
     const side = trained.token_pixels;
+    const { columns, rows } = shown;
+    const counted = say("{columns} × {rows} = {count} tokens", { columns, rows, count });
     const text =
-      `${shown.columns * side} × ${shown.rows * side} px · ` +
-      `${shown.columns} × ${shown.rows} = ${count} tokens · ` +
+      `${columns * side} × ${rows * side} px · ${counted} · ` +
       `${(count / trained.train_tokens).toFixed(2)}×`;
-    const about = `${WORDS[level]} (${trained.train_tokens} tokens). ${remark}`.trim();
+    const about = `${say(WORDS[level], { count: trained.train_tokens })} ${remark}`.trim();
     stage.draw({
       grid: shown,
       trainLength: trained.train_length,
       trainTokens: trained.train_tokens,
       budget: mode() === EXACT ? count : tokens(),
       level,
-      note:
-        model === "null"
-          ? `dashed: ${trained.train_tokens} tokens (no model)`
-          : `dashed: trained on ${trained.train_tokens} tokens`,
+      note: say(model === "null" ? WITHOUT_MODEL : WITH_MODEL, { count: trained.train_tokens }),
       facts: `${text}, ${about}`,
       enabled: !linked.length,
     });
     stage.element.classList.toggle("fitv2-dim", error !== "");
-    if (linked.length) say(`Set by a link: ${linked.join(", ")}`, "none", "");
-    else if (error) say(error, "far", "");
-    else say(text, level, about);
+    if (linked.length) tell(say("Set by a link: {inputs}", { inputs: linked.join(", ") }), "none", "");
+    else if (error) tell(error, "far", "");
+    else tell(text, level, about);
     for (const [i, ratio] of CHIPS.entries()) {
       const now = chipRatio(ratio);
       const isChosen = mode() === now || (mode() === CUSTOM && wanted() === now);
@@ -206,8 +213,8 @@ export function addShapePad(node) {
     }
     const found = loadedImages(node);
     const title = found.length
-      ? `The ratio of ${found[images % found.length].title}`
-      : "The ratio of a Load Image node: there is none in this graph";
+      ? say("The ratio of {name}", { name: found[images % found.length].title })
+      : say("The ratio of a Load Image node: there is none in this graph");
     asImage.title = title;
     asImage.setAttribute("aria-label", title);
     asImage.disabled = !found.length || linked.length > 0;
@@ -216,7 +223,7 @@ export function addShapePad(node) {
     }
   }
 
-  function say(
+  function tell(
     /** @type {string} */ text,
     /** @type {string} */ level,
     /** @type {string} */ more,
@@ -243,12 +250,18 @@ export function addShapePad(node) {
     );
   }
 
-  function choose(/** @type {string} */ ratio) {
+  /**
+   * @param {string} ratio
+   * @param {Record<string, number>} [more] inputs to set with it
+   */
+  function choose(ratio, more = {}) {
     const choices = widgetOf(node, "aspect_ratio")?.options.values ?? [];
     const listed = choices.find((/** @type {string} */ choice) => isSame(choice, ratio));
     setValues(
       node,
-      listed ? { aspect_ratio: listed } : { custom_ratio: ratio, aspect_ratio: CUSTOM },
+      listed
+        ? { ...more, aspect_ratio: listed }
+        : { ...more, custom_ratio: ratio, aspect_ratio: CUSTOM },
     );
   }
 
@@ -272,18 +285,21 @@ export function addShapePad(node) {
   }
 
   async function takeTyped() {
-    const text = typed.value.trim();
+    // Full-width signs, as Chinese and Japanese keyboards type them, become plain ones.
+    const text = typed.value.normalize("NFKC").replace(/\s/g, "");
     typed.removeAttribute("aria-invalid");
     if (!text) return;
     const answer = await ask("sizes", { tokens: tokens(), ratios: text }).catch(failed);
     const [size, ...more] = answer.sizes ?? [answer];
     if (size.error || more.length) {
       typed.setAttribute("aria-invalid", "true");
-      say(size.error ?? `"${text}" is not one ratio.`, "far", "");
+      tell(size.error ?? say("“{text}” is not one ratio.", { text }), "far", "");
       return;
     }
     typed.value = "";
-    if (text.includes(":")) choose(text.replace(/\s/g, ""));
+    const [ratio, budget = tokens()] = text.split("@");
+    const isListed = Number(budget) <= (widgetOf(node, "tokens")?.options.max ?? 0);
+    if (ratio.includes(":") && isListed) choose(ratio, { tokens: Number(budget) });
     else setValues(node, { width: size.width, height: size.height, aspect_ratio: EXACT });
   }
 
@@ -295,7 +311,7 @@ export function addShapePad(node) {
     try {
       await picture.decode();
     } catch {
-      say("The image could not be read.", "far", "");
+      tell(say("The image could not be read."), "far", "");
       return;
     }
     choose(ratioOf(picture.naturalWidth, picture.naturalHeight));

@@ -4,9 +4,13 @@
  * Sizes are counted in tokens, as columns and rows. It knows nothing of nodes.
  */
 
+import { say } from "./words.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 /** CSS pixels around the drawing, and within which an edge is taken hold of. */
 const MARGIN = 10;
+/** CSS pixels below the margin for the note, which a tall image would cover with its corner. */
+const NOTE_HEIGHT = 16;
 const REACH = 14;
 /** The least distance of two lines of the grid, in CSS pixels. */
 const LEAST_CELL = 5;
@@ -47,10 +51,11 @@ export function createStage(onChange, longest) {
   corner.className = "fitv2-stage-corner";
   corner.tabIndex = 0;
   corner.setAttribute("role", "slider");
-  corner.setAttribute("aria-label", "Width and height");
+  corner.setAttribute("aria-label", say("Width and height"));
   corner.setAttribute("aria-valuemin", "1");
-  corner.title =
-    "Drag for an exact size, or use the arrow keys. Shift keeps the ratio, Alt the tokens.";
+  corner.title = say(
+    "Drag for an exact size, or use the arrow keys. Shift keeps the ratio, Alt the tokens.",
+  );
 
   /** @type {Drawn | undefined} */
   let drawn;
@@ -70,9 +75,10 @@ export function createStage(onChange, longest) {
   /** CSS pixels per token. */
   function scaleOf(/** @type {Drawn} */ { grid, trainLength }) {
     const width = Math.max(grid.columns * 1.06, trainLength * 1.75);
-    const height = Math.max(grid.rows * 1.06, trainLength * 1.15);
     const across = (element.clientWidth - 2 * MARGIN) / width;
-    return Math.max(Math.min(across, (element.clientHeight - 2 * MARGIN) / height), 0.01);
+    const down = element.clientHeight - 2 * MARGIN;
+    const below = Math.min(down / (trainLength * 1.15), (down - NOTE_HEIGHT) / grid.rows);
+    return Math.max(Math.min(across, below), 0.01);
   }
 
   function draw(/** @type {Drawn} */ next) {

@@ -9,6 +9,7 @@ import { commandOf } from "./viewer_keys.js";
 import { FITTED, TRUE_SCALE } from "./viewer_layout.js";
 import { PAIR_VIEWS, Pair } from "./viewer_pair.js";
 import { Zoom } from "./viewer_zoom.js";
+import { say } from "./words.js";
 
 /** @typedef {import("./viewer_cells.js").Cell} Cell */
 /** @typedef {import("./viewer_cells.js").Comparison} Comparison */
@@ -48,13 +49,14 @@ export class Viewer {
     this.body = element("div", { class: "fitv2-viewer-body" });
     this.body.append(this.grid.element, this.pair.element);
     this.message = element("div", { class: "fitv2-viewer-message", role: "status" });
-    this.empty = element("div", { class: "fitv2-viewer-empty" }, NOTHING_YET);
+    const gone = say("no longer there: run again");
+    this.empty = element("div", { class: "fitv2-viewer-empty" }, say(NOTHING_YET));
     this.root = element(
       "div",
       {
         class: "fitv2-viewer",
         role: "group",
-        "aria-label": "Comparison",
+        "aria-label": say("Comparison"),
         "data-capture-wheel": "true",
         keydown: (/** @type {KeyboardEvent} */ event) => this._key(event),
       },
@@ -63,10 +65,11 @@ export class Viewer {
       this.message,
       this.empty,
     );
+    this.root.style.setProperty("--gone", JSON.stringify(gone));
     /** Stays in the node while the viewer is full screen. */
     this.element = element("div", { class: "fitv2-viewer-place" }, this.root);
     this.dialog = element("dialog", { class: "fitv2-viewer-full-screen" });
-    this.dialog.setAttribute("aria-label", "Comparison");
+    this.dialog.setAttribute("aria-label", say("Comparison"));
     this.dialog.addEventListener("close", () => this._leaveFullScreen());
     this.dialog.addEventListener("cancel", (event) => {
       event.preventDefault();
@@ -146,7 +149,7 @@ export class Viewer {
     this.first ??= this.grid.current ?? null;
     this.choosingSecond = true;
     this.setView("grid");
-    this.say("Click the image that is to be B.");
+    this.say(say("Click the image that is to be B."));
   }
 
   /** @param {string} view one of grid, one, slider, blink, difference */

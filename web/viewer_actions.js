@@ -4,6 +4,7 @@ import { openWorkflow, setAll, upstreamOf } from "./host/editing.js";
 import { valueOf } from "./host/frontend.js";
 import { element } from "./elements.js";
 import { fileNameOf, textOf } from "./viewer_cells.js";
+import { say } from "./words.js";
 
 /** @typedef {import("./viewer_cells.js").Cell} Cell */
 /** @typedef {import("./viewer_cells.js").Comparison} Comparison */
@@ -75,10 +76,13 @@ export function useCell(node, cell) {
     const inputs = INPUTS[source.comfyClass];
     if (inputs) changes.set(source, inputs(cell.settings, cell));
   }
-  if (!changes.size) return "Nothing was changed: no node before this one has such settings.";
+  if (!changes.size) return say("Nothing was changed: no node before this one has such settings.");
   const count = setAll(changes);
-  if (!count) return "Nothing was changed: the nodes before this one have these settings already.";
-  return `${count} ${count === 1 ? "node was" : "nodes were"} set. Ctrl+Z takes it back.`;
+  if (!count) {
+    return say("Nothing was changed: the nodes before this one have these settings already.");
+  }
+  if (count === 1) return say("1 node was set. Ctrl+Z takes it back.");
+  return say("{count} nodes were set. Ctrl+Z takes it back.", { count });
 }
 
 /**
@@ -141,9 +145,10 @@ export async function openAsGraph(node, cell) {
       { type: "VAEDecode", column: 3, links: { samples: [5, 0], vae: [1, 0] } },
       { type: "PreviewImage", column: 3, links: { images: [6, 0] } },
     ]);
-    return "Opened in a new workflow.";
+    return say("Opened in a new workflow.");
   } catch (error) {
-    return `No graph was made: ${error instanceof Error ? error.message : error}`;
+    const reason = error instanceof Error ? error.message : String(error);
+    return say("No graph was made: {reason}", { reason });
   }
 }
 
@@ -157,13 +162,13 @@ export async function openAsGraph(node, cell) {
  */
 export async function saveCell(comparison, cell, url) {
   const response = await fetch(url);
-  if (!response.ok) return "The image is no longer there: run the workflow again.";
+  if (!response.ok) return say("The image is no longer there: run the workflow again.");
   // The server names the file of its own address, so the link leads to a copy.
   const href = URL.createObjectURL(await response.blob());
   const name = fileNameOf(comparison, cell);
   element("a", { href, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(href), REVOKE_MILLISECONDS);
-  return `Saved as ${name}`;
+  return say("Saved as {name}", { name });
 }
 
 /**
@@ -185,5 +190,5 @@ export async function copySettings(cell, near) {
     area.remove();
     focused?.focus();
   }
-  return "The settings are on the clipboard.";
+  return say("The settings are on the clipboard.");
 }

@@ -15,6 +15,8 @@
  * @typedef {{rows: string[], columns: string[], cells: Cell[]}} Comparison
  */
 
+import { say } from "./words.js";
+
 /** The settings in the order in which they are read, with the words for them. */
 const WORDS = /** @type {Record<keyof Settings, string>} */ ({
   checkpoint: "checkpoint",
@@ -104,22 +106,31 @@ export function settingsOf(cell) {
 }
 
 /**
- * Two lines under an image: what its row and column do not tell; its tokens, and how far it is
- * beyond the trained size.
+ * The line under an image that says what its row and column do not tell.
  *
  * @param {Cell} cell
  * @param {Set<keyof Settings>} keys
- * @returns {[string, string]}
+ * @returns {string}
  */
 export function captionOf(cell, keys) {
   // A word is given where the value alone says nothing.
   const spelt = (/** @type {keyof Settings} */ key) =>
-    typeof cell.settings[key] === "number" ? `${WORDS[key]} ` : "";
+    typeof cell.settings[key] === "number" ? `${say(WORDS[key])} ` : "";
   const parts = KEYS.filter((key) => keys.has(key) && cell.settings[key] != null);
-  return [
-    parts.map((key) => spelt(key) + shown(key, cell.settings[key])).join(" · "),
-    listed([tokensOf(cell), sideOf(cell)]),
-  ];
+  return parts.map((key) => spelt(key) + shown(key, cell.settings[key])).join(" · ");
+}
+
+/**
+ * The line under an image that says its tokens, and how far it is beyond the trained size: as
+ * numbers with what they count, which a narrow column leaves out.
+ *
+ * @param {Cell} cell
+ * @returns {{number: string, unit: string}[]}
+ */
+export function countsOf({ tokens, side_factor }) {
+  const counts = tokens == null ? [] : [{ number: String(tokens), unit: "tokens" }];
+  const isLong = side_factor != null && side_factor > 1;
+  return isLong ? [...counts, { number: `${short(side_factor)}×`, unit: "trained side" }] : counts;
 }
 
 /**
@@ -128,8 +139,10 @@ export function captionOf(cell, keys) {
  */
 export function measuresOf(cell) {
   const { factor } = cell;
-  const trained = factor == null ? "" : `${short(factor)}× trained tokens`;
-  return listed([tokensOf(cell), trained, sideOf(cell)]);
+  const [tokens, side] = countsOf(cell).map(({ number, unit }) => `${number} ${say(unit)}`);
+  return [tokens, factor != null && `${short(factor)}× ${say("trained tokens")}`, side]
+    .filter(Boolean)
+    .join(" · ");
 }
 
 /**
@@ -140,24 +153,9 @@ export function isBeyond({ factor, side_factor }) {
   return Math.max(factor ?? 1, side_factor ?? 1) > 1;
 }
 
-/** @param {Cell} cell */
-function tokensOf({ tokens }) {
-  return tokens == null ? "" : `${tokens} tokens`;
-}
-
-/** @param {Cell} cell @returns {string} empty within the trained side */
-function sideOf({ side_factor }) {
-  return side_factor != null && side_factor > 1 ? `${short(side_factor)}× trained side` : "";
-}
-
 /** @param {number} factor */
 function short(factor) {
   return factor.toFixed(2).replace(/\.?0+$/, "");
-}
-
-/** @param {string[]} parts */
-function listed(parts) {
-  return parts.filter(Boolean).join(" · ");
 }
 
 /**

@@ -2,6 +2,7 @@
 
 import { element } from "./elements.js";
 import { differing, measuresOf, nameOf, settingsOf } from "./viewer_cells.js";
+import { say } from "./words.js";
 
 /** @typedef {import("./viewer_cells.js").Cell} Cell */
 /** @typedef {import("./viewer_cells.js").Comparison} Comparison */
@@ -32,23 +33,27 @@ export class Details {
       "button",
       {
         type: "button",
-        title: "The next image that is clicked is B (Shift-click)",
+        title: say("The next image that is clicked is B (Shift-click)"),
         click: () => viewer.chooseSecond(),
       },
-      "Choose B",
+      say("Choose B"),
     );
     this._title = element("div", { class: "fitv2-viewer-title" });
     this._list = element("dl", { class: "fitv2-viewer-settings" });
     this.element = element(
       "section",
-      { class: "fitv2-viewer-details", "aria-label": "Settings of the image" },
+      { class: "fitv2-viewer-details", "aria-label": say("Settings of the image") },
       element("div", { class: "fitv2-viewer-told" }, this._title, this._list),
       element(
         "div",
         { class: "fitv2-viewer-actions" },
         this._choose,
         ...BUTTONS.map(([action, text, title]) =>
-          element("button", { type: "button", title, click: () => this.act(action) }, text),
+          element(
+            "button",
+            { type: "button", title: say(title), click: () => this.act(action) },
+            say(text),
+          ),
         ),
       ),
     );
@@ -89,7 +94,7 @@ export class Details {
         element(
           "div",
           { class: keys.has(key) && "fitv2-viewer-differs" },
-          element("dt", {}, word),
+          element("dt", {}, say(word)),
           element("dd", {}, value),
         ),
       ),

@@ -4,6 +4,7 @@ import { element } from "./elements.js";
 import { untold } from "./viewer_cells.js";
 import { cellOf, headerOf, rowOf } from "./viewer_grid_parts.js";
 import { CAPTION_HEIGHT, FITTED, HEADER_HEIGHT, layOut } from "./viewer_layout.js";
+import { say } from "./words.js";
 
 /** @typedef {import("./viewer_cells.js").Cell} Cell */
 /** @typedef {import("./viewer_cells.js").Comparison} Comparison */
@@ -38,7 +39,7 @@ export class Grid {
     /** The box that the images have sizes for. */
     this._box = "";
     this.element = element("div", { class: "fitv2-viewer-grid", role: "grid" });
-    this.element.setAttribute("aria-label", "Images of the comparison");
+    this.element.setAttribute("aria-label", say("Images of the comparison"));
     this._listen();
   }
 
@@ -62,6 +63,10 @@ export class Grid {
   /** The rows that are not hidden, on all pages. */
   get rows() {
     return numbers(this.comparison.cells, "row").filter((row) => !this.hiddenRows.has(row));
+  }
+
+  get longestName() {
+    return Math.max(0, ...this.comparison.rows.map((name) => name?.length ?? 0));
   }
 
   get columns() {
@@ -172,7 +177,7 @@ export class Grid {
       rows,
       this.columns,
       { width, height },
-      { scale: this.scale, size: this.size, ...this.named },
+      { scale: this.scale, size: this.size, longestName: this.longestName, ...this.named },
     );
     const below = captions ? CAPTION_HEIGHT : 0;
     const tracks = (/** @type {number[]} */ sizes) => sizes.map((size) => `${size}px`).join(" ");

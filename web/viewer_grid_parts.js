@@ -1,10 +1,14 @@
 /** The elements that a grid of images is made of. */
 
 import { element } from "./elements.js";
-import { captionOf, isBeyond, measuresOf, nameOf } from "./viewer_cells.js";
+import { captionOf, countsOf, isBeyond, measuresOf, nameOf } from "./viewer_cells.js";
+import { say } from "./words.js";
 
 /** @typedef {import("./viewer_cells.js").Cell} Cell */
 /** @typedef {import("./viewer_cells.js").Comparison} Comparison */
+
+const HIDE_COLUMN = "{name}. Press Enter to hide this column.";
+const HIDE_ROW = "{name}. Press Enter to hide this row.";
 
 /** @param {Node[]} children */
 export function rowOf(children) {
@@ -27,8 +31,8 @@ export function headerOf(comparison, row, column) {
       class: `fitv2-viewer-name fitv2-viewer-name-${kind}`,
       role: `${kind}header`,
       tabindex: "-1",
-      title: `${name}\nClick to hide this ${kind}`,
-      "aria-label": `${name}. Press Enter to hide this ${kind}.`,
+      title: `${name}\n${say(row < 0 ? "Click to hide this column" : "Click to hide this row")}`,
+      "aria-label": say(row < 0 ? HIDE_COLUMN : HIDE_ROW, { name: name ?? "" }),
     },
     element("span", {}, name ?? ""),
   );
@@ -43,7 +47,11 @@ export function headerOf(comparison, row, column) {
  * @param {string} src
  */
 export function cellOf(comparison, cell, keys, src) {
-  const [first, second] = captionOf(cell, keys);
+  const caption = captionOf(cell, keys);
+  const counts = countsOf(cell).map(({ number, unit }, at) => {
+    const counted = element("span", { class: "fitv2-viewer-unit" }, ` ${say(unit)}`);
+    return element("span", {}, at ? " · " : "", number, counted);
+  });
   const measures = measuresOf(cell);
   const image = element("img", {
     alt: "",
@@ -60,14 +68,14 @@ export function cellOf(comparison, cell, keys, src) {
       class: "fitv2-viewer-cell",
       role: "gridcell",
       tabindex: "-1",
-      "aria-label": [nameOf(comparison, cell), first, measures].filter(Boolean).join(", "),
+      "aria-label": [nameOf(comparison, cell), caption, measures].filter(Boolean).join(", "),
     },
     element("div", { class: "fitv2-viewer-frame" }, image),
     element(
       "div",
       { class: "fitv2-viewer-caption", "aria-hidden": "true", title: measures },
-      ...(first ? [element("div", {}, first)] : []),
-      element("div", { class: `fitv2-viewer-measures${tone}` }, second),
+      ...(caption ? [element("div", {}, caption)] : []),
+      element("div", { class: `fitv2-viewer-measures${tone}` }, ...counts),
     ),
   );
   return made;

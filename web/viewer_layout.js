@@ -11,9 +11,12 @@ export const HEADER_HEIGHT = 22;
 const SMALLEST_SIDE = 32;
 /** CSS pixels: below this side images get no captions, above it columns as wide as captions. */
 const CAPTIONED_SIDE = 76;
-const CAPTION_WIDTH = 98;
+const CAPTION_WIDTH = 108;
 const HEADER_SHARE = 0.2;
-const WIDEST_HEADER = 120;
+/** CSS pixels of the names of rows: short ones fit into the first, and none gets more than twice. */
+const HEADER_WIDTH = 120;
+/** CSS pixels that a character of a name takes where it may be on two lines. */
+const HALF_CHARACTER = 3.5;
 
 /**
  * Sizes in CSS pixels for images in rows and columns, so that all fit into a box if they stay
@@ -23,13 +26,15 @@ const WIDEST_HEADER = 120;
  * @param {number[]} rows in the order of the page; images of other rows only set the scale
  * @param {number[]} columns
  * @param {{width: number, height: number}} box
- * @param {{scale: string, size: number, rowNames: boolean, columnNames: boolean}} options `size`
- *   is how much larger than fitting
+ * @param {{scale: string, size: number, rowNames: boolean, columnNames: boolean,
+ *   longestName: number}} options `size` is how much larger than fitting; `longestName` counts the
+ *   characters of the longest name of a row
  * @returns {{widths: number[], heights: number[], header: number, captions: boolean,
  *   frames: Map<Cell, [number, number]>}} widths of columns, heights of rows' images, width of the
  *   names of rows, and the width and height of each image
  */
-export function layOut(cells, rows, columns, box, { scale, size, rowNames, columnNames }) {
+export function layOut(cells, rows, columns, box, options) {
+  const { scale, size, rowNames, columnNames, longestName } = options;
   /** @type {Map<Cell, [number, number]>} */
   const frames = new Map();
   const widths = new Map();
@@ -45,7 +50,8 @@ export function layOut(cells, rows, columns, box, { scale, size, rowNames, colum
   }
   const across = columns.map((column) => widths.get(column) ?? 0);
   const down = rows.map((row) => heights.get(row) ?? 0);
-  const header = rowNames ? Math.min(WIDEST_HEADER, box.width * HEADER_SHARE) : 0;
+  const needed = Math.max(HEADER_WIDTH, longestName * HALF_CHARACTER);
+  const header = rowNames ? Math.min(needed, 2 * HEADER_WIDTH, box.width * HEADER_SHARE) : 0;
   const freeWidth = box.width - header - GAP * (columns.length + 1) - 2;
   const freeHeight =
     box.height - (columnNames ? HEADER_HEIGHT : 0) - GAP * (rows.length + 2) - 2;

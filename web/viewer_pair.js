@@ -2,6 +2,7 @@
 
 import { element } from "./elements.js";
 import { differing, measuresOf, nameOf, shown } from "./viewer_cells.js";
+import { say } from "./words.js";
 
 /** @typedef {import("./viewer_cells.js").Cell} Cell */
 /** @typedef {import("./viewer_cells.js").Comparison} Comparison */
@@ -28,7 +29,7 @@ export class Pair {
       class: "fitv2-viewer-handle",
       role: "slider",
       tabindex: "0",
-      "aria-label": "Where A ends and B begins",
+      "aria-label": say("Where A ends and B begins"),
       "aria-valuemin": "0",
       "aria-valuemax": "100",
       keydown: (/** @type {KeyboardEvent} */ event) => this._key(event),
@@ -47,8 +48,8 @@ export class Pair {
       min: "1",
       max: "16",
       value: "4",
-      "aria-label": "Brightness of the difference",
-      title: "Brightness of the difference",
+      "aria-label": say("Brightness of the difference"),
+      title: say("Brightness of the difference"),
       input: () => this.frame.style.setProperty("--gain", this._gain.value),
     });
     this.frame = element(
@@ -66,7 +67,12 @@ export class Pair {
     this._caption = element("div", { class: "fitv2-viewer-pair-caption", "aria-live": "polite" });
     this.element = element(
       "div",
-      { class: "fitv2-viewer-pair", tabindex: "0", role: "group", "aria-label": "Images A and B" },
+      {
+        class: "fitv2-viewer-pair",
+        tabindex: "0",
+        role: "group",
+        "aria-label": say("Images A and B"),
+      },
       this._stage,
       this._caption,
     );
@@ -159,10 +165,12 @@ export class Pair {
     /** @type {HTMLElement[]} */
     const captions = [line("A", first), line("B", second)];
     if (first.width * second.height !== first.height * second.width) {
-      const hint = "B has another shape: stretched to that of A";
+      const hint = say("B has another shape: stretched to that of A");
       captions.push(element("div", { class: "fitv2-viewer-hint" }, hint));
     }
-    if (this.view === "difference") captions.push(element("label", {}, "Brightness ", this._gain));
+    if (this.view === "difference") {
+      captions.push(element("label", {}, `${say("Brightness")} `, this._gain));
+    }
     return captions;
   }
 

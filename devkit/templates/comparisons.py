@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..canvas import BETWEEN_GROUPS, Canvas, Node
-from .parts import PICKER, SAMPLER_WITH_PREVIEW, SOLVER, loaders, sampler
+from .parts import PICKER, SAMPLER_WITH_PREVIEW, SOLVER, chosen, loaders, sampler, shaped
 
 
 def seven_ratios(canvas: Canvas) -> None:
@@ -147,7 +147,7 @@ def guidance(canvas: Canvas) -> None:
         canvas.column(340 * number, top, node)
     canvas.group("The same noise, guided in five ways", drawn)
     canvas.column(1740, top, batch, decode, save)
-    canvas.as_app([(label, "text"), (size, "aspect_ratio"), (seed, "value")], [sheet])
+    canvas.as_app([*chosen(label), *shaped(size), (seed, "value")], [sheet])
 
 
 def morph(canvas: Canvas) -> None:

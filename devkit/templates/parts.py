@@ -53,6 +53,16 @@ def named_label(canvas: Canvas, called: str, model: Output, text: str) -> Node:
     return label
 
 
+def chosen(label: Node) -> list[tuple[Node, str]]:
+    """What App mode shows of a class label: its text, and its picker."""
+    return [(label, "text"), (label, PICKER)]
+
+
+def shaped(size: Node) -> list[tuple[Node, str]]:
+    """What App mode shows of a resolution: its ratio, and its pad."""
+    return [(size, "aspect_ratio"), (size, PAD)]
+
+
 def sampler(
     canvas: Canvas,
     model: Output,
@@ -77,7 +87,4 @@ def one_image(
     canvas.column(380, top, label, size)
     canvas.column(760, top, drawn)
     canvas.column(1140, top, decode, save)
-    canvas.as_app(
-        [(label, "text"), (label, PICKER), (size, "aspect_ratio"), (size, PAD), (drawn, "seed")],
-        [save],
-    )
+    canvas.as_app([*chosen(label), *shaped(size), (drawn, "seed")], [save])

@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 from ..canvas import BETWEEN_GROUPS, Canvas, Node
-from .parts import (
-    PICKER,
-    SAMPLER_WITH_PREVIEW,
-    loaders,
-    named_label,
-    one_image,
-    sampler,
-)
+from .parts import SAMPLER_WITH_PREVIEW, chosen, loaders, named_label, one_image, sampler
 
 
 def one_flag(canvas: Canvas) -> None:
@@ -64,7 +57,7 @@ def three_ratios(canvas: Canvas) -> None:
         saves.append(save)
     canvas.column(400 + 380 * 3, 0, *saves)
     canvas.group("Images", saves)
-    canvas.as_app([(label, "text"), (label, PICKER)], saves)
+    canvas.as_app(chosen(label), saves)
 
 
 def _first_image(canvas: Canvas, loader: Node, vae: Node, name: str) -> tuple[Node, ...]:
@@ -105,7 +98,7 @@ def image_to_image(canvas: Canvas) -> None:
     canvas.column(1420, top, after, save_after)
     canvas.group("Drawn again as another class", [encode, second, changed, after, save_after])
     canvas.as_app(
-        [(first, "text"), (second, "text"), (changed, "denoise"), (changed, "seed")],
+        [*chosen(first), *chosen(second), (changed, "denoise"), (changed, "seed")],
         [save_before, save_after],
     )
 
@@ -127,6 +120,7 @@ def inpaint(canvas: Canvas) -> None:
     mask = canvas.add(
         "MaskComposite", "Mask", destination=whole[0], source=part[0], x=160, operation="add"
     )
+    mask.labels["x"] = "left edge of the mask"
     encode = canvas.add("VAEEncode", pixels=before[0], vae=vae[0])
     masked = canvas.add("SetLatentNoiseMask", samples=encode[0], mask=mask[0])
     second = named_label(canvas, "Second", loader[0], "Finland")
@@ -149,7 +143,7 @@ def inpaint(canvas: Canvas) -> None:
         "Drawn again inside the mask", [encode, masked, second, changed, after, save_after]
     )
     canvas.as_app(
-        [(first, "text"), (second, "text"), (mask, "x"), (changed, "seed")],
+        [*chosen(first), *chosen(second), (mask, "x"), (changed, "seed")],
         [save_before, save_after],
     )
 

@@ -94,12 +94,12 @@ def expect_text(node: Node, text: str) -> None:
     )
 
 
-def text_field(node: Node) -> Locator:
+def text_field(node: Node, clicks: int = 1) -> Locator:
     """The field of the text widget, opened as a person does, with the focus in it."""
     page = node.page
     if page.renderer == "nodes2":
         field = page.dom.locator(f'[data-node-id="{node.id}"]').get_by_label("text", exact=True)
-        field.click()
+        field.click(click_count=clicks)
         expect(field).to_be_focused()
         return field
     x, y = page.js(
@@ -110,7 +110,7 @@ def text_field(node: Node) -> Locator:
         }""",
         node.id,
     )
-    page.dom.mouse.click(x, y)
+    page.dom.mouse.click(x, y, click_count=clicks)
     field = page.dom.locator(".graphdialog .value")
     expect(field).to_be_focused()
     return field
@@ -243,6 +243,36 @@ def test_names_are_completed_while_they_are_typed(page: Page) -> None:
     page.dom.mouse.click(1300, 700)
     expect(offers).to_have_count(0)
     expect(chips(node)).to_have_text(["France×", "Germany×"])
+
+
+def test_names_are_completed_after_a_double_click_until_enter(page: Page) -> None:
+    node = graph(page, "Finland")
+    expect(chips(node)).to_have_count(1)
+    text_field(node, clicks=2)
+
+    press(page, "Control+a")
+    page.dom.keyboard.type("France + Ital")
+    offers = page.dom.locator(".fitv2-class-completion")
+    expect(offers.get_by_role("option")).to_have_text(["Italy110"])
+    press(page, "Enter")
+    expect(offers.get_by_role("option")).not_to_be_visible()
+    expect_text(node, "France + Ital")
+
+
+def test_chips_scroll_until_the_node_is_made_larger(page: Page) -> None:
+    node = graph(page, "Finland")
+    expect(chips(node)).to_have_count(1)
+    before = node.box()["height"]
+    node.set("text", "Finland; Italy; Japan; Brazil; Sweden; France; Spain; Germany; Frnce")
+    expect(chips(node)).to_have_count(9)
+    assert node.box()["height"] == before
+
+    hidden = "e => e.scrollHeight - e.clientHeight"
+    shown = node.find(".fitv2-class-chips")
+    assert shown.evaluate(hidden) > 0
+    page.js("id => { const n = app.graph.getNodeById(id); n.setSize([n.size[0], 560]); }", node.id)
+    page.js("() => app.canvas.setDirty(true, true)")
+    page.wait_for(f"() => !({hidden})(document.querySelector('.fitv2-class-chips'))")
 
 
 def test_without_a_model_it_is_said_and_the_names_stay(page: Page) -> None:

@@ -13,9 +13,12 @@ from PIL import Image
 from playwright.sync_api import FloatRect, Locator, expect
 
 from devkit.server import Server
+from sheets.comparison_page import PageCell, comparison_page
 
 SIZES = {"1:1": (256, 256), "2:1": (352, 176), "1:3": (144, 432)}
 METHODS = ["none", "linear"]
+LEAST_SIDE = 96
+"""CSS pixels: an exported page shows no square smaller than this when it is opened."""
 FOUR_IMAGES = {
     "id": "5f0c8f0e-7a6e-4f0e-9a53-0d8f5a1f2c11",
     "last_node_id": 2,
@@ -157,6 +160,8 @@ def test_captions_and_details_say_what_differs(sheet: Node, page: Page):
     expect(cell(sheet, 0, 1)).to_contain_text("352 × 176 px")
     expect(cell(sheet, 0, 0)).to_contain_text(re.compile("256 tokens$"))
     expect(cell(sheet, 0, 1)).to_contain_text("242 tokens · 1.38× trained side")
+    captions = sheet.find(".fitv2-viewer-measures")
+    assert captions.evaluate_all("all => all.every(e => e.scrollWidth <= e.clientWidth)")
     # The class is the same everywhere, and the row's name tells the method.
     expect(cell(sheet, 0, 1)).not_to_contain_text("Finland")
     expect(cell(sheet, 1, 1)).not_to_contain_text("linear")
@@ -445,6 +450,17 @@ def test_four_hundred_cells_are_paged_by_rows_and_walked(page: Page, sheet: Node
 
 
 @in_one_renderer
+def test_long_names_of_low_rows_are_shown_whole(page: Page, sheet: Node, comfyui: Server):
+    rows = [f"{i} · a name that is rather long, as ImageNet has · seed {i}" for i in range(41)]
+    send(page, sheet, comparison(comfyui, rows, {"1:1": (32, 32)}))
+    cell(sheet, 0, 0).dblclick()
+    names = page.dom.locator(".fitv2-viewer-full-screen [role=rowheader]")
+    expect(names).to_have_count(41)
+    assert names.evaluate_all("all => all.every(e => e.scrollHeight <= e.clientHeight)")
+    press(page, "Escape")
+
+
+@in_one_renderer
 def test_touch_chooses_two_images_on_a_phone(page: Page, sheet: Node):
     page.dom.set_viewport_size({"width": 412, "height": 860})
     sheet.find("button[title^='Full screen']").dispatch_event("click")
@@ -466,3 +482,25 @@ def test_images_that_are_gone_say_so(page: Page, sheet: Node, comfyui: Server):
     send(page, sheet, output)
     expect(cell(sheet, 0, 0)).to_have_class(re.compile("fitv2-viewer-gone"))
     page.errors.clear()  # a missing file is an error in the console
+
+
+@pytest.mark.parametrize("renderer", ["classic"], indirect=True)
+@pytest.mark.parametrize(("width", "is_whole"), [(1600, True), (1000, True), (412, False)])
+def test_an_exported_page_opens_with_all_its_columns_in_view(
+    page: Page, tmp_path: Path, width: int, is_whole: bool
+):
+    sizes = [(256, 256), (304, 208), (352, 176), (432, 144), (208, 304), (144, 432)]
+    cells = [PageCell(0, i, f"{i}.png", w, h, f"{w} × {h} px") for i, (w, h) in enumerate(sizes)]
+    file = tmp_path / "index.html"
+    names = [f"{w}:{h}" for w, h in sizes]
+    file.write_text(comparison_page("All", ["Finland"], names, cells), encoding="utf-8")
+    browser = page.dom.context.browser
+    assert browser is not None
+    # A window of its own: beside a tab that was closed, the first one takes no wheel.
+    tab = browser.new_page(viewport={"width": width, "height": 900})
+    tab.goto(file.as_uri())
+    wide = tab.evaluate("document.documentElement.scrollWidth")
+    least = tab.locator("img[loading]").first.evaluate("square => square.width")
+    tab.close()
+    assert (wide <= width) == is_whole
+    assert least >= LEAST_SIDE

@@ -56,6 +56,20 @@ def test_an_error_of_the_pack_in_another_node_is_in_a_toast_and_no_other(page: P
     page.errors.clear()  # the frontend logs the errors
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("renderer", ["classic"], indirect=True)
+def test_a_warning_stays_until_it_is_closed_and_is_shown_once(page: Page) -> None:
+    warn = """text => app.api.dispatchCustomEvent("fitv2_warning", {node_id: "1", text})"""
+    for text in ("this VAE does not fit", "denoise is below 1", "this VAE does not fit"):
+        page.js(warn, text)
+        page.settle()
+    page.dom.wait_for_timeout(16_000)  # an error is gone by then
+    assert sorted(toast.splitlines()[-1] for toast in page.toasts()) == [
+        "denoise is below 1",
+        "this VAE does not fit",
+    ]
+
+
 def wait_for_toast(page: Page, text: str) -> str:
     """The whole text of the toast that holds this text, as soon as there is one."""
     deadline = time.monotonic() + WAIT_MS / 1000

@@ -22,6 +22,8 @@ TYPED = {
     "3:2": {"aspect_ratio": "3:2"},
     "2.2 : 1": {"aspect_ratio": "custom ratio", "custom_ratio": "2.2:1"},
     "300x200": {"aspect_ratio": "exact size", "width": 304, "height": 192},
+    "16：9": {"aspect_ratio": "16:9"},
+    "5:2 @ 576": {"aspect_ratio": "custom ratio", "custom_ratio": "5:2", "tokens": 576},
 }
 
 
@@ -269,6 +271,45 @@ def test_a_typed_text_that_is_no_ratio_says_so(page: Page, pad: Node) -> None:
     pad.find(".fitv2-facts").get_by_text("'wide' is not a size").wait_for()
     expect(field).to_have_attribute("aria-invalid", "true")
     assert pad.value("aspect_ratio") == "1:1"
+
+
+@pytest.mark.parametrize("ratio", ["", "3:2 @ 576", "320x208"])
+def test_a_custom_ratio_that_the_node_refuses_is_refused_by_the_pad(
+    page: Page, pad: Node, ratio: str
+) -> None:
+    pad.set("aspect_ratio", "custom ratio")
+    pad.set("custom_ratio", ratio)
+    pad.find(".fitv2-facts").get_by_text(f"'{ratio}' is not an aspect ratio").wait_for()
+
+
+def test_the_longest_message_pushes_no_control_out_of_the_pad(page: Page, pad: Node) -> None:
+    field = pad.find(".fitv2-typed")
+    field.fill("a ratio that is far too long to be one, and a size that is none")
+    field.press("Enter")
+    pad.find(".fitv2-facts").get_by_text("is not a size").wait_for()
+    page.settle()
+    facts, above, whole = (
+        pad.find(selector).first.bounding_box()
+        for selector in (".fitv2-facts", ".fitv2-typed", ".fitv2-pad")
+    )
+    assert facts
+    assert above
+    assert whole
+    assert facts["y"] + facts["height"] <= above["y"]
+    assert above["y"] + above["height"] <= whole["y"] + whole["height"]
+
+
+@pytest.mark.parametrize(
+    "size", [(864, 576), (256, 1600), (2048, 2048)], ids=["wide", "tall", "square"]
+)
+def test_the_note_is_not_covered_by_the_image(page: Page, pad: Node, size: tuple[int, int]) -> None:
+    for name, value in zip(("aspect_ratio", "width", "height"), ("exact size", *size), strict=True):
+        pad.set(name, value)
+    expect_facts(pad, facts_of(Resolution(*size)))
+    note, corner = (pad.find(s).bounding_box() for s in (".fitv2-stage-note", CORNER))
+    assert note
+    assert corner
+    assert corner["y"] + corner["height"] <= note["y"]
 
 
 def test_the_colour_says_how_far_it_is_from_the_training(page: Page, pad: Node) -> None:

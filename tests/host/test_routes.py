@@ -157,6 +157,14 @@ def test_a_ratio_that_is_none_has_an_error_and_the_others_a_size(client: LiveCli
     assert "'wide' is not a size" in bad["error"]
 
 
+@pytest.mark.parametrize("ratio", ["", "264x300", "3:2 @ 576", "1:1,3:2"])
+def test_a_ratio_alone_is_read_as_the_node_reads_it(client: LiveClient, ratio: str) -> None:
+    (size,) = ask(client, "sizes", tokens="256", ratio="2.39:1")["sizes"]
+    assert (size["width"], size["height"]) == (384, 160)
+    (none,) = ask(client, "sizes", tokens="256", ratio=ratio)["sizes"]
+    assert none["error"].startswith(f"{ratio!r} is not an aspect ratio.")
+
+
 @pytest.mark.parametrize("tokens", ["", "0", "-1", "1.5", "65537", "9" * 3000, "٣", "abc"])
 def test_a_budget_that_no_node_takes_is_refused(client: LiveClient, tokens: str) -> None:
     status, error = refused(client, "sizes", tokens=tokens, ratios="1:1")

@@ -50,6 +50,11 @@ export function register(setUps, onStart) {
   });
 }
 
+/** @returns {string} the language of the page, such as "en", "zh" or "ja" */
+export function language() {
+  return String(app.extensionManager?.setting?.get("Comfy.Locale") ?? "en");
+}
+
 /** The style sheet of all widgets; each brings it along, as the page is not ours. */
 function styleSheet() {
   const href = new URL("../fitv2.css", import.meta.url).href;
@@ -145,13 +150,30 @@ export function onError(callback) {
   });
 }
 
+/** How long an error is shown, in milliseconds: the node stays marked after it. */
+const ERROR_LIFE = 15_000;
+/** The warnings that were shown last, by their text. @type {Map<string, any>} */
+const warnings = new Map();
+
 /**
- * @param {"info" | "warn" | "error" | "success"} severity
+ * Shows a message in the corner. A warning stays until it is closed: it is about images that come
+ * minutes later, and nothing else tells of it. The same one again takes its place.
+ *
+ * @param {"warn" | "error"} severity
  * @param {string} summary
  * @param {string} detail
  */
 export function toast(severity, summary, detail) {
-  app.extensionManager.toast.add({ severity, summary, detail, life: 15000 });
+  const toasts = app.extensionManager.toast;
+  if (severity === "error") {
+    toasts.add({ severity, summary, detail, life: ERROR_LIFE });
+    return;
+  }
+  const before = warnings.get(detail);
+  if (before) toasts.remove?.(before); // the newest frontends have no way to
+  const warning = { severity, summary, detail };
+  warnings.set(detail, warning);
+  toasts.add(warning);
 }
 
 /** Whether a node shows an image that people upload, as Load Image does. */

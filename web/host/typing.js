@@ -19,7 +19,10 @@ export function onTyping(node, name, callback) {
   widget.onClick = function (/** @type {any[]} */ ...rest) {
     onClick?.apply(this, rest);
     const field = app.canvas.prompt_box?.querySelector(".value");
-    if (field) callback(field);
+    if (!field) return;
+    callback(field);
+    // The second click of a double-click takes the focus for a moment.
+    field.addEventListener("focus", () => callback(field));
   };
   const onFocus = (/** @type {FocusEvent} */ { target }) => {
     if (!(target instanceof HTMLInputElement || target instanceof HTMLTextAreaElement)) return;

@@ -15,7 +15,7 @@ interface Toast {
 }
 
 interface ExtensionManager {
-  toast: { add(message: Toast): void };
+  toast: { add(message: Toast): void; remove?(message: Toast): void };
   command: { execute(name: string): Promise<void> };
   setting: { get(name: string): any; set(name: string, value: unknown): Promise<void> };
   [name: string]: any;
