@@ -21,7 +21,8 @@ GUIDED_CHANNELS = 3
 class Guidance:
     """How strongly to guide, on which channels, and when.
 
-    Raises ``ValueError`` for a negative power or an interval that does not rise within [0, 1].
+    Raises ``ValueError`` for a scale that is not finite, a negative power, an interval that does
+    not rise within [0, 1], and less than one channel.
     """
 
     scale: float = 1.5
@@ -35,8 +36,14 @@ class Guidance:
     """Number of guided latent channels, from the first; None for all."""
 
     def __post_init__(self) -> None:
-        if self.power < 0:
+        if not math.isfinite(self.scale):
+            raise ValueError(f"Guidance scale must be a finite number, not {self.scale}.")
+        if not 0 <= self.power < math.inf:
             raise ValueError(f"Guidance power must be 0 or more, not {self.power}.")
+        if self.channels is not None and self.channels < 1:
+            raise ValueError(
+                f"Guidance needs 1 or more channels, or None for all, not {self.channels}."
+            )
         start, end = self.interval
         if not 0 <= start < end <= 1:
             raise ValueError(
