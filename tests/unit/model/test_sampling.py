@@ -250,7 +250,9 @@ def test_a_list_starts_from_images_and_is_reported_as_a_list(golden_model: FiT) 
 
 
 def test_no_images_are_sampled_from_no_noise(golden_model: FiT) -> None:
-    assert sample(golden_model, [], torch.zeros(0, dtype=torch.long)) == []
+    y = class_tensor([], 10)
+    assert y.dtype is torch.int64
+    assert sample(golden_model, [], y) == []
 
 
 def test_an_image_gets_the_same_noise_in_a_batch_and_in_a_pack() -> None:
