@@ -7,6 +7,7 @@ import json
 import re
 
 import pytest
+from host.inside import run_inside
 from PIL import Image
 from support.graph import BUNDLED, Graph, Node
 from support.live_client import LiveClient
@@ -108,6 +109,32 @@ def test_labels_are_file_names_everywhere(graph: Graph, client: LiveClient, serv
     assert files[0] == "76 - France - none - 3x2 @ 24 - 96 x 64 px_00001_.png"
     assert not any(re.search(r'[<>:"/\\|?*·]', name) for name in files)
     assert all(legal_name(text) == text for text in run.outputs[shown.id]["text"])
+
+
+@pytest.mark.host
+def test_a_list_without_images_is_refused_as_such() -> None:
+    """As list nodes of other packs give it that leave images out."""
+    refusals = run_inside(
+        """
+from fitv2.nodes.compare import FiTCompareSheet
+from fitv2.nodes.sweep_decoder import FiTSweepDecoder
+refusals = []
+for node, inputs in (
+    (FiTCompareSheet, dict(images=[], scale=["fitted"], title=[""], picture_size=[64], rows=[""],
+                           columns=[""])),
+    (FiTSweepDecoder, dict(latents=[], vae=[None])),
+):
+    try:
+        node.execute(**inputs)
+    except ValueError as error:
+        refusals.append(str(error))
+answer(refusals)
+"""
+    )
+    assert [refusal.partition(".")[0] for refusal in refusals] == [
+        "There are no images to compare",
+        "There are no latents to decode",
+    ]
 
 
 @pytest.mark.parametrize("name", ["rows", "columns"])
