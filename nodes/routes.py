@@ -7,7 +7,7 @@ Of a checkpoint only the header is read.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from ..comfyui_fitv2.checkpoint import CheckpointError, read_metadata
 from ..comfyui_fitv2.labels import parts_of, read_entries
 from ..comfyui_fitv2.metadata import Metadata
-from ..comfyui_fitv2.resolution import TOKEN_PIXELS, for_ratio, parse_size
+from ..comfyui_fitv2.resolution import TOKEN_PIXELS, Resolution, for_ratio, parse_size
 from ..comfyui_fitv2.solvers import SOLVERS
 from ..sheets import class_sheet as class_sheets
 from . import host
@@ -97,16 +97,21 @@ def sizes(query: Query) -> dict[str, Any]:
     """The size of each of several ratios within ``tokens``.
 
     ``ratios`` are separated by commas, or given one by one; a size in pixels such as 300x200 is
-    one too. What is none, or is too long for the tokens, has an error in place of a size.
-    ``unconnected`` is the trained size that is assumed where no model is known.
+    one too, as in a sweep. In their place ``ratio`` is one that FiT Resolution takes, and no size.
+    What is none, or is too long for the tokens, has an error in place of a size. ``unconnected`` is
+    the trained size that is assumed where no model is known.
     """
     tokens = _tokens(query)
-    given = query.get("ratios", ())
-    ratios = [ratio for text in given for ratio in _split_ratios(text)]
-    if not 0 < len(ratios) <= MOST_RATIOS:
-        raise RouteError(400, f"Give 1 to {MOST_RATIOS} ratios such as 3:2, not {len(ratios)}.")
+    if "ratio" in query:
+        found = [_size(_text(query, "ratio"), tokens, for_ratio)]
+    else:
+        given = query.get("ratios", ())
+        ratios = [ratio for text in given for ratio in _split_ratios(text)]
+        if not 0 < len(ratios) <= MOST_RATIOS:
+            raise RouteError(400, f"Give 1 to {MOST_RATIOS} ratios such as 3:2, not {len(ratios)}.")
+        found = [_size(ratio, tokens) for ratio in ratios]
     return {
-        "sizes": [_size(ratio, tokens) for ratio in ratios],
+        "sizes": found,
         # Of a FiT Resolution without a model.
         "unconnected": _trained_size(DEFAULT_TRAIN_LENGTH**2, DEFAULT_TRAIN_LENGTH),
     }
@@ -227,9 +232,11 @@ def _split_ratios(text: str) -> list[str]:
     return [text.strip()]
 
 
-def _size(ratio: str, tokens: int) -> Mapping[str, Any]:
+def _size(
+    ratio: str, tokens: int, parse: Callable[[str, int], Resolution] = parse_size
+) -> Mapping[str, Any]:
     try:
-        size = parse_size(ratio, tokens)
+        size = parse(ratio, tokens)
     except ValueError as error:
         return {"ratio": ratio, "error": str(error)}
     return {"ratio": ratio, "width": size.width, "height": size.height, "tokens": size.tokens}

@@ -63,7 +63,7 @@ export function levelOf({ columns, rows }, trained) {
 /** @param {any} node a FiT Resolution */
 export function addShapePad(node) {
   const longest = Math.floor((widgetOf(node, "width")?.options.max ?? 16384) / 16);
-  const stage = createStage(drawn, longest);
+  const stage = createStage(drawn, cancelled, longest);
   const facts = element("div", "fitv2-facts");
   facts.setAttribute("role", "status");
   const chips = CHIPS.map((ratio) => chip(ratio, () => choose(chipRatio(ratio))));
@@ -99,6 +99,8 @@ export function addShapePad(node) {
   /** @type {{columns: number, rows: number} | undefined} */
   let grid;
   let error = "";
+  /** The inputs as they were before a drag. @type {Record<string, any> | null} */
+  let before = null;
   let isScheduled = false;
 
   function schedule() {
@@ -136,8 +138,10 @@ export function addShapePad(node) {
       take(whole);
       return;
     }
+    // A size in pixels or with its own tokens is no custom ratio.
+    const kind = mode() === EXACT ? "ratios" : "ratio";
     const [answers, facts] = await Promise.all([
-      ask("sizes", { tokens: tokens(), ratios: wanted() }).catch(failed),
+      ask("sizes", { tokens: tokens(), [kind]: wanted() }).catch(failed),
       isOther && asked ? ask("model", asked).catch(failed) : null,
     ]);
     if (mine !== turn || !node.graph) return;
@@ -236,11 +240,16 @@ export function addShapePad(node) {
   function drawn(next, isLast) {
     if (!trained) return;
     const side = trained.token_pixels;
-    setValues(
-      node,
-      { width: next.columns * side, height: next.rows * side, aspect_ratio: EXACT },
-      { isLast },
-    );
+    const size = { width: next.columns * side, height: next.rows * side, aspect_ratio: EXACT };
+    before ??= Object.fromEntries(Object.keys(size).map((name) => [name, valueOf(node, name)]));
+    setValues(node, size, { isLast });
+    if (isLast) before = null;
+  }
+
+  /** Takes a drag back. */
+  function cancelled() {
+    if (before) setValues(node, before);
+    before = null;
   }
 
   function choose(/** @type {string} */ ratio) {
@@ -277,9 +286,9 @@ export function addShapePad(node) {
     if (!text) return;
     const answer = await ask("sizes", { tokens: tokens(), ratios: text }).catch(failed);
     const [size, ...more] = answer.sizes ?? [answer];
-    if (size.error || more.length) {
+    if (size.error || more.length || text.includes("@")) {
       typed.setAttribute("aria-invalid", "true");
-      say(size.error ?? `"${text}" is not one ratio.`, "far", "");
+      say(size.error ?? `"${text}" is not a ratio or a size alone.`, "far", "");
       return;
     }
     typed.value = "";

@@ -63,7 +63,11 @@ export class Details {
     const { viewer } = this;
     const cell = viewer.subject;
     if (!cell || !viewer.comparison) return;
-    viewer.say(await viewer.actions[action](cell, viewer.comparison));
+    try {
+      viewer.say(await viewer.actions[action](cell, viewer.comparison));
+    } catch (error) {
+      viewer.say(`That did not work: ${error instanceof Error ? error.message : error}`);
+    }
   }
 
   /**

@@ -138,6 +138,19 @@ def test_a_drag_is_one_step_of_undo_and_escape_takes_it_back(page: Page, pad: No
     assert size_of(pad)[1:] == (256, 256)
 
 
+def test_escape_brings_a_ratio_back(page: Page, pad: Node) -> None:
+    x, y = middle(pad)
+    page.dom.mouse.move(x, y)
+    page.dom.mouse.down()
+    page.dom.mouse.move(x + 50, y + 10, steps=4)
+    assert size_of(pad)[0] == "exact size"
+    page.dom.keyboard.press("Escape")
+    page.dom.mouse.up()
+    page.settle()
+    assert size_of(pad) == ("1:1", 256, 256)
+    expect_facts(pad, SQUARE)
+
+
 def test_shift_keeps_the_ratio_and_alt_the_tokens(page: Page, pad: Node) -> None:
     press(pad, "2:1")
     expect_facts(pad, "352 × 176 px · 22 × 11 = 242 tokens · 0.95×")
@@ -268,6 +281,20 @@ def test_a_typed_text_that_is_no_ratio_says_so(page: Page, pad: Node) -> None:
     pad.find(".fitv2-facts").get_by_text("'wide' is not a size").wait_for()
     assert field.get_attribute("aria-invalid") == "true"
     assert pad.value("aspect_ratio") == "1:1"
+
+
+def test_what_the_node_refuses_the_pad_refuses(page: Page, pad: Node) -> None:
+    """A sweep takes pixels and a ratio with its own tokens; a custom ratio is neither."""
+    field = pad.find(".fitv2-typed")
+    field.fill("3:2 @ 576")
+    field.press("Enter")
+    pad.find(".fitv2-facts").get_by_text('"3:2 @ 576" is not a ratio or a size').wait_for()
+    assert field.get_attribute("aria-invalid") == "true"
+    assert pad.value("aspect_ratio") == "1:1"
+    pad.set("aspect_ratio", "custom ratio")
+    for text in ("256x192", "3:2 @ 576"):
+        pad.set("custom_ratio", text)
+        pad.find(".fitv2-facts").get_by_text(f"'{text}' is not an aspect ratio").wait_for()
 
 
 def test_the_colour_says_how_far_it_is_from_the_training(page: Page, pad: Node) -> None:

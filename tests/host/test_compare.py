@@ -69,6 +69,19 @@ def test_every_cell_is_a_file_with_its_settings(graph: Graph, client: LiveClient
     assert len(output["images"]) == 1
 
 
+def test_a_seed_that_javascript_would_round_comes_as_text(graph: Graph, client: LiveClient) -> None:
+    seeds = [2**53 - 1, 2**53, 2**64 - 1]
+    loader = graph.loader()
+    sweep = graph.sweep(loader[0], "32x16", seeds=", ".join(map(str, seeds)))
+    sampled = graph.sweep_sampler(loader[0], sweep[0], steps=1)
+    node = sheet(graph, graph.decoded(sampled[0])[0], sweep=sampled[2])
+    (cells,) = client.run(graph.prompt).outputs[node.id]["fitv2_cells"]
+    told = [cell["settings"]["seed"] for cell in cells["cells"]]
+    assert told == [seeds[0], str(seeds[1]), str(seeds[2])]
+    image = Image.open(io.BytesIO(client.fetch(cells["cells"][2])))
+    assert json.loads(image.info["fitv2"])["seed"] == seeds[2]
+
+
 def test_images_without_a_sweep_tell_their_size_alone(graph: Graph, client: LiveClient) -> None:
     image = graph.add("EmptyImage", width=40, height=64, batch_size=2, color=0)
     node = sheet(graph, image[0], columns="a; b")
