@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .devices import copied_to
 from .extrapolation import Extrapolation
 from .model import FiT
 from .solvers import Velocity
@@ -90,8 +91,7 @@ def guided_velocity(
     null = _null_like(y, model)
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
-        time = t.item()
-        t = t.to(x.device)
+        time, t = t.item(), copied_to(x.device, t)
         if not guidance.acts_at(time):
             return model(x, t.expand(len(x)), y, extrapolation)
         both = model(torch.cat([x, x]), t.expand(2 * len(x)), torch.cat([y, null]), extrapolation)
@@ -119,8 +119,7 @@ def packed_guided_velocity(
         extrapolation = [extrapolation] * count
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
-        time, images = t.item(), unpack(x, shapes)
-        t = t.to(x.device)
+        time, t, images = t.item(), copied_to(x.device, t), unpack(x, shapes)
         if not guidance.acts_at(time):
             return pack(model.forward_packed(images, t.expand(count), y, extrapolation))
         both = model.forward_packed(

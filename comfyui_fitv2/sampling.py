@@ -9,6 +9,7 @@ from typing import Any, cast, overload
 import torch
 from torch import Tensor
 
+from .devices import copied_to
 from .extrapolation import Extrapolation
 from .flow import interpolate, require_rectified_flow
 from .guidance import Guidance, guided_velocity, pack, packed_guided_velocity, unpack
@@ -153,13 +154,13 @@ def _labels(y: Tensor, count: int, null_class: int, device: torch.device) -> Ten
                 f"y must hold finite weights of {null_class + 1} classes (the last is null) for "
                 f"each of {count} images, not {tuple(y.shape)}."
             )
-        return y.to(device)
+        return copied_to(device, y)
     if y.shape != (count,) or (y.is_cpu and not 0 <= int(y.min()) <= int(y.max()) <= null_class):
         raise ValueError(
             f"y must hold one class id of 0 to {null_class} ({null_class} = null) for each of "
             f"{count} images, not {y.tolist()}."
         )
-    return y.to(device)
+    return copied_to(device, y)
 
 
 def image_noise(generators: Sequence[torch.Generator], shapes: Sequence[Sequence[int]]) -> Noise:
@@ -174,7 +175,7 @@ def image_noise(generators: Sequence[torch.Generator], shapes: Sequence[Sequence
             torch.randn(tuple(shape), generator=generator, device=generator.device)
             for generator, shape in zip(generators, shapes, strict=True)
         ]
-        return pack(images).view(x.shape).to(x)
+        return copied_to(x.device, pack(images).view(x.shape), x.dtype)
 
     return noise
 
