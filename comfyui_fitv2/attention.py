@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .devices import copied_to
 from .extrapolation import Extrapolation
 from .rope import Pair, Rotation, rotate
 
@@ -171,7 +172,7 @@ class PackedBatch(TokenBatch):
         self.groups = [(length, len(list(images))) for length, images in groupby(self.lengths)]
         """Neighbours of one length, as (tokens per image, number of images)."""
         # Every size is known here, so that no block waits for the device to tell one.
-        lengths = torch.tensor(self.lengths).to(self.rotation[0].device, non_blocking=True)
+        lengths = copied_to(self.rotation[0].device, torch.tensor(self.lengths))
         self.image_of_token = torch.arange(len(cos), device=lengths.device).repeat_interleave(
             lengths, output_size=sum(self.lengths)
         )

@@ -177,8 +177,9 @@ def _metadata(weights: Weights, preset: str | None) -> Metadata:
             metadata = Metadata.from_json(weights.metadata_json)
             _require_preview(metadata)
         except ValueError as error:
+            why = str(error).removesuffix(".")
             raise CheckpointError(
-                weights.path, f"a FiTv2 checkpoint whose metadata cannot be used: {error}."
+                weights.path, f"a FiTv2 checkpoint whose metadata cannot be used: {why}."
             ) from None
     if preset is not None or metadata is None:
         config = config_by_shape(weights, preset)

@@ -89,6 +89,11 @@ class FiTConfig:
                 f"hidden_size {self.hidden_size} over num_heads {self.num_heads} gives a head of "
                 f"{self.head_dim}; 2-D RoPE needs a multiple of 4."
             )
+        if not self.mlp_hidden_size:
+            raise ValueError(
+                f"mlp_ratio {self.mlp_ratio:g} leaves no width to the MLP of hidden_size "
+                f"{self.hidden_size}."
+            )
         _ = self.default_extrapolation  # raises for an unknown method
         if self.extrapolation == AUTO:
             raise ValueError(

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .devices import copied_to
 from .recommendation import Recommendation
 from .typed_text import plain_signs
 
@@ -272,7 +273,7 @@ def riflex(s: float, axis_dim: int, base: float, train_length: int) -> Tensor:
 def _ntk_up_to(pair: Tensor, s: float, axis_dim: int, base: float) -> Tensor:
     """θ_i·s^(−min(i/d, 1)) with d = ``pair``; printed as max((base·s^(D/2d))^(−2i/D), θ_i/s)."""
     index = torch.arange(axis_dim // 2, dtype=torch.float32, device=pair.device)
-    return unscaled(s, axis_dim, base).to(pair.device) * s ** -(index / pair).clamp(max=1.0)
+    return copied_to(pair.device, unscaled(s, axis_dim, base)) * s ** -(index / pair).clamp(max=1.0)
 
 
 Method = Callable[[float, int, float, int], Tensor]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .devices import copied_to
 from .extrapolation import Extrapolation
 from .model import FiT
 from .solvers import Velocity
@@ -21,7 +22,8 @@ GUIDED_CHANNELS = 3
 class Guidance:
     """How strongly to guide, on which channels, and when.
 
-    Raises ``ValueError`` for a negative power or an interval that does not rise within [0, 1].
+    Raises ``ValueError`` for a scale that is not finite, a negative power, an interval that does
+    not rise within [0, 1], and less than one channel.
     """
 
     scale: float = 1.5
@@ -35,8 +37,14 @@ class Guidance:
     """Number of guided latent channels, from the first; None for all."""
 
     def __post_init__(self) -> None:
-        if self.power < 0:
+        if not math.isfinite(self.scale):
+            raise ValueError(f"Guidance scale must be a finite number, not {self.scale}.")
+        if not 0 <= self.power < math.inf:
             raise ValueError(f"Guidance power must be 0 or more, not {self.power}.")
+        if self.channels is not None and self.channels < 1:
+            raise ValueError(
+                f"Guidance needs 1 or more channels, or None for all, not {self.channels}."
+            )
         start, end = self.interval
         if not 0 <= start < end <= 1:
             raise ValueError(
@@ -83,8 +91,7 @@ def guided_velocity(
     null = _null_like(y, model)
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
-        time = t.item()
-        t = t.to(x.device)
+        time, t = t.item(), copied_to(x.device, t)
         if not guidance.acts_at(time):
             return model(x, t.expand(len(x)), y, extrapolation)
         both = model(torch.cat([x, x]), t.expand(2 * len(x)), torch.cat([y, null]), extrapolation)
@@ -112,8 +119,7 @@ def packed_guided_velocity(
         extrapolation = [extrapolation] * count
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
-        time, images = t.item(), unpack(x, shapes)
-        t = t.to(x.device)
+        time, t, images = t.item(), copied_to(x.device, t), unpack(x, shapes)
         if not guidance.acts_at(time):
             return pack(model.forward_packed(images, t.expand(count), y, extrapolation))
         both = model.forward_packed(

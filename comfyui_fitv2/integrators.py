@@ -1,8 +1,9 @@
 """Integrators of the flow, one pure function each: ``solver(velocity, x, times, callback)``.
 
-``times`` rise to 1 = data. ``velocity`` takes x and a scalar tensor t; ``callback(step, x, t,
-velocity)`` runs after each evaluation that starts a step. Options are keyword arguments.
-``solvers`` lists these and the stochastic ones of ``stochastic``.
+``times`` rise to 1 = data; for a solver of fixed steps without noise they may also fall.
+``velocity`` takes x and a scalar tensor t; ``callback(step, x, t, velocity)`` runs after each
+evaluation that starts a step. Options are keyword arguments. ``solvers`` lists these and the
+stochastic ones of ``stochastic``.
 """
 
 from __future__ import annotations
@@ -85,6 +86,16 @@ def first_slope(
     return slope
 
 
+def require_rising(times: Tensor) -> None:
+    """Raise ``ValueError`` for times that fall, for a solver that cannot go from data to noise."""
+    if (times.diff() < 0).any():
+        raise ValueError(
+            "The times of this solver must rise, not fall from "
+            f"{times[0].item():g} to {times[-1].item():g}. Solvers that also go back to noise are "
+            "euler, heun, midpoint, rk4 and ab2."
+        )
+
+
 def runge_kutta(
     tableau: Tableau, velocity: Velocity, x: Tensor, times: Tensor, callback: Callback | None = None
 ) -> Tensor:
@@ -109,7 +120,8 @@ def ab2(velocity: Velocity, x: Tensor, times: Tensor, callback: Callback | None 
             previous_dt, previous_slope = previous
             mean = slope + (slope - previous_slope) * (dt / (2 * previous_dt))
         x = x + dt * mean
-        previous = dt, slope
+        if dt:  # no line leads through two slopes at one time
+            previous = dt, slope
     return x
 
 
@@ -128,10 +140,11 @@ def dopri5(
     A step is accepted when the RMS of error / (``atol`` + ``rtol``·|x|) over all of x is at most 1.
     As in the published sampler, the last step may reach beyond the end; the solution is then
     interpolated. Raises ``SolverError`` where ``max_evaluations`` do not suffice or the velocity is
-    not finite, and ``ValueError`` for tolerances that are not above 0.
+    not finite, and ``ValueError`` for tolerances that are not above 0 and for times that fall.
     """
-    if rtol <= 0 or atol <= 0:
+    if not (rtol > 0 and atol > 0):
         raise ValueError(f"rtol and atol must be above 0, not {rtol} and {atol}.")
+    require_rising(times)
     t, end = times[0].item(), times[-1].item()
     evaluations = step = 0
     rejected = False
@@ -158,7 +171,7 @@ def dopri5(
 
     slope = evaluate(x, t)
     # The first step: Hairer, Nørsett, Wanner, "Solving Ordinary Differential Equations I", II.4.
-    dt = 0.01 * norm(x, x) / max(norm(slope, x), 1e-5)
+    dt = 0.01 * norm(x, x) / max(norm(slope, x), 1e-5) or 1e-6  # of zeros no length follows
     bend = norm(evaluate(x + dt * slope, t + dt) - slope, x) / dt
     dt = min(100 * dt, (0.01 / max(norm(slope, x), bend, 1e-15)) ** 0.2)
     while t < end:

@@ -106,7 +106,8 @@ def class_tensor(labels: Sequence[Label | Blend], num_classes: int) -> Tensor:
     the null class last.
     """
     if not any(isinstance(label, Blend) for label in labels):
-        return torch.tensor([label.id for label in labels if isinstance(label, Label)])
+        ids = [label.id for label in labels if isinstance(label, Label)]
+        return torch.tensor(ids, dtype=torch.int64)
     return class_weights(labels, num_classes)
 
 

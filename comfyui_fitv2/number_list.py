@@ -12,7 +12,7 @@ MAX_NUMBERS = 1000
 """The longest list that is written out."""
 
 _NUMBER = r"(-?\d{1,20}(?:\.\d{1,9})?)"
-_ENTRY = re.compile(rf"{_NUMBER}?(?:(\.\.+){_NUMBER}?)?")
+_ENTRY = re.compile(rf"{_NUMBER}?\s*(?:(\.\.+)\s*{_NUMBER}?)?")
 _TOO_MANY = f"more than {MAX_NUMBERS} numbers. Write fewer."
 
 
@@ -68,7 +68,7 @@ def _entries(what: str, text: str) -> list[tuple[str, str, str]]:
     """Each entry as (number, dots, number), of which some are empty."""
     entries = []
     for entry in split_list(COMMA.sub(";", text)):
-        match = _ENTRY.fullmatch("".join(plain_signs(entry).split()))
+        match = _ENTRY.fullmatch(plain_signs(entry))
         if match is None:
             raise ValueError(
                 f"{what}: {entry!r} is no number. Write numbers with commas between them, and "

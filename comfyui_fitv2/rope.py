@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
+from .devices import copied_to
 from .extrapolation import Extrapolation
 
 Pair = tuple[float, float]
@@ -64,7 +65,7 @@ def _cached_table(key: RopeKey) -> Rotation:
     # the backward pass.
     with torch.inference_mode(False), torch.no_grad():
         cos, sin = _table(key)
-        return cos.to(key.device), sin.to(key.device)
+        return copied_to(key.device, cos), copied_to(key.device, sin)
 
 
 def _table(key: RopeKey, t: Tensor | None = None) -> Rotation:

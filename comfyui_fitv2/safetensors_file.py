@@ -79,7 +79,7 @@ def _read_unmapped(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """``read_safetensors`` with one copy of the file in memory, which the tensors share."""
     with path.open("rb") as file:
         header_size = int.from_bytes(file.read(8), "little")
-        if header_size > min(_LONGEST_HEADER, path.stat().st_size):
+        if header_size > min(_LONGEST_HEADER, path.stat().st_size - 8):
             raise CheckpointError(path, _what_is_wrong(path, "its header is too long"))
         header_text = file.read(header_size)
         data = bytearray(path.stat().st_size - 8 - header_size)

@@ -9,6 +9,7 @@ from typing import Any, cast, overload
 import torch
 from torch import Tensor
 
+from .devices import copied_to
 from .extrapolation import Extrapolation
 from .flow import interpolate, require_rectified_flow
 from .guidance import Guidance, guided_velocity, pack, packed_guided_velocity, unpack
@@ -92,10 +93,11 @@ def sample(
     ``callback(step, x, t, velocity)`` runs after each evaluation that starts a step; x and velocity
     are like the result. An adaptive solver chooses its steps for all images of a call together.
 
-    Raises ``ValueError`` for an unknown solver or option, values out of range, class ids that the
-    model does not have, weights that are not finite or of other classes, and models that predict
-    noise, and ``SolverError`` where an adaptive solver fails. Values of ``y`` that are on a device
-    already are not checked: reading them would wait for it.
+    Raises ``ValueError`` for an unknown solver or option, values out of range, ``latents`` of other
+    shapes than the noise, class ids that the model does not have, weights that are not finite or of
+    other classes, and models that predict noise, and ``SolverError`` where an adaptive solver
+    fails. Values of ``y`` that are on a device already are not checked: reading them would wait for
+    it.
     """
     require_rectified_flow(model.config)
     integrate = solver_named(solver, **solver_options)
@@ -105,6 +107,11 @@ def sample(
     times = 1 - sigmas  # on the CPU: solvers read them, and no step waits for the device
     if latents is None and denoise < 1.0:
         raise ValueError(f"denoise {denoise} starts from an image; pass it as latents.")
+    if latents is not None and not _are_alike(latents, noise):
+        raise ValueError(
+            "latents must have the shape of the noise: a tensor like the noise, or a list with the "
+            "shapes of its images."
+        )
     if not len(noise):
         return noise if isinstance(noise, Tensor) else []
     y = _labels(y, len(noise), model.config.null_class, noise[0].device)
@@ -116,13 +123,17 @@ def sample(
         return integrate(guided_velocity(model, y, guidance, extrapolation), x, times, callback)
 
     shapes = [tuple(image.shape) for image in noise]
-    if latents is not None and [tuple(image.shape) for image in latents] != shapes:
-        raise ValueError("latents must have the shapes of the noise, image by image.")
     x = pack(noise)
     if latents is not None:
         x = interpolate(pack(list(latents)), x, float(times[0]))
     velocity = packed_guided_velocity(model, shapes, y, guidance, extrapolation)
     return unpack(integrate(velocity, x, times, _per_image(callback, shapes)), shapes)
+
+
+def _are_alike(one: Tensor | Sequence[Tensor], other: Tensor | Sequence[Tensor]) -> bool:
+    """Whether these are two tensors, or two lists, of images with the same shapes."""
+    same_kind = isinstance(one, Tensor) == isinstance(other, Tensor)
+    return same_kind and [image.shape for image in one] == [image.shape for image in other]
 
 
 def _per_image(callback: PackedCallback | None, shapes: Sequence[Sequence[int]]) -> Callback | None:
@@ -143,14 +154,13 @@ def _labels(y: Tensor, count: int, null_class: int, device: torch.device) -> Ten
                 f"y must hold finite weights of {null_class + 1} classes (the last is null) for "
                 f"each of {count} images, not {tuple(y.shape)}."
             )
-        return y.to(device)
-    in_range = not y.is_cpu or (int(y.min()) >= 0 and int(y.max()) <= null_class)
-    if len(y) != count or not in_range:
+        return copied_to(device, y)
+    if y.shape != (count,) or (y.is_cpu and not 0 <= int(y.min()) <= int(y.max()) <= null_class):
         raise ValueError(
             f"y must hold one class id of 0 to {null_class} ({null_class} = null) for each of "
             f"{count} images, not {y.tolist()}."
         )
-    return y.to(device)
+    return copied_to(device, y)
 
 
 def image_noise(generators: Sequence[torch.Generator], shapes: Sequence[Sequence[int]]) -> Noise:
@@ -165,7 +175,7 @@ def image_noise(generators: Sequence[torch.Generator], shapes: Sequence[Sequence
             torch.randn(tuple(shape), generator=generator, device=generator.device)
             for generator, shape in zip(generators, shapes, strict=True)
         ]
-        return pack(images).view(x.shape).to(x)
+        return copied_to(x.device, pack(images).view(x.shape), x.dtype)
 
     return noise
 

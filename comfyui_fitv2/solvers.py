@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -146,8 +147,8 @@ def sampling_sigmas(
         raise ValueError(f"steps must be 1 or more, not {steps}.")
     if not 0.0 < denoise <= 1.0:
         raise ValueError(f"denoise must be above 0 and at most 1, not {denoise}.")
-    if shift <= 0.0:
-        raise ValueError(f"shift must be above 0, not {shift}.")
+    if not 0.0 < shift < math.inf:
+        raise ValueError(f"shift must be a finite number above 0, not {shift}.")
     if not 0.0 <= last_step_size < denoise:
         raise ValueError(
             f"last_step_size must be 0 or more and below denoise ({denoise}), not {last_step_size}."

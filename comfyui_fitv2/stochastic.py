@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .integrators import Callback, Velocity, first_slope
+from .integrators import Callback, Velocity, first_slope, require_rising
 
 Noise = Callable[[Tensor], Tensor]
 """Standard normal numbers of the shape, dtype and device of a tensor."""
@@ -58,7 +58,8 @@ def sde_euler(
 
     ``diffusion`` is a key of ``DIFFUSIONS``, multiplied by ``diffusion_norm``. The last interval of
     ``times`` takes ``last_step``, a key of ``LAST_STEPS``; "none" makes it a step like the others.
-    ``noise_source`` is called once per noisy step. Raises ``ValueError`` for other values.
+    ``noise_source`` is called once per noisy step. Raises ``ValueError`` for other values, and for
+    times that fall.
     """
     weight = _weight(diffusion, diffusion_norm)
     for step, (t, t_next) in enumerate(pairwise(_noisy(times, last_step))):
@@ -113,6 +114,7 @@ def _noisy(times: Tensor, last_step: str) -> Tensor:
     """The times between which noise is added."""
     if last_step not in LAST_STEPS:
         raise ValueError(f"Unknown last_step {last_step!r}. Choose from {', '.join(LAST_STEPS)}.")
+    require_rising(times)
     return times if LAST_STEPS[last_step] is None else times[:-1]
 
 
@@ -130,7 +132,7 @@ def _finish(
 ) -> Tensor:
     """The last interval without noise, unless it was a step like the others."""
     finish = LAST_STEPS[last_step]
-    if finish is None:
+    if finish is None or len(times) < 2:
         return x
     t, t_next = times[-2:]
     slope = first_slope(velocity, callback, len(times) - 2, x, t)

@@ -22,8 +22,8 @@ LOCALES = ROOT / "locales"
 TRANSLATIONS = ("zh", "ja")
 FILE = "nodeDefs.json"
 
-# The editor compiles names and descriptions, where these signs have a meaning. Tooltips are compiled
-# by some versions and not by others, so they cannot escape these signs and must not have them.
+# The editor compiles names and descriptions, where these signs have a meaning. Some versions also
+# compile tooltips, so that these signs can neither be escaped there nor written.
 _SYNTAX = re.compile(r"[@{}|%]")
 
 Texts = dict[str, Any]

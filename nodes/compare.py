@@ -161,9 +161,14 @@ def _layout(
 ) -> tuple[Sequence[str], Sequence[str], int]:
     """Row names, column names and images per row of ``count`` images.
 
-    Names given here replace those of the sweep. Raises ``ValueError`` where the images do not fill
-    the rows.
+    Names given here replace those of the sweep. Raises ``ValueError`` where there are no images, or
+    they do not fill the rows.
     """
+    if not count:
+        raise ValueError(
+            "There are no images to compare. Connect images, or look at why the node before gives "
+            "none."
+        )
     if sweep is not None:
         if not rows and not columns and len(sweep.cells) != count:
             raise ValueError(

@@ -16,6 +16,9 @@ from ..sheets.file_names import legal_name
 from . import host
 from .sweep_cells import Sweep
 
+_LARGEST_IN_JAVASCRIPT = 2**53 - 1
+"""The largest whole number from which JavaScript tells every smaller one apart."""
+
 PAGES = "FiT comparisons"
 """The folder of web pages in ComfyUI's output folder."""
 
@@ -38,7 +41,10 @@ class ComparedCell:
     settings: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
+        """What the viewer in the browser reads; a seed that it would round is a text."""
         values = asdict(self)
+        if self.settings.get("seed", 0) > _LARGEST_IN_JAVASCRIPT:
+            values["settings"]["seed"] = str(self.settings["seed"])
         return {**values.pop("file"), **values}
 
 

@@ -167,7 +167,7 @@ class FiTResolutionSweep(io.ComfyNode):
             "steps": numbers("steps", "{} steps", steps, 1, 1000),
             "solvers": [Choice(e, e) for e in sweep_axes.words("solvers", solvers, PACKED_SOLVERS)],
             "guidance scales": numbers(
-                "guidance_scales", "guidance {:g}", guidance_scales, 0, 20, whole=False
+                "guidance_scales", "guidance {}", guidance_scales, 0, 20, whole=False
             ),
         }
         own = sweep_axes.chosen_extrapolation(model)

@@ -154,5 +154,7 @@ def combinations(
         name = " · ".join(row[axis].name for axis in differing or down[:1])
         for column in across:
             values = {axis: choice.value for axis, choice in row.items()}
-            cells.append((name, column.name, {**values, columns: column.value}))
+            if columns in given:
+                values[columns] = column.value
+            cells.append((name, column.name, values))
     return cells

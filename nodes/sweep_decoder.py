@@ -63,6 +63,11 @@ class FiTSweepDecoder(io.ComfyNode):
         sweep: list[Sweep] | None = None,
     ) -> io.NodeOutput:
         parts = [part for latent in latents for part in host.parts_of(latent)]
+        if not parts:
+            raise ValueError(
+                "There are no latents to decode. Connect FiT Sweep Sampler, or look at why the "
+                "node before gives none."
+            )
         columns = len(sweep[0].columns) if sweep else math.ceil(len(parts) ** 0.5)
         rows = math.ceil(len(parts) / columns)
         size = host.preview_size(max(rows, columns))

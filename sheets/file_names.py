@@ -7,6 +7,9 @@ import unicodedata
 
 LONGEST = 120
 """The longest name in characters: folders and a number come with it."""
+_MOST_BYTES = 220
+"""The same in UTF-8, of which Linux allows a file 255: most scripts take two to four for a letter.
+"""
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _PLAIN = {
@@ -38,5 +41,6 @@ def legal_name(text: str, otherwise: str = "image") -> str:
         text = text.replace(sign, plain)
     spaced = " ".join(unicodedata.normalize("NFC", text).split())
     kept = "".join(c for c in spaced if unicodedata.category(c) != "Cc")
-    name = kept[:LONGEST].strip(" .")
+    cut = kept[:LONGEST].encode(errors="ignore")[:_MOST_BYTES].decode(errors="ignore")
+    name = cut.strip(" .")
     return f"_{name}" if _RESERVED.fullmatch(name) else name or otherwise

@@ -49,7 +49,7 @@ class ClassDialog {
     this.chosen = [...entries];
     const blend = entries.length === 1 ? entries[0].parts : null;
     /** @type {import("./class_tray.js").Share[]} */
-    this.mix = (blend ?? []).map(({ id, weight }) => ({ id, share: Math.round(100 * weight) }));
+    this.mix = (blend ?? []).map(({ id, weight }) => ({ id, share: percent(weight) }));
     /** @type {"one" | "several" | "blend"} */
     this.mode = entries.length > 1 ? "several" : this.mix.length > 1 ? "blend" : "one";
     this.isTouch = matchMedia("(pointer: coarse)").matches;
@@ -154,7 +154,7 @@ class ClassDialog {
   setMode(mode) {
     if (mode === "blend" && this.mode !== "blend") {
       const ids = [...new Set(this.singles())];
-      this.mix = ids.map((id) => ({ id, share: Math.round(100 / ids.length) }));
+      this.mix = ids.map((id) => ({ id, share: percent(1 / ids.length) }));
     }
     if (mode === "several" && this.mode === "blend") {
       this.chosen = this.mix.map(({ id }) => this.entry(id));
@@ -334,6 +334,11 @@ class ClassDialog {
       this.search.select();
     }
   }
+}
+
+/** @param {number} weight @returns {number} what its slider can show: 1 or more */
+function percent(weight) {
+  return Math.max(1, Math.round(100 * weight));
 }
 
 /** @param {string} className @param {HTMLElement[]} children */

@@ -66,7 +66,7 @@ export function levelOf({ columns, rows }, trained) {
 /** @param {any} node a FiT Resolution */
 export function addShapePad(node) {
   const longest = Math.floor((widgetOf(node, "width")?.options.max ?? 16384) / 16);
-  const stage = createStage(drawn, longest);
+  const stage = createStage(drawn, cancelled, longest);
   const facts = element("div", "fitv2-facts");
   facts.setAttribute("role", "status");
   const chips = CHIPS.map((ratio) => chip(ratio, () => choose(chipRatio(ratio))));
@@ -102,6 +102,8 @@ export function addShapePad(node) {
   /** @type {{columns: number, rows: number} | undefined} */
   let grid;
   let error = "";
+  /** The inputs as they were before a drag. @type {Record<string, any> | null} */
+  let before = null;
   let isScheduled = false;
 
   function schedule() {
@@ -243,11 +245,16 @@ export function addShapePad(node) {
   function drawn(next, isLast) {
     if (!trained) return;
     const side = trained.token_pixels;
-    setValues(
-      node,
-      { width: next.columns * side, height: next.rows * side, aspect_ratio: EXACT },
-      { isLast },
-    );
+    const size = { width: next.columns * side, height: next.rows * side, aspect_ratio: EXACT };
+    before ??= Object.fromEntries(Object.keys(size).map((name) => [name, valueOf(node, name)]));
+    setValues(node, size, { isLast });
+    if (isLast) before = null;
+  }
+
+  /** Takes a drag back. */
+  function cancelled() {
+    if (before) setValues(node, before);
+    before = null;
   }
 
   /**

@@ -33,10 +33,11 @@ const LEAP = 4;
 
 /**
  * @param {(grid: Grid, isLast: boolean) => void} onChange with each size that is drawn
+ * @param {() => void} onCancel when a drag is taken back
  * @param {number} longest the longest side in tokens
  * @returns {{element: HTMLElement, draw: (drawn: Drawn) => void}}
  */
-export function createStage(onChange, longest) {
+export function createStage(onChange, onCancel, longest) {
   const element = document.createElement("div");
   element.className = "fitv2-stage";
   const svg = element.appendChild(document.createElementNS(SVG, "svg"));
@@ -218,10 +219,11 @@ export function createStage(onChange, longest) {
     if (!drawn?.enabled || event.ctrlKey || event.metaKey) return;
     const { columns, rows } = drawn.grid;
     if (event.key === "Escape" && drag) {
-      change(drag.from, false);
+      const { from } = drag;
       drag = null;
       element.classList.remove("fitv2-dragged");
-      draw(drawn);
+      draw({ ...drawn, grid: from });
+      onCancel();
     } else if (event.key === "Home") {
       change({ columns: drawn.trainLength, rows: drawn.trainLength }, true);
     } else {

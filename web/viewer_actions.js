@@ -18,7 +18,7 @@ const DEFAULT_VAE = "fit_tiny_vae.safetensors";
 /**
  * The inputs of nodes that a cell's settings belong to, by node type.
  *
- * A sweep keeps no axis, so that it draws this cell alone.
+ * A sweep keeps no axis, so that it draws this cell alone, but for a seed that only it can hold.
  *
  * @type {Record<string, (settings: Settings, cell: Cell) => Record<string, any>>}
  */
@@ -35,14 +35,18 @@ const INPUTS = {
   FiTSweepSampler: sampling,
   FiTSolver: ({ solver }) => ({ solver }),
   FiTScheduler: ({ steps }) => ({ steps }),
-  KSampler: ({ seed, steps, guidance_scale }) => ({ seed, steps, cfg: guidance_scale }),
-  RandomNoise: ({ seed }) => ({ noise_seed: seed }),
+  KSampler: ({ seed, steps, guidance_scale }) => ({
+    seed: numberOf(seed),
+    steps,
+    cfg: guidance_scale,
+  }),
+  RandomNoise: ({ seed }) => ({ noise_seed: numberOf(seed) }),
   FiTResolutionSweep: (settings, { width, height }) => ({
     classes: settings.class,
     sizes: `${width}x${height}`,
     methods: methodOf(settings),
     attention_scales: "",
-    seeds: "",
+    seeds: typeof settings.seed === "string" ? settings.seed : "",
     steps: "",
     solvers: "",
     guidance_scales: "",
@@ -52,7 +56,12 @@ const INPUTS = {
 
 /** @param {Settings} settings */
 function sampling({ seed, steps, solver, guidance_scale }) {
-  return { seed, steps, solver, guidance: guidance_scale };
+  return { seed: numberOf(seed), steps, solver, guidance: guidance_scale };
+}
+
+/** A seed for a widget of numbers, which is left as it is where the seed is too large for one. */
+function numberOf(/** @type {Settings["seed"]} */ seed) {
+  return typeof seed === "number" ? seed : undefined;
 }
 
 /** How a sweep spells a method. @param {Settings} settings */
@@ -145,7 +154,11 @@ export async function openAsGraph(node, cell) {
       { type: "VAEDecode", column: 3, links: { samples: [5, 0], vae: [1, 0] } },
       { type: "PreviewImage", column: 3, links: { images: [6, 0] } },
     ]);
-    return say("Opened in a new workflow.");
+    const { seed } = settings;
+    // The host's field of a seed holds no number of that size.
+    return typeof seed === "string"
+      ? say("Opened in a new workflow, without the seed {seed}: it is too large.", { seed })
+      : say("Opened in a new workflow.");
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     return say("No graph was made: {reason}", { reason });

@@ -5,8 +5,9 @@
 
 /**
  * @typedef {{checkpoint?: string, class?: string, size?: string, width?: number, height?: number,
- *   method?: string, decoupled?: boolean, attention_scale?: string, seed?: number, steps?: number,
- *   solver?: string, guidance_scale?: number}} Settings
+ *   method?: string, decoupled?: boolean, attention_scale?: string, seed?: number | string,
+ *   steps?: number, solver?: string, guidance_scale?: number}} Settings
+ *   a seed that a number would round is a text
  * @typedef {{row: number, column: number, filename: string, subfolder: string, type: string,
  *   width: number, height: number, tokens?: number, factor?: number | null,
  *   side_factor?: number | null, settings: Settings}} Cell
@@ -31,8 +32,8 @@ const WORDS = /** @type {Record<keyof Settings, string>} */ ({
   guidance_scale: "guidance",
 });
 const KEYS = /** @type {(keyof Settings)[]} */ (Object.keys(WORDS));
-/** Names that Windows keeps for devices, with any suffix. */
-const DEVICES = /^(con|prn|aux|nul|com\d|lpt\d)$/i;
+/** Settings whose value alone says nothing. */
+const NUMBERS = new Set(["seed", "steps", "guidance_scale"]);
 const LONGEST_NAME = 120;
 
 /**
@@ -113,9 +114,8 @@ export function settingsOf(cell) {
  * @returns {string}
  */
 export function captionOf(cell, keys) {
-  // A word is given where the value alone says nothing.
   const spelt = (/** @type {keyof Settings} */ key) =>
-    typeof cell.settings[key] === "number" ? `${say(WORDS[key])} ` : "";
+    NUMBERS.has(key) ? `${say(WORDS[key])} ` : "";
   const parts = KEYS.filter((key) => keys.has(key) && cell.settings[key] != null);
   return parts.map((key) => spelt(key) + shown(key, cell.settings[key])).join(" · ");
 }
@@ -200,9 +200,9 @@ export function fileNameOf(comparison, cell) {
   return legal(parts.filter(Boolean).join(" ")) + suffix;
 }
 
-/** @param {string} name */
+/** @param {string} name one that holds a size, and so is neither empty nor that of a device */
 function legal(name) {
-  const cleaned = name
+  return name
     .replace(/\s*·\s*/g, " ")
     .replace(/\s*×\s*/g, "x")
     // eslint-disable-next-line no-control-regex -- control characters are what is looked for
@@ -210,5 +210,4 @@ function legal(name) {
     .replace(/\s+/g, " ")
     .slice(0, LONGEST_NAME)
     .replace(/^[. ]+|[. ]+$/g, "");
-  return !cleaned || DEVICES.test(cleaned) ? `image ${cleaned}`.trim() : cleaned;
 }

@@ -68,7 +68,12 @@ export class Details {
     const { viewer } = this;
     const cell = viewer.subject;
     if (!cell || !viewer.comparison) return;
-    viewer.say(await viewer.actions[action](cell, viewer.comparison));
+    try {
+      viewer.say(await viewer.actions[action](cell, viewer.comparison));
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      viewer.say(say("That did not work: {reason}", { reason }));
+    }
   }
 
   /**

@@ -86,9 +86,9 @@ export class Zoom {
       this._zoom(2 ** (-event.deltaY / (event.ctrlKey ? 100 : 300)), x, y, this._of(frame));
     });
     element.addEventListener("pointerdown", (event) => {
+      if (!this._pointers.size) this.dragged = false;
       const frame = /** @type {HTMLElement | null} */ (frameAt(event));
       if (!frame || event.button > 0) return;
-      if (!this._pointers.size) this.dragged = false;
       this._pointers.set(event.pointerId, { x: event.clientX, y: event.clientY, frame });
     });
     element.addEventListener("pointermove", (event) => this._move(event, element));

@@ -40,11 +40,11 @@ class CellCache:
         if _bytes(cell) > self._max_bytes:
             return
         with self._lock:
+            self._drop(key)
             if maker is not None:
                 if id(maker) not in self._of_makers:
                     weakref.finalize(maker, self._forget, id(maker)).atexit = False
                 self._of_makers[id(maker)].add(key)
-            self._drop(key)
             # A copy of its own: a part of a larger tensor would keep all of that alive.
             self._cells[key] = cell.detach().to("cpu", copy=True)
             self.bytes_held += _bytes(cell)
@@ -60,6 +60,8 @@ class CellCache:
         dropped = self._cells.pop(key, None)
         if dropped is not None:
             self.bytes_held -= _bytes(dropped)
+            for keys in list(self._of_makers.values()):  # a maker may be collected meanwhile
+                keys.discard(key)
 
     def __len__(self) -> int:
         return len(self._cells)

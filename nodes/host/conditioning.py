@@ -50,8 +50,8 @@ def labels_of(values: Mapping[str, Any], config: FiTConfig, images: int) -> Tens
     label is half-way to no label.
 
     ``values`` are the conditioning's dict, and its tensor as ``cross_attn``. Raises ``ValueError``
-    where it holds text or joined labels, was made for another number of classes, or has more labels
-    than there are images.
+    where it holds text or joined labels, was made for another number of classes, has an id below 0,
+    or has more labels than there are images.
     """
     marker = values.get("cross_attn")
     if marker is not None and not marker.any():  # ConditioningZeroOut
@@ -80,6 +80,11 @@ def labels_of(values: Mapping[str, Any], config: FiTConfig, images: int) -> Tens
         raise ValueError(
             f"These labels were made for a model of {num_classes} classes, and this one has "
             f"{config.num_classes}. Connect the same MODEL to FiT Class Label and to the sampler."
+        )
+    if int(labels.min()) < 0:
+        raise ValueError(
+            f"These labels have the class id {int(labels.min())}, and ids start at 0. Choose a "
+            "class in the node that makes them, or use FiT Class Label."
         )
     weights = values.get(POOLED)
     if weights is not None and weights.shape[-1] == num_classes + 1:

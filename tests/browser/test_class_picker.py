@@ -213,6 +213,17 @@ def test_a_blend_is_made_and_changed_with_sliders(page: Page) -> None:
     expect(chips(node)).to_have_text(["France 80 % + Italy 20 %×"])
 
 
+def test_a_blend_of_very_many_classes_has_weights(page: Page) -> None:
+    node = graph(page, "; ".join(map(str, range(201))))
+    dialog = open_dialog(node)
+    dialog.get_by_role("radio", name="Blend").click()
+    expect(dialog.locator("output").first).to_have_text("0 %")  # rounded
+    press(page, "Control+Enter")
+    page.wait_for("id => app.graph.getNodeById(id).widgets[0].value.includes('+')", node.id)
+    assert "NaN" not in node.value("text")
+    expect(node.find(".fitv2-class-wrong")).to_have_count(0)
+
+
 def test_what_no_class_has_is_red_before_run_and_mended_by_a_click(page: Page) -> None:
     node = graph(page, "Finland; Frnce")
 

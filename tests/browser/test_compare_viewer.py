@@ -219,6 +219,23 @@ def test_all_images_zoom_about_one_place_and_move_together(sheet: Node, page: Pa
     assert shown_size(cell(sheet, 1, 0).locator("img")) == pytest.approx(whole, rel=0.01)
 
 
+@in_one_renderer
+def test_after_a_drag_a_click_on_a_name_or_a_caption_counts(sheet: Node, page: Page):
+    def drag_images() -> None:
+        cell(sheet, 0, 0).click()
+        press(page, "+", "+")
+        box = box_of(cell(sheet, 0, 0).locator(".fitv2-viewer-frame"))
+        start = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.drag(start, (start[0] - 30, start[1]))
+
+    drag_images()
+    cell(sheet, 1, 1).locator(".fitv2-viewer-caption").click()
+    expect(cell(sheet, 1, 1)).to_have_attribute("data-mark", "A")
+    drag_images()
+    sheet.find('[role="columnheader"]').nth(1).click()
+    expect(cell(sheet, 0, 1)).to_have_count(0)
+
+
 def test_the_wheel_moves_the_canvas_before_a_click_into_the_viewer(sheet: Node, page: Page):
     before = page.js("() => app.canvas.ds.scale")
     cell(sheet, 0, 1).hover()
@@ -312,6 +329,16 @@ def test_a_cell_is_saved_and_its_settings_copied(sheet: Node, page: Page, tmp_pa
     assert "size: 352 × 176 px" in text
 
 
+@in_one_renderer
+def test_an_image_that_cannot_be_fetched_is_said(sheet: Node, page: Page):
+    cell(sheet, 0, 1).click()
+    page.dom.route("**/view?*", lambda route: route.abort())
+    sheet.find("button").filter(has_text=re.compile("^Save$")).click()
+    expect(sheet.find(".fitv2-viewer-message")).to_contain_text("Failed to fetch")
+    page.dom.unroute("**/view?*")
+    page.errors.clear()  # the browser reports it, too
+
+
 def test_the_host_shows_no_second_preview(sheet: Node, page: Page):
     output = {"images": [{"filename": "cell_0_0_256x256.png", "subfolder": "", "type": "temp"}]}
     saver = page.node("SaveImage")
@@ -347,6 +374,24 @@ def test_a_cell_is_used_in_the_nodes_before_and_undone(sheet: Node, page: Page):
     after = page.node("FiTSweepSampler").values(), page.node("FiTResolutionSweep").values()
     assert after == before
     page.node("FiTCompareSheet").find(".fitv2-viewer-cell img").first.wait_for()
+
+
+@in_one_renderer
+def test_a_seed_that_the_page_would_round_is_used_as_text(sheet: Node, page: Page, comfyui: Server):
+    output = comparison(comfyui, METHODS, SIZES)
+    seeds = ["18446744073709551615", "18446744073709551614"]
+    for each in output["fitv2_cells"][0]["cells"]:
+        each["settings"]["seed"] = seeds[each["column"] % 2]
+    send(page, sheet, output)
+    before = page.node("FiTSweepSampler").value("seed")
+    cell(sheet, 1, 1).click()
+    expect(sheet.find(".fitv2-viewer-details")).to_contain_text(f"seed{seeds[1]}")
+    sheet.find("button").filter(has_text="Use this cell").click()
+    assert page.node("FiTResolutionSweep").value("seeds") == seeds[1]
+    assert page.node("FiTSweepSampler").value("seed") == before
+    sheet.find("button").filter(has_text="Open as graph").click()
+    page.wait_for("() => app.graph.nodes.length === 8")
+    assert page.node("FiTSampler").value("seed") == 0
 
 
 def test_a_cell_is_opened_as_a_graph_that_runs(sheet: Node, page: Page):

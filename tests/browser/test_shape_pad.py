@@ -142,6 +142,19 @@ def test_a_drag_is_one_step_of_undo_and_escape_takes_it_back(page: Page, pad: No
     assert size_of(pad)[1:] == (256, 256)
 
 
+def test_escape_brings_a_ratio_back(page: Page, pad: Node) -> None:
+    x, y = middle(pad)
+    page.dom.mouse.move(x, y)
+    page.dom.mouse.down()
+    page.dom.mouse.move(x + 50, y + 10, steps=4)
+    assert size_of(pad)[0] == "exact size"
+    page.dom.keyboard.press("Escape")
+    page.dom.mouse.up()
+    page.settle()
+    assert size_of(pad) == ("1:1", 256, 256)
+    expect_facts(pad, SQUARE)
+
+
 def test_shift_keeps_the_ratio_and_alt_the_tokens(page: Page, pad: Node) -> None:
     press(pad, "2:1")
     expect_facts(pad, "352 × 176 px · 22 × 11 = 242 tokens · 0.95×")

@@ -7,6 +7,7 @@ import json
 import re
 
 import pytest
+from host.inside import run_inside
 from PIL import Image
 from support.graph import BUNDLED, Graph, Node
 from support.live_client import LiveClient
@@ -68,6 +69,19 @@ def test_every_cell_is_a_file_with_its_settings(graph: Graph, client: LiveClient
     assert len(output["images"]) == 1
 
 
+def test_a_seed_that_javascript_would_round_comes_as_text(graph: Graph, client: LiveClient) -> None:
+    seeds = [2**53 - 1, 2**53, 2**64 - 1]
+    loader = graph.loader()
+    sweep = graph.sweep(loader[0], "32x16", seeds=", ".join(map(str, seeds)))
+    sampled = graph.sweep_sampler(loader[0], sweep[0], steps=1)
+    node = sheet(graph, graph.decoded(sampled[0])[0], sweep=sampled[2])
+    (cells,) = client.run(graph.prompt).outputs[node.id]["fitv2_cells"]
+    told = [cell["settings"]["seed"] for cell in cells["cells"]]
+    assert told == [seeds[0], str(seeds[1]), str(seeds[2])]
+    image = Image.open(io.BytesIO(client.fetch(cells["cells"][2])))
+    assert json.loads(image.info["fitv2"])["seed"] == seeds[2]
+
+
 def test_images_without_a_sweep_tell_their_size_alone(graph: Graph, client: LiveClient) -> None:
     image = graph.add("EmptyImage", width=40, height=64, batch_size=2, color=0)
     node = sheet(graph, image[0], columns="a; b")
@@ -108,6 +122,32 @@ def test_labels_are_file_names_everywhere(graph: Graph, client: LiveClient, serv
     assert files[0] == "76 - France - none - 3x2 @ 24 - 96 x 64 px_00001_.png"
     assert not any(re.search(r'[<>:"/\\|?*·]', name) for name in files)
     assert all(legal_name(text) == text for text in run.outputs[shown.id]["text"])
+
+
+@pytest.mark.host
+def test_a_list_without_images_is_refused_as_such() -> None:
+    """As list nodes of other packs give it that leave images out."""
+    refusals = run_inside(
+        """
+from fitv2.nodes.compare import FiTCompareSheet
+from fitv2.nodes.sweep_decoder import FiTSweepDecoder
+refusals = []
+for node, inputs in (
+    (FiTCompareSheet, dict(images=[], scale=["fitted"], title=[""], picture_size=[64], rows=[""],
+                           columns=[""])),
+    (FiTSweepDecoder, dict(latents=[], vae=[None])),
+):
+    try:
+        node.execute(**inputs)
+    except ValueError as error:
+        refusals.append(str(error))
+answer(refusals)
+"""
+    )
+    assert [refusal.partition(".")[0] for refusal in refusals] == [
+        "There are no images to compare",
+        "There are no latents to decode",
+    ]
 
 
 @pytest.mark.parametrize("name", ["rows", "columns"])

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.host
 
 def test_a_class_id_in_the_place_of_a_text_is_read(bundled_checkpoint: Path) -> None:
     """As DiTCondLabelSelect of ComfyUI-ExtraModels gives it: an integer tensor alone."""
-    differences, refusal = run_inside(
+    differences, refusals = run_inside(
         f"""
 from fitv2.nodes import host
 model = host.load({str(bundled_checkpoint)!r}, "fp32")
@@ -28,12 +28,17 @@ differences = [
     (sampled(foreign(i), foreign(256)) - sampled(host.conditioning([i], 256), null)).abs().max()
     for i in (0, 76)
 ]
-try:
-    sampled(foreign(999), null)
-except ValueError as error:
-    answer([[d.item() for d in differences], str(error)])
+refusals = []
+for class_id in (999, -1):
+    try:
+        sampled(foreign(class_id), null)
+    except ValueError as error:
+        refusals.append(str(error))
+answer([[d.item() for d in differences], refusals])
 """
     )
     assert differences == [0.0, 0.0]
-    assert "999" in refusal
-    assert "this one has 256" in refusal
+    too_large, negative = refusals
+    assert "999" in too_large
+    assert "this one has 256" in too_large
+    assert "class id -1" in negative

@@ -145,6 +145,14 @@ def test_a_ratio_with_a_comma_is_one_ratio(client: LiveClient) -> None:
     assert (size["width"], size["height"]) == (336, 176)
 
 
+def test_a_custom_ratio_is_no_size(client: LiveClient) -> None:
+    (size,) = ask(client, "sizes", tokens="256", ratio="1,85:1")["sizes"]
+    assert (size["width"], size["height"]) == (336, 176)
+    for text in ("256x192", "3:2 @ 576", ""):
+        (size,) = ask(client, "sizes", tokens="256", ratio=text)["sizes"]
+        assert f"'{text}' is not an aspect ratio" in size["error"]
+
+
 def test_a_size_in_pixels_is_the_nearest_in_whole_tokens(client: LiveClient) -> None:
     (size,) = ask(client, "sizes", tokens="256", ratios="264x300")["sizes"]
     assert (size["width"], size["height"], size["tokens"]) == (256, 304, 304)

@@ -163,6 +163,25 @@ def test_every_list_makes_rows_and_any_can_go_across(graph: Graph, client) -> No
         )
 
 
+def test_a_list_that_is_empty_can_go_across(graph: Graph, client) -> None:
+    loader = graph.loader()
+    reports = [
+        graph.add("PreviewAny", source=graph.sweep(loader[0], "32x16", columns=columns)[2])
+        for columns in (axis.replace("_", " ") for axis in AXES)
+    ]
+    run = client.run(graph.prompt)
+    for node in reports:
+        assert run.outputs[node.id]["text"][0].startswith("1 image: 1 row × 1 column.")
+
+
+def test_guidance_scales_that_differ_little_have_rows_of_their_own(graph: Graph, client) -> None:
+    loader = graph.loader()
+    sweep = graph.sweep(loader[0], "32x16", guidance_scales="2, 2.3456781, 2.3456782")
+    report = graph.add("PreviewAny", source=sweep[2])
+    text = client.run(graph.prompt).outputs[report.id]["text"][0]
+    assert text.startswith("3 images: 3 rows × 1 column.")
+
+
 def test_names_say_only_what_differs(graph: Graph, client) -> None:
     loader = graph.loader()
     lists: dict[str, dict[str, Any]] = {

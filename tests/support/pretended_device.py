@@ -4,8 +4,9 @@ Within ``PretendedDevice("cuda")`` tensors of that device are made, moved and co
 usual, forward and backward. They have shapes and dtypes and no values; tensors on the CPU are real.
 What a real device would refuse raises ``DeviceError``: operations on tensors of two devices, and
 on MPS float64 and complex numbers. So do operations whose result has a size that only the device
-knows. Reading a number and copying to the CPU, which wait for the device, are counted in ``waits``
-by the function that did it.
+knows, and on MPS copies of the CPU's memory that nobody waits for: they may read it when it is
+another tensor's. Reading a number, copying to the CPU, and on CUDA copying from it without
+``non_blocking`` wait for the device: they are counted in ``waits`` by the function that did it.
 
 PyTorch's own fake tensors cannot run a backward pass on a device that this machine lacks: autograd
 asks for the device's streams. Here autograd sees the meta device, and Python code the pretended
@@ -146,6 +147,8 @@ class PretendedDevice(TorchDispatchMode):
             return 1e-3 if tensors[0].dtype.is_floating_point else 0
         if on_device and self._leaves(func, args, target):
             return self._to_cpu(func, args, kwargs)
+        if func in _MOVES:
+            self._check_arrival(func, args, kwargs)
         self._check_devices(func, tensors)
         out = func(*self._on_meta(args), **self._on_meta(kwargs))
         self._check_dtypes(func, out)
@@ -168,11 +171,19 @@ class PretendedDevice(TorchDispatchMode):
             return args[0]
         return torch.zeros(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
 
+    def _check_arrival(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Look at a copy to the device, which may come from the CPU."""
+        source = args[1] if func is _aten.copy_.default else args[0]
+        if isinstance(source, DeviceTensor):
+            return
+        if not (kwargs.get("non_blocking") or args[2:3] == (True,)):
+            if self.device.type == "cuda" and _our_function() is not None:
+                self._wait(func)
+        elif self.device.type == "mps":
+            raise DeviceError(f"{func} lets MPS read memory of the CPU that may be freed by then")
+
     def _wait(self, func: Any) -> None:
-        codes = (frame.f_code for frame, _ in traceback.walk_stack(None))
-        ours = next((code for code in codes if _is_ours(code.co_filename)), None)
-        place = f"{Path(ours.co_filename).name}:{ours.co_name}" if ours else str(func)
-        self.waits[place] += 1
+        self.waits[_our_function() or str(func)] += 1
 
     def _check_devices(self, func: Any, tensors: list[Tensor]) -> None:
         if func in _MOVES or func in _TAKES_CPU_INDICES:
@@ -226,6 +237,13 @@ class _DeviceNames(TorchFunctionMode):
         return DeviceTensor(out, self.device) if made else out
 
 
+def _our_function() -> str | None:
+    """The innermost function of the project that is running, as "file.py:function"."""
+    codes = (frame.f_code for frame, _ in traceback.walk_stack(None))
+    ours = next((code for code in codes if _is_ours(code.co_filename)), None)
+    return f"{Path(ours.co_filename).name}:{ours.co_name}" if ours else None
+
+
 def _no_size(kwargs: Mapping[str, Any]) -> bool:
     return kwargs.get("output_size") is None
 
@@ -233,6 +251,6 @@ def _no_size(kwargs: Mapping[str, Any]) -> bool:
 @lru_cache
 def _is_ours(filename: str) -> bool:
     path = Path(filename).resolve()
-    if ROOT not in path.parents:
+    if ROOT not in path.parents or filename.startswith("<"):  # Python's own, as "<frozen runpy>"
         return False
     return path.relative_to(ROOT).parts[0] not in ("tests", ".dev")

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from comfyui_fitv2.attention import TokenBatch
 from comfyui_fitv2.config import FiTConfig
+from comfyui_fitv2.devices import copied_to
 from comfyui_fitv2.model import FiT
 from comfyui_fitv2.rope import Rotation, rotate
 
@@ -35,7 +36,8 @@ class PaddedBatch(TokenBatch):
         self.rotation = cos, sin
         lengths = torch.tensor([len(cos) for cos, _ in rotations])
         # (images, 1, 1, tokens): which tokens can be attended to.
-        self.mask = (torch.arange(cos.shape[2]) < lengths[:, None])[:, None, None].to(cos.device)
+        mask = (torch.arange(cos.shape[2]) < lengths[:, None])[:, None, None]
+        self.mask = copied_to(cos.device, mask)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(

@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from comfyui_fitv2.config import FiTConfig
+from comfyui_fitv2.devices import copied_to
 from comfyui_fitv2.flow import TimeDistribution, flow_of, token_weights
 from comfyui_fitv2.model import patchify
 
@@ -56,7 +57,7 @@ class MicroBatch:
     """Totals of the whole step that this is a part of."""
 
     def to(self, device: torch.device) -> MicroBatch:
-        moved = {name: value.to(device, non_blocking=True) for name, value in self._tensors()}
+        moved = {name: copied_to(device, value) for name, value in self._tensors()}
         return replace(self, **moved)
 
     def pin_memory(self) -> MicroBatch:

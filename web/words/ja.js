@@ -144,7 +144,10 @@ export const ja = {
   "1 node was set. Ctrl+Z takes it back.": "1 個のノードに設定しました。Ctrl+Z で元に戻せます。",
   "{count} nodes were set. Ctrl+Z takes it back.": "{count} 個のノードに設定しました。Ctrl+Z で元に戻せます。",
   "Opened in a new workflow.": "新しいワークフローで開きました。",
+  "Opened in a new workflow, without the seed {seed}: it is too large.":
+    "新しいワークフローで開きました。シード {seed} は大きすぎるため含まれません。",
   "No graph was made: {reason}": "ワークフローを作れませんでした：{reason}",
+  "That did not work: {reason}": "失敗しました：{reason}",
   "The image is no longer there: run the workflow again.": "画像はもうありません：ワークフローを再実行してください。",
   "Saved as {name}": "{name} として保存しました",
   "The settings are on the clipboard.": "設定をクリップボードにコピーしました。",

@@ -144,7 +144,10 @@ export const zh = {
   "1 node was set. Ctrl+Z takes it back.": "已设置 1 个节点。Ctrl+Z 可撤销。",
   "{count} nodes were set. Ctrl+Z takes it back.": "已设置 {count} 个节点。Ctrl+Z 可撤销。",
   "Opened in a new workflow.": "已在新工作流中打开。",
+  "Opened in a new workflow, without the seed {seed}: it is too large.":
+    "已在新工作流中打开，但不含种子 {seed}：该数过大。",
   "No graph was made: {reason}": "未能生成工作流：{reason}",
+  "That did not work: {reason}": "操作失败：{reason}",
   "The image is no longer there: run the workflow again.": "图像已不存在：请重新运行工作流。",
   "Saved as {name}": "已保存为 {name}",
   "The settings are on the clipboard.": "设置已复制到剪贴板。",

@@ -224,6 +224,7 @@ def test_the_bundled_checkpoint_tells_its_training_and_can_be_sampled(
         ({"num_heads": 3}, "hidden_size 32 is not divisible by num_heads 3"),
         ({"num_heads": 16}, "multiple of 4"),
         ({"patch_size": 4}, "patch_size must be 2, not 4"),
+        ({"mlp_ratio": 0.01}, "mlp_ratio 0.01 leaves no width to the MLP of hidden_size 32"),
         ({"depth": 0}, "depth must be a whole number of 1 or more, not 0"),
         ({"extrapolation": "magic"}, "'magic' is unknown"),
     ],

@@ -6,6 +6,7 @@ See ``support.pretended_device`` for what is checked.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -87,6 +88,9 @@ def test_the_pretended_device_finds_what_is_wrong(device: PretendedDevice) -> No
     x.sum().item()
     x.cpu()
     assert device.waits.total() == 2
+    pinned = device.device.type == "cuda"
+    with nullcontext() if pinned else pytest.raises(DeviceError, match="may be freed"):
+        torch.ones(3).to(device.device, non_blocking=True)
     for wait in (
         x.nonzero,
         lambda: torch.equal(x, x),
@@ -150,6 +154,17 @@ def test_every_solver_and_every_guidance(
     assert all(is_there(x, z.shape) for x, z in zip(result, noise, strict=True))
     assert seen
     assert set(device.waits) <= (WAITS if SOLVERS[solver].adaptive else set())
+
+
+@pytest.mark.parametrize("device", ["cuda"], indirect=True)
+@pytest.mark.parametrize("solver", [name for name in SOLVERS if not SOLVERS[name].adaptive])
+@pytest.mark.parametrize("packed", [False, True])
+def test_no_step_waits_until_cuda_has_taken_a_number_or_a_table(
+    device: PretendedDevice, model: FiT, solver: str, packed: bool
+) -> None:
+    noise = images(device) if packed else torch.randn(4, 4, 8, 12, device=device.device)
+    sample(model, noise, torch.arange(4), solver, 3, 2.0, Extrapolation("time-aware"))
+    assert not device.waits
 
 
 @on_mps

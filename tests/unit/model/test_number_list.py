@@ -19,6 +19,7 @@ from comfyui_fitv2.number_list import MAX_NUMBERS, parse_numbers
         ("1; 5\n9", [1, 5, 9]),
         ("3, 3, 1..3", [3, 1, 2]),
         ("1 … 3", [1, 2, 3]),
+        ("1 , 3 ..\t5 ", [1, 3, 4, 5]),
         ("1，2，……，5", [1, 2, 3, 4, 5]),
         ("10, 8, .., 4", [10, 8, 6, 4]),
         ("１..３", [1, 2, 3]),
@@ -46,6 +47,8 @@ def test_fractions_are_exact(text: str, numbers: list[float]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("1 2 3", r"steps: '1 2 3' is no number\. Write numbers with commas between them"),
+        ("1..3 5", r"steps: '1\.\.3 5' is no number"),
         ("one", r"steps: 'one' is no number\. Write numbers with commas between them"),
         ("1.5", r"steps: 1\.5 is no whole number"),
         ("0", r"steps: 0 is outside of 1 to 1000"),

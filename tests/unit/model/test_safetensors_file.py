@@ -93,6 +93,19 @@ def test_a_cut_file_that_cannot_be_mapped_is_called_truncated(tmp_path: Path, ke
         load_checkpoint(path)
 
 
+@pytest.mark.parametrize("missing", [1, 7, 8])
+@pytest.mark.usefixtures("no_mapping")
+def test_a_file_cut_at_the_end_of_its_header_is_called_truncated(
+    tmp_path: Path, missing: int
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(weights(), path, METADATA)
+    content = path.read_bytes()
+    path.write_bytes(content[: 8 + int.from_bytes(content[:8], "little") - missing])
+    with pytest.raises(CheckpointError, match="truncated"):
+        load_checkpoint(path)
+
+
 def with_header(path: Path, header: bytes, size: int | None = None, data: bytes = b"") -> Path:
     path.write_bytes((len(header) if size is None else size).to_bytes(8, "little") + header + data)
     return path
@@ -231,6 +244,7 @@ def test_absurd_metadata_is_a_checkpoint_error(
     with pytest.raises(CheckpointError) as error:
         load_checkpoint(path)
     assert len(str(error.value)) < 1000
+    assert not str(error.value).endswith("..")
 
 
 @pytest.mark.cases("C5")

@@ -1,5 +1,6 @@
 """Guidance, schedules and ``sample`` give the published code's numbers."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -86,6 +87,11 @@ def test_all_channels_can_be_guided(golden_model: FiT) -> None:
         ({"power": -1.0}, "0 or more, not -1"),
         ({"interval": (0.5, 0.5)}, "from 0.5 to 0.5"),
         ({"interval": (0, 2)}, "to 2"),
+        ({"scale": math.nan}, "scale must be a finite number, not nan"),
+        ({"power": math.nan}, "0 or more, not nan"),
+        ({"power": math.inf}, "0 or more, not inf"),
+        ({"channels": 0}, "1 or more channels, or None for all, not 0"),
+        ({"channels": -1}, "1 or more channels, or None for all, not -1"),
     ],
 )
 def test_guidance_explains_bad_values(values: dict, message: str) -> None:
@@ -116,12 +122,18 @@ def test_image_to_image_starts_on_the_path(golden_model: FiT) -> None:
     [
         ({"solver": "rk5"}, "Unknown solver 'rk5'.*euler, heun"),
         ({"rtol": 1.0}, "'ab2' has no option 'rtol'"),
-        ({"shift": 0.0}, "shift must be above 0"),
+        ({"shift": 0.0}, "shift must be a finite number above 0"),
         ({"last_step_size": 1.0}, "below denoise"),
         ({"steps": 0}, "steps must be 1 or more, not 0"),
         ({"y": torch.tensor([11, 0])}, r"0 to 10 \(10 = null\)"),
         ({"y": torch.tensor([1])}, "for each of 2 images"),
+        ({"y": torch.tensor(1)}, "for each of 2 images, not 1"),
+        ({"y": torch.tensor([[1], [2]])}, "for each of 2 images"),
+        ({"y": torch.zeros(0, dtype=torch.long)}, "for each of 2 images"),
+        ({"shift": math.nan}, "shift must be a finite number above 0, not nan"),
         ({"denoise": 0.5}, "pass it as latents"),
+        ({"denoise": 0.5, "latents": torch.zeros(3, 4, 8, 12)}, "the shape of the noise"),
+        ({"denoise": 0.5, "latents": [torch.zeros(4, 8, 12)] * 2}, "a tensor like the noise"),
     ],
 )
 def test_sample_explains_bad_arguments(golden_model: FiT, arguments: dict, message: str) -> None:
@@ -233,12 +245,14 @@ def test_a_list_starts_from_images_and_is_reported_as_a_list(golden_model: FiT) 
         torch.testing.assert_close(image, 0.75 * latents[i] + 0.25 * noise[i])
         assert velocity[i].shape == image.shape
     assert len(starts) == 3
-    with pytest.raises(ValueError, match="shapes of the noise"):
+    with pytest.raises(ValueError, match="the shape of the noise"):
         sample(golden_model, noise, torch.tensor([1, 2]), latents=latents[::-1], denoise=0.5)
 
 
 def test_no_images_are_sampled_from_no_noise(golden_model: FiT) -> None:
-    assert sample(golden_model, [], torch.zeros(0, dtype=torch.long)) == []
+    y = class_tensor([], 10)
+    assert y.dtype is torch.int64
+    assert sample(golden_model, [], y) == []
 
 
 def test_an_image_gets_the_same_noise_in_a_batch_and_in_a_pack() -> None:

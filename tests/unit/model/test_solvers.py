@@ -191,6 +191,43 @@ def test_dopri5_stops_at_a_velocity_that_is_not_finite() -> None:
         dopri5(lambda x, t: x / 0, torch.ones(1, 1), torch.linspace(0, 1, 2))
 
 
+def test_dopri5_starts_from_zeros() -> None:
+    """As after DisableNoise and an empty latent in ComfyUI."""
+    x = dopri5(lambda x, t: torch.ones_like(x), torch.zeros(1, 4), torch.linspace(0, 1, 2))
+    torch.testing.assert_close(x, torch.ones(1, 4))
+
+
+def test_a_step_without_length_changes_nothing() -> None:
+    times = torch.tensor([0.0, 0.5, 0.5, 1.0])
+    for name in FIXED:
+        got, expected = (
+            solver_named(name, **({"diffusion_norm": 0.0} if SOLVERS[name].stochastic else {}))(
+                gaussian_velocity, torch.ones(1, 2), each
+            )
+            for each in (times, times.unique())
+        )
+        torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_schedule_without_steps_gives_what_it_got(name: str) -> None:
+    x = torch.randn(1, 4)
+    assert solver_named(name)(gaussian_velocity, x, torch.tensor([0.5])).equal(x)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_solver_goes_back_to_noise_or_says_that_it_cannot(name: str) -> None:
+    """As after FlipSigmas in ComfyUI."""
+    x, back = torch.randn(1, 4), torch.linspace(1, 0, 401)
+    solver = solver_named(name)
+    if SOLVERS[name].adaptive or SOLVERS[name].stochastic:
+        with pytest.raises(ValueError, match=r"must rise, not fall from 1 to 0\. .*euler.*ab2"):
+            solver(gaussian_velocity, x, back)
+    else:
+        there = solver(gaussian_velocity, x, back.flip(0))
+        torch.testing.assert_close(solver(gaussian_velocity, there, back), x, rtol=0, atol=0.05)
+
+
 def gaussian_velocity(x: Tensor, t: Tensor) -> Tensor:
     """That of data ~ N(0, 0.5²): x_t ~ N(0, s²) with s² = 0.25·t² + (1−t)²."""
     return x * (0.25 * t - (1 - t)) / (0.25 * t**2 + (1 - t) ** 2)

@@ -68,6 +68,15 @@ def test_a_cell_that_is_put_again_counts_once() -> None:
     assert cache.get("a").tolist() == [2] * 4
 
 
+def test_nothing_is_left_of_cells_that_had_to_go() -> None:
+    cache, model = cell_cache.CellCache(2 * 16), Model()
+    for number in range(100):
+        cache.put(number, cell(number), model)
+    assert len(cache) == 2
+    (kept,) = cache._of_makers.values()
+    assert kept == {98, 99}
+
+
 @pytest.mark.parametrize("dropped_before", [False, True])
 def test_cells_go_with_the_model_that_made_them(dropped_before: bool) -> None:
     cache = cell_cache.CellCache(48)

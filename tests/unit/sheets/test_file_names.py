@@ -39,5 +39,13 @@ def test_no_text_gives_an_illegal_name() -> None:
         assert name == name.strip(" .")
 
 
+@pytest.mark.parametrize("text", ["国旗" * 200, "🏴󠁧󠁢󠁥󠁮󠁧󠁿 " * 100, "é" * 500, "日本 · " * 90])
+def test_names_of_all_scripts_leave_room_for_a_number_and_an_ending(text: str) -> None:
+    """A name of a file has at most 255 bytes on Linux."""
+    name = legal_name(text)
+    assert name
+    assert len(f"0001 {name}_00001_.png".encode()) <= 255
+
+
 def test_a_cut_name_ends_well() -> None:
     assert legal_name("x" * (LONGEST - 1) + " y") == "x" * (LONGEST - 1)
