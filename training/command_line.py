@@ -6,7 +6,6 @@ import io
 import os
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -81,7 +80,13 @@ def by_path(command: str) -> list[str]:
 
 def to_type(words: Sequence[str]) -> str:
     """The words of a command as one line, quoted as the shell of this system reads it."""
-    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+    return " ".join(map(_for_cmd, words)) if sys.platform == "win32" else shlex.join(words)
+
+
+def _for_cmd(word: str) -> str:
+    """A word as cmd and PowerShell read it. In cmd, single quotes quote nothing."""
+    escaped = word.replace('"', '\\"')
+    return word if re.fullmatch(r"[\w.:/\\=+-]+", word) else f'"{escaped}"'
 
 
 def run_command(command: Callable[[], int | None], stopped: str = "") -> int:
