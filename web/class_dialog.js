@@ -89,7 +89,12 @@ class ClassDialog {
       row("fitv2-class-dialog-head", [
         this.modes,
         element("span", "fitv2-class-dialog-note", {}, note || this.classes.title),
-        button("fitv2-class-button fitv2-class-close", "×", () => this.dialog.close(), say("Close")),
+        button(
+          "fitv2-class-button fitv2-class-close",
+          "×",
+          () => this.dialog.close(),
+          say("Close"),
+        ),
       ]),
       row("fitv2-class-dialog-search", [this.search, this.count, random]),
       this.recent,

@@ -151,8 +151,8 @@ class ClassPicker {
     if (asked === null) return { ...unread, trouble: unknown };
     try {
       const [classes, entries] = await Promise.all([classesOf(asked), readText(asked, text)]);
-      const kept = `${unknown} ${say("These are the classes of {model}.", { model: classes.title })}`;
-      return { entries, classes, trouble: model ? "" : kept };
+      const kept = say("These are the classes of {model}.", { model: classes.title });
+      return { entries, classes, trouble: model ? "" : `${unknown} ${kept}` };
     } catch (error) {
       this.seen = ""; // asked again at the next change of the graph
       return { ...unread, trouble: /** @type {Error} */ (error).message };
@@ -192,7 +192,8 @@ class ClassPicker {
     const face = button("fitv2-class-chip-face", "", () => void this.choose(at));
     face.title = entry.error ?? entry.label ?? entry.text;
     face.append(...faces(classes, parts ?? []), element("span", "fitv2-class-chip-name", {}, name));
-    chip.append(face, button("fitv2-class-remove", "×", () => this.remove(at), say("Remove {name}", { name })));
+    const removal = say("Remove {name}", { name });
+    chip.append(face, button("fitv2-class-remove", "×", () => this.remove(at), removal));
     return chip;
   }
 

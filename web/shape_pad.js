@@ -201,7 +201,8 @@ export function addShapePad(node) {
       enabled: !linked.length,
     });
     stage.element.classList.toggle("fitv2-dim", error !== "");
-    if (linked.length) tell(say("Set by a link: {inputs}", { inputs: linked.join(", ") }), "none", "");
+    const inputs = linked.join(", ");
+    if (inputs) tell(say("Set by a link: {inputs}", { inputs }), "none", "");
     else if (error) tell(error, "far", "");
     else tell(text, level, about);
     for (const [i, ratio] of CHIPS.entries()) {

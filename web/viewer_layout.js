@@ -13,7 +13,7 @@ const SMALLEST_SIDE = 32;
 const CAPTIONED_SIDE = 76;
 const CAPTION_WIDTH = 108;
 const HEADER_SHARE = 0.2;
-/** CSS pixels of the names of rows: short ones fit into the first, and none gets more than twice. */
+/** CSS pixels of the names of rows: short ones fit in, and none gets more than twice as many. */
 const HEADER_WIDTH = 120;
 /** CSS pixels that a character of a name takes where it may be on two lines. */
 const HALF_CHARACTER = 3.5;

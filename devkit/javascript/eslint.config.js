@@ -17,6 +17,7 @@ export default [
       "no-console": "error",
       "no-eval": "error",
       "no-implied-eval": "error",
+      "max-len": ["error", { code: 100 }],
       "no-var": "error",
       "object-shorthand": "error",
       "prefer-const": "error",
