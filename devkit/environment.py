@@ -118,7 +118,7 @@ def _room() -> str:
     free = {folder: shutil.disk_usage(folder).free for folder in (ROOT, tempfile.gettempdir())}
     found = ", ".join(f"{size / 1e9:.1f} GB in {folder}" for folder, size in free.items())
     return (
-        f"Free: {found}. On Linux, demo and serve need about 8 GB, test about 12 GB. Make room, "
+        f"Free: {found}. On Linux, demo and serve need about 8 GB, test about 10 GB. Make room, "
         "or set TMPDIR to a folder on a larger disk, and run the same command again."
     )
 
