@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import fmean
@@ -138,6 +138,11 @@ def models_of(curves: Sequence[Curve]) -> list[Model]:
     for curve in curves:
         groups.setdefault((curve.variant, curve.size), []).append(curve)
     return [Model(group) for group in groups.values()]
+
+
+def variants_of(models: Iterable[Model]) -> list[str]:
+    """The variants of these models, each once, in their order."""
+    return list(dict.fromkeys(model.variant for model in models))
 
 
 @dataclass(frozen=True, slots=True)

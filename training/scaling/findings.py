@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 
 from .config import ABLATION, CONVERGENCE, PARTS, SHAPES, Comparison
-from .curves import DIGITS, MEASURES, Measure, Model, crossing, exponent, speed
+from .curves import DIGITS, MEASURES, Measure, Model, crossing, exponent, speed, variants_of
 from .spread import HIGHER, LOWER, NO_DIFFERENCE, UNKNOWN, Spread, difference
 
 SIZES = "sizes"
@@ -128,7 +128,7 @@ class _Rung:
 def _rungs(models: Sequence[Model]) -> list[_Rung]:
     """The neighbours of every variant that has several sizes, by every measure they share."""
     rungs = []
-    for variant in dict.fromkeys(model.variant for model in models):
+    for variant in variants_of(models):
         ladder = [model for model in models if model.variant == variant]
         neighbours = pairwise(sorted(ladder, key=lambda model: model.curves[0].parameters))
         for (small, large), measure in product(neighbours, MEASURES):

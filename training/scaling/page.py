@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..whole_files import write_json, write_text, write_whole
 from .config import CONVERGENCE, ScalingConfig
-from .curves import Curve, models_of
+from .curves import Curve, models_of, variants_of
 from .distances import Quality
 from .findings import plotted, sections, table
 from .plots import curves_plot, ends_plot
@@ -41,7 +41,7 @@ def write_page(curves: Sequence[Curve], config: ScalingConfig, about: About, fol
         {"about": asdict(about), "curves": [asdict(curve) for curve in curves]},
     )
     models = models_of(curves)
-    variants = list(dict.fromkeys(model.variant for model in models))
+    variants = variants_of(models)
     figures = {
         f"{part}.png": curves_plot(shown, variants=variants, by_steps=part == CONVERGENCE)
         for part, shown in plotted(models, config.compared).items()

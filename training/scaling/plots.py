@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from .curves import MEASURES, Measure, Model
+from .curves import MEASURES, Measure, Model, variants_of
 
 _LABELS: dict[Measure, str] = {
     "loss": "held-out loss (velocity)",
@@ -40,7 +40,7 @@ def curves_plot(
     rows = 1 + by_steps
     figure = Figure(figsize=(4 * len(measured), 3.6 * rows), layout="constrained")
     grid = figure.subplots(rows, len(measured), sharey="col", squeeze=False)
-    styles = _styles(models, variants or _variants(models))
+    styles = _styles(models, variants or variants_of(models))
     for (number, model), (column, measure) in product(enumerate(models), enumerate(measured)):
         label = f"{model.name} ({model.mean.parameters / 1e6:.2g} M)"
         points = [point for point, _ in model.mean.track(measure)]
@@ -80,10 +80,6 @@ def curves_plot(
     return figure
 
 
-def _variants(models: Iterable[Model]) -> list[str]:
-    return list(dict.fromkeys(model.variant for model in models))
-
-
 def _styles(models: Sequence[Model], variants: Sequence[str]) -> list[tuple[Any, str]]:
     """A colour and a line style for every model.
 
@@ -91,7 +87,7 @@ def _styles(models: Sequence[Model], variants: Sequence[str]) -> list[tuple[Any,
     the other gives both.
     """
     sizes = list(dict.fromkeys(model.size for model in models))
-    several_variants = len(_variants(models)) > 1
+    several_variants = len(variants_of(models)) > 1
     found = []
     for model in models:
         variant, size = variants.index(model.variant), sizes.index(model.size)

@@ -35,20 +35,28 @@ def test_a_compiled_run_learns_the_same_resumes_and_leaves_the_same_files(
     assert names[0] == names[1]
 
 
-def test_packs_of_other_images_use_the_same_graphs(data: Path, tmp_path: Path) -> None:
-    """By a backend that only counts graphs, since a compiler would take minutes."""
+def counted_graphs(run: TrainingRun) -> list[torch.fx.GraphModule]:
+    """The graphs that the run's blocks will be compiled to.
+
+    They come from a backend that only keeps them, since a compiler would take minutes.
+    """
     graphs = []
 
     def count(graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
         graphs.append(graph)
         return graph
 
-    # A number of tokens that is also one of the model's sizes would get a graph of its own.
-    run = TrainingRun(small_config(data, tmp_path, "--batch.token-budget=60"))
     torch._dynamo.reset()
     for block in run.state.model.blocks:
         assert isinstance(block, torch.nn.Module)
         block.compile(dynamic=True, backend=count)
+    return graphs
+
+
+def test_packs_of_other_images_use_the_same_graphs(data: Path, tmp_path: Path) -> None:
+    # A number of tokens that is also one of the model's sizes would get a graph of its own.
+    run = TrainingRun(small_config(data, tmp_path, "--batch.token-budget=60"))
+    graphs = counted_graphs(run)
     packs = list(islice(run.batches, 12))
     assert len({pack.grids for pack in packs}) > 5
     counts = []
@@ -61,17 +69,8 @@ def test_packs_of_other_images_use_the_same_graphs(data: Path, tmp_path: Path) -
 
 
 def test_held_out_images_compile_nothing(data: Path, tmp_path: Path) -> None:
-    graphs = []
-
-    def count(graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
-        graphs.append(graph)
-        return graph
-
     run = TrainingRun(small_config(data, tmp_path, "--held-out.share=0.2"))
-    torch._dynamo.reset()
-    for block in run.state.model.blocks:
-        assert isinstance(block, torch.nn.Module)
-        block.compile(dynamic=True, backend=count)
+    graphs = counted_graphs(run)
     run.state.model.compiled = True
     assert run.held_out is not None
     run.held_out_loss(run.held_out)
