@@ -67,6 +67,7 @@ class ClassPicker {
     /** The text that the entries are of. */
     this.readText = "";
     this.asked = 0;
+    this.reading = Promise.resolve();
     /** What the chips show, to see whether anything has changed. */
     this.seen = "";
     this.timer = 0;
@@ -106,15 +107,26 @@ class ClassPicker {
     this.timer = window.setTimeout(() => void this.refresh(), delay);
   }
 
-  /** Reads the text and the model again, where either has changed. */
+  /** Reads the text and the model again, where either has changed; ends when they are shown. */
   async refresh() {
     if (!this.node.graph) return; // it was removed meanwhile
     const text = this.text();
     const model = modelOf(this.node);
     const linked = isLinked(this.node, this.input);
     const state = JSON.stringify([text, model, linked]);
-    if (state === this.seen) return;
-    this.seen = state;
+    if (state !== this.seen) {
+      this.seen = state;
+      this.reading = this.show(text, model, linked);
+    }
+    await this.reading;
+  }
+
+  /**
+   * @param {string} text
+   * @param {import("./class_names.js").Model | null} model null where it is not known
+   * @param {boolean} linked whether the text comes from another node
+   */
+  async show(text, model, linked) {
     const turn = ++this.asked;
     const { entries, classes, trouble } = await this.read(text, model, linked);
     if (turn !== this.asked) return; // a later question has been asked meanwhile

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
 from browser.nodes import Node
 from playwright.sync_api import (
     BrowserContext,
@@ -29,6 +30,9 @@ from devkit.environment import ROOT
 from devkit.other_hosts import OLDER_HOST
 
 Renderer = Literal["classic", "nodes2"]
+
+in_one_renderer = pytest.mark.parametrize("renderer", ["classic"], indirect=True)
+"""For what does not depend on where a widget is."""
 
 START_MS = 60_000
 WAIT_MS = 20_000

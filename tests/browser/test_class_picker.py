@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 from browser.nodes import Node
-from browser.pages import Page
-from playwright.sync_api import Locator, expect
+from browser.pages import Page, in_one_renderer
+from playwright.sync_api import Locator, Route, expect
 from support.graph import BUNDLED
 
 from comfyui_fitv2 import FiT, FiTConfig, Metadata, save_checkpoint
@@ -211,6 +211,18 @@ def test_a_blend_is_made_and_changed_with_sliders(page: Page) -> None:
     press(page, "Control+Enter")
     expect_text(node, "0.8*France + 0.2*Italy")
     expect(chips(node)).to_have_text(["France 80 % + Italy 20 %×"])
+
+
+def test_a_click_while_the_classes_are_read_opens_the_dialog_later(page: Page) -> None:
+    held: list[Route] = []
+    page.dom.route("**/fitv2/**", lambda route: held.append(route))
+    node = graph(page, "Finland")
+    node.find(".fitv2-class-open").click()
+    page.settle()
+    for route in held:
+        route.continue_()
+    page.dom.unroute("**/fitv2/**")
+    shown_dialog(page)
 
 
 def test_a_blend_of_very_many_classes_has_weights(page: Page) -> None:
@@ -413,7 +425,7 @@ def test_thumbnails_come_from_the_class_sheet(page: Page, bundled_checkpoint: Pa
     expect(chips(node).locator(".fitv2-class-face")).to_have_count(1)
 
 
-@pytest.mark.parametrize("renderer", ["classic"], indirect=True)
+@in_one_renderer
 def test_on_a_phone_the_dialog_fills_the_page_and_is_made_for_fingers(page: Page) -> None:
     session = page.dom.context.new_cdp_session(page.dom)
     session.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
@@ -434,7 +446,7 @@ def test_on_a_phone_the_dialog_fills_the_page_and_is_made_for_fingers(page: Page
     assert page.js("() => document.documentElement.scrollWidth") <= PHONE["width"]
 
 
-@pytest.mark.parametrize("renderer", ["classic"], indirect=True)
+@in_one_renderer
 def test_app_mode_shows_the_picker_of_a_workflow_that_asks_for_it(page: Page) -> None:
     graph(page, "Finland")
     workflow = page.workflow()
