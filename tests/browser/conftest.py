@@ -34,6 +34,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser.comparisons import METHODS, SIZES, bring_into_view, comparison, send
+from browser.nodes import Node
 from browser.pages import WAIT_MS, Page, Renderer
 from playwright.sync_api import Browser, ViewportSize, expect, sync_playwright
 
@@ -202,6 +204,16 @@ def page(tabs: Tabs, request: pytest.FixtureRequest) -> Iterator[Page]:
     yield tabs.empty()
     if request.session.testsfailed > failed_before:
         tabs.close()  # who knows what it left behind
+
+
+@pytest.fixture
+def sheet(page: Page, comfyui: Server) -> Node:
+    """A FiT Compare Sheet that shows two methods and three sizes, in a workflow that sweeps."""
+    page.load("5 Seven aspect ratios compared")
+    node = page.node("FiTCompareSheet")
+    bring_into_view(page, node)
+    send(page, node, comparison(comfyui, METHODS, SIZES))
+    return node
 
 
 def _prepare_user(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from browser.pages import WAIT_MS, Page
+from browser.pages import WAIT_MS, Page, in_one_renderer
 
 from devkit.client import PromptError
 
@@ -57,7 +57,7 @@ def test_an_error_of_the_pack_in_another_node_is_in_a_toast_and_no_other(page: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("renderer", ["classic"], indirect=True)
+@in_one_renderer
 def test_a_warning_stays_until_it_is_closed_and_is_shown_once(page: Page) -> None:
     warn = """text => app.api.dispatchCustomEvent("fitv2_warning", {node_id: "1", text})"""
     for text in ("this VAE does not fit", "denoise is below 1", "this VAE does not fit"):

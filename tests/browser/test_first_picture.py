@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
-from browser.pages import RUN_MS, Page
+from browser.pages import RUN_MS, Page, in_one_renderer
 from PIL import Image
 from playwright.sync_api import CDPSession, FileChooser, Locator, expect
 
@@ -77,7 +76,7 @@ def test_by_keyboard(page: Page) -> None:
     assert page.js("() => window.pressed") == []
 
 
-@pytest.mark.parametrize("renderer", ["classic"], indirect=True)
+@in_one_renderer
 def test_on_a_phone_in_app_mode(page: Page) -> None:
     page.load(STARTER)
     page.dom.get_by_role("button", name="Enter app mode").click()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from browser.nodes import Node
-from browser.pages import Page
+from browser.pages import Page, in_one_renderer
 from playwright.sync_api import expect
 
 ENGLISH = re.compile(r"[A-Za-z]{3,}")
@@ -61,7 +61,7 @@ def test_the_pad_and_the_picker_say_nothing_in_english(chinese: Page) -> None:
     assert english(pad, ".fitv2-pad") == []
 
 
-@pytest.mark.parametrize("renderer", ["classic"], indirect=True)
+@in_one_renderer
 def test_the_viewer_and_the_dialog_say_nothing_in_english(chinese: Page) -> None:
     chinese.load("5 Seven aspect ratios compared")
     chinese.node("FiTSweepSampler").set("steps", 1)
