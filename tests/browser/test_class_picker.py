@@ -22,6 +22,8 @@ MANY = "thousand_classes.safetensors"
 PHONE: Any = {"width": 412, "height": 860}
 FINGER = 40
 """What can be hit with a finger has at least this many CSS pixels."""
+CLICK_MS = 60
+"""A person's button is down for about this many milliseconds, and as long up in a double-click."""
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +101,7 @@ def text_field(node: Node, clicks: int = 1) -> Locator:
     page = node.page
     if page.renderer == "nodes2":
         field = page.dom.locator(f'[data-node-id="{node.id}"]').get_by_label("text", exact=True)
-        field.click(click_count=clicks)
+        field.click(click_count=clicks, delay=CLICK_MS)
         expect(field).to_be_focused()
         return field
     x, y = page.js(
@@ -110,7 +112,7 @@ def text_field(node: Node, clicks: int = 1) -> Locator:
         }""",
         node.id,
     )
-    page.dom.mouse.click(x, y, click_count=clicks)
+    page.dom.mouse.click(x, y, click_count=clicks, delay=CLICK_MS)
     field = page.dom.locator(".graphdialog .value")
     expect(field).to_be_focused()
     return field

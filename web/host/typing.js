@@ -18,11 +18,15 @@ export function onTyping(node, name, callback) {
   const onClick = widget.onClick;
   widget.onClick = function (/** @type {any[]} */ ...rest) {
     onClick?.apply(this, rest);
-    const field = app.canvas.prompt_box?.querySelector(".value");
+    const box = app.canvas.prompt_box;
+    const field = box?.querySelector(".value");
     if (!field) return;
     callback(field);
-    // The second click of a double-click takes the focus for a moment.
     field.addEventListener("focus", () => callback(field));
+    // The box opens under the pointer, so the second click of a double-click is one on its label.
+    box.addEventListener("mousedown", (/** @type {MouseEvent} */ event) => {
+      if (event.target !== field) event.preventDefault(); // the field keeps the focus
+    });
   };
   const onFocus = (/** @type {FocusEvent} */ { target }) => {
     if (!(target instanceof HTMLInputElement || target instanceof HTMLTextAreaElement)) return;
