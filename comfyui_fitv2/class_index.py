@@ -86,10 +86,18 @@ class ClassIndex:
         return self.named(entry) or self._synonyms.get(name_key(entry), set())
 
     def find(self, entry: str) -> Label:
-        """The class of one entry.
+        """The class of one entry, with or without quotation marks around it.
 
         Raises ``LabelError`` where no class is called so, or where several are.
         """
+        while (label := self._find(entry)) is None:
+            if (inner := unquoted(entry)) == entry:
+                return self._with_id_or_error(entry)
+            entry = inner
+        return label
+
+    def _find(self, entry: str) -> Label | None:
+        """The class of an entry as it is typed; raises ``LabelError`` where it could be several."""
         if printed := self.printed(entry):
             return printed
         number = _whole_number(entry)
@@ -108,9 +116,7 @@ class ClassIndex:
                 f'"{entry}" could be {listed(candidates, "or")}. Type one of these in full.',
                 candidates,
             )
-        if (inner := unquoted(entry)) != entry:
-            return self.find(inner)
-        return self._with_id_or_error(entry)
+        return None
 
     def _with_id_or_error(self, entry: str) -> Label:
         """The class of "id · synonym"; raises ``LabelError`` for what is none."""

@@ -13,6 +13,8 @@ from .typed_text import COMMA, PLUS, SEMICOLON, TIMES, plain_signs, trim
 
 _WEIGHTED = re.compile(rf"(?P<weight>.*?)(?:{TIMES.pattern})(?P<name>.+)", re.DOTALL)
 _WEIGHT = re.compile(r"[-+]?(\d+[.,٫]?\d*|[.,٫]\d+)")
+_NESTED = 8
+"""So many pairs of quotation marks around an entry are taken off; more are no mistake of typing."""
 _BLEND = '"France + Italy" or "0.7*France + 0.3*Italy"'
 
 
@@ -44,23 +46,25 @@ class LabelList:
         """The entries of ``text``; the parts of a blend that cannot be read are entries each."""
         return self._entries(text, _Span(0, len(text)))
 
-    def _entries(self, text: str, span: _Span) -> list[Entry]:
+    def _entries(self, text: str, span: _Span, nested: int = 0) -> list[Entry]:
         entries = []
         for group in self._groups(text, span, SEMICOLON):
             read = self._read(text, group)
             if any(entry.error for entry in read):
-                read = self._read_otherwise(text, _Span(group[0].start, group[-1].end)) or read
+                whole = _Span(group[0].start, group[-1].end)
+                read = self._read_otherwise(text, whole, nested) or read
             entries += read
         return entries
 
-    def _read_otherwise(self, text: str, span: _Span) -> list[Entry]:
+    def _read_otherwise(self, text: str, span: _Span, nested: int) -> list[Entry]:
         """An entry that is no class, without its quotation marks, or as a list with commas.
 
         Empty where it is neither.
         """
         entry = text[span.start : span.end]
-        if unquoted(entry) != entry:
-            inner = self._entries(text, _Span.trimmed(text, span.start + 1, span.end - 1))
+        if nested < _NESTED and unquoted(entry) != entry:
+            within = _Span.trimmed(text, span.start + 1, span.end - 1)
+            inner = self._entries(text, within, nested + 1)
             return inner if any(entry.label for entry in inner) else []
         groups = list(self._groups(text, span, COMMA))
         if len(groups) < 2:

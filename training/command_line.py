@@ -83,6 +83,11 @@ def to_type(words: Sequence[str]) -> str:
     return " ".join(map(_for_cmd, words)) if sys.platform == "win32" else shlex.join(words)
 
 
+def typed(line: str) -> list[str]:
+    """The words of a command that was typed as one line, as the shell of this system cuts it."""
+    return shlex.split(line.replace("\\", r"\\") if sys.platform == "win32" else line)
+
+
 def _for_cmd(word: str) -> str:
     """A word as cmd and PowerShell read it. In cmd, single quotes quote nothing."""
     escaped = word.replace('"', '\\"')

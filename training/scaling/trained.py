@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from ..command_line import by_path
+from ..command_line import by_path, typed
 from ..processes import PARENT_VARIABLE
 from ..train.checkpoints.reader import checkpoints
 from ..train.checkpoints.run_folder import step_of
@@ -74,7 +73,7 @@ def _trained(config: Path, launcher: str) -> int:
 
     handler = signal.signal(signal.SIGTERM, stop)
     try:
-        command = [*shlex.split(launcher), "-m", "training.train"] if launcher else by_path("train")
+        command = [*typed(launcher), "-m", "training.train"] if launcher else by_path("train")
         process = subprocess.Popen(
             [*command, "--config", str(config)],
             env={**os.environ, PARENT_VARIABLE: str(os.getpid())},

@@ -200,6 +200,14 @@ def test_what_is_printed_can_be_typed_again_whatever_the_names_hold() -> None:
     assert ids_of(resolve_labels(backwards, AWKWARD, len(AWKWARD))) == every[::-1]
 
 
+@pytest.mark.parametrize("pairs", [1, 2, 500])
+def test_quotation_marks_within_one_another_are_taken_off(pairs: int) -> None:
+    marks = '"' * pairs
+    assert ids_of(resolve_labels(f"{marks}b{marks}", ["a", "b"], 2)) == [1]
+    with pytest.raises(LabelError, match='No class is called "c'):
+        resolve_labels(f"{marks}c{marks}", ["a", "b"], 2)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("a;b", [0]), ("a;b; b", [0, 2]), ("b;a;b", [2, 0]), ("two\nlines", [3]), ("a, b", [8])],

@@ -12,7 +12,7 @@ import torch
 from torch.torch_version import TorchVersion
 
 from comfyui_fitv2.solvers import SolverError
-from training.command_line import OptionError, parse_options, run_command, to_type
+from training.command_line import OptionError, parse_options, run_command, to_type, typed
 
 ROOT = Path(__file__).parents[3]
 
@@ -113,6 +113,21 @@ def test_a_command_to_type_is_quoted_as_the_system_reads_it(
 ) -> None:
     monkeypatch.setattr(sys, "platform", system)
     assert to_type(["--run", r"runs\mine", "--init-pairs", "first aid", "Finland"]) == line
+
+
+@pytest.mark.parametrize(
+    ("system", "line"),
+    [
+        ("linux", r"'/opt/py thon/accelerate' launch"),
+        ("win32", r'"C:\py thon\accelerate" launch'),
+        ("win32", r"C:\python\accelerate.exe launch"),
+    ],
+)
+def test_a_typed_command_is_cut_as_the_system_cuts_it(
+    system: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    assert typed(line) == [line.removesuffix(" launch").strip("'\""), "launch"]
 
 
 def test_an_error_of_the_program_keeps_its_traceback() -> None:
