@@ -38,7 +38,7 @@ COLUMNS: dict[str, Sequence[str]] = {
     "native promises": tuple(
         f"tests/host/test_{name}.py" for name in (*_STOCK, "stock_nodes", *_SWEEPS, "trained_lora")
     ),
-    "browser": ("tests/browser", "-m", "newest_frontend", "-k", "host and classic"),
+    "browser": ("tests/browser", "-m", "newest_frontend", "-k", "host"),
 }
 """What is tested on each version, by arguments of pytest."""
 
