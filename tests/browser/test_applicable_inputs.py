@@ -12,10 +12,11 @@ from comfyui_fitv2 import SOLVERS
 # Widgets that a person sees: on the canvas those that it arranges, in Nodes 2.0 those in the DOM.
 _SHOWN = {
     "classic": "node => node.widgets.filter(w => node.isWidgetVisible(w)).map(w => w.name)",
-    "nodes2": """node => [...document.querySelectorAll(
-        `[data-node-id='${node.id}'] [data-testid=node-widget]`)]
+    # Frontends before 1.42 mark rows with the class alone, the newest with the test id alone.
+    "nodes2": """node => [...new Set([...document.querySelectorAll(
+        `[data-node-id='${node.id}'] :is([data-testid=node-widget], .lg-node-widget)`)]
         .map(row => node.widgets.find(w => row.innerText.split("\\n")[0] === w.name)?.name)
-        .filter(Boolean)""",
+        .filter(Boolean))]""",
 }
 
 
