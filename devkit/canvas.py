@@ -16,6 +16,8 @@ TITLE = 30
 GROUP_TITLE = 40
 BETWEEN_GROUPS = 2 * MARGIN + GROUP_TITLE + TITLE
 """Between the lowest node of a group and the highest of the group below it."""
+_COMPARE = ("FiTSweepSampler", "PrimitiveInt")
+"""The nodes that seed a comparison."""
 OPTIONAL_SLOT = 7
 """The editor's number for the shape of a slot that may stay empty."""
 NOTE_COLOURS = {"color": "#432", "bgcolor": "#653"}
@@ -169,7 +171,7 @@ class Canvas:
                 slot: dict[str, Any] = {"name": name, "type": _type(kind), "link": None}
                 if with_widget:
                     slot["widget"] = {"name": name}
-                    values += _widget_values(name, kind, options, value)
+                    values += _widget_values(node.kind, name, kind, options, value)
                 if name in node.labels:
                     slot["label"] = node.labels[name]
                 if optional:
@@ -236,14 +238,17 @@ def _type(kind: Any) -> str:
     return "COMBO" if isinstance(kind, list) else kind
 
 
-def _widget_values(name: str, kind: Any, options: dict[str, Any], value: Any) -> list[Any]:
+def _widget_values(
+    node: str, name: str, kind: Any, options: dict[str, Any], value: Any
+) -> list[Any]:
     """The value of a widget, and what follows it in the file: of a seed, how it changes.
 
-    Seeds change with each run, so that a second run draws another image.
+    Seeds change with each run, so that a second run draws another image. Those of comparisons stay,
+    so that it draws what was changed.
     """
     if value is None or isinstance(value, Output):
         choices = kind if isinstance(kind, list) else options.get("options", [""])
         empty = {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False, "STRING": ""}
         value = options.get("default", empty.get(_type(kind), choices[0] if choices else ""))
     changes = name in ("seed", "noise_seed") or options.get("control_after_generate")
-    return [value, "randomize"] if changes else [value]
+    return [value, "fixed" if node in _COMPARE else "randomize"] if changes else [value]

@@ -9,7 +9,7 @@ import { completeWhileTyping } from "./class_complete.js";
 import { addClassPicker } from "./class_picker.js";
 import { setUpCompareViewer } from "./compare_viewer.js";
 import { showErrors } from "./errors.js";
-import { onTyping, register } from "./host/frontend.js";
+import { keepAfterRuns, onTyping, register } from "./host/frontend.js";
 import { addShapePad } from "./shape_pad.js";
 import { showWarnings } from "./warnings.js";
 
@@ -27,6 +27,8 @@ register(
     FiTResolutionSweep: (node) => addClasses(node, "classes"),
     FiTScheduler: [showInputsOfScheduler],
     FiTSolver: [showInputsOfSolver],
+    // With another seed, none of the images that were drawn before could be kept.
+    FiTSweepSampler: (node) => keepAfterRuns(node, "seed"),
   },
   () => {
     showErrors();

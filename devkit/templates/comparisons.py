@@ -15,7 +15,8 @@ def seven_ratios(canvas: Canvas) -> None:
         '"Czech Republic; Poland" gives each a row. Sizes are ratios, or pixels such as '
         '"320x160". **FiT Sweep Sampler** draws all of them at once, each as it would be alone; '
         "**FiT Compare Sheet** labels them. Where a side is longer than trained, **FiT "
-        "Extrapolation** stretches the image instead of repeating it.",
+        "Extrapolation** stretches the image instead of repeating it.\n\nThe seed stays: change a "
+        "list, and **Run** draws only what is new. Change the seed for other images.",
         (320, 420),
     )
     loader, vae = loaders(canvas)
@@ -45,7 +46,8 @@ def extrapolation_methods(canvas: Canvas) -> None:
         "grows to 1.25, 1.5 and 2 times.\n\nChange the lists in **FiT Resolution Sweep**: methods "
         'such as "yarn coupled" or "ntk + pro2", sizes such as "3:1 @ 1024". '
         "**tokens_per_pass** is set so that one row is drawn at a time; the preview fills row by "
-        "row. It takes one to two minutes on a CPU, seconds on a GPU.",
+        "row. It takes one to two minutes on a CPU, seconds on a GPU. What was drawn before is "
+        "not drawn again, as long as the seed stays.",
         (320, 420),
     )
     loader, vae = loaders(canvas)
@@ -115,7 +117,8 @@ def guidance(canvas: Canvas) -> None:
         "middle of the way only; the other steps take half the time. **APG** and **CFG-Zero★** "
         "are ComfyUI's own nodes, and work on FiT as on other models; CFG-Zero★ makes colours "
         "brighter.\n\nThe bundled checkpoint needs little guidance: at 3, plain CFG darkens. "
-        "Change **guidance** of the samplers to compare, or the flag with **Classes…**.",
+        "Change **guidance** of the samplers to compare, or the flag with **Classes…**. The seed "
+        "stays, so that only what you change is drawn again.",
         (320, 220),
     )
     loader, vae = loaders(canvas)

@@ -61,6 +61,17 @@ def test_it_draws_pictures(page: Page, file: Path) -> None:
     assert untidy(page) == [], "nodes grew with what they show"
 
 
+@pytest.mark.newest_frontend
+def test_a_new_sweep_keeps_its_seed_and_a_new_sampler_does_not(page: Page) -> None:
+    control = "control_after_generate"
+    for title, after_run in (("FiT Sweep Sampler", "fixed"), ("FiT Sampler", "randomize")):
+        assert page.add(title).value(control) == after_run
+
+    page.node("FiTSweepSampler").set(control, "increment")
+    page.load(page.workflow())
+    assert page.node("FiTSweepSampler").value(control) == "increment"
+
+
 def make_quick(page: Page) -> None:
     """Draw in two steps, and of a sweep's sizes and methods the first two."""
     sweeps = page.nodes("FiTResolutionSweep")

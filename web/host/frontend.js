@@ -8,7 +8,7 @@
 import { api } from "/scripts/api.js";
 import { app } from "/scripts/app.js";
 
-import { valueOf } from "./values.js";
+import { valueOf, widgetOf } from "./values.js";
 
 export * from "./links.js";
 export * from "./typing.js";
@@ -48,6 +48,18 @@ export function register(setUps, onStart) {
       queueMicrotask(() => functions.forEach((setUp) => setUp(node)));
     },
   });
+}
+
+/**
+ * Lets the value of an input of a new node stay after a run, until a person chooses otherwise.
+ *
+ * @param {any} node
+ * @param {string} name of an input that the frontend changes after each run
+ */
+export function keepAfterRuns(node, name) {
+  if (configured.has(node)) return;
+  const [control] = widgetOf(node, name)?.linkedWidgets ?? [];
+  if (control) control.value = "fixed";
 }
 
 /** @returns {string} the language of the page, such as "en", "zh" or "ja" */

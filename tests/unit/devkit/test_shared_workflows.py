@@ -78,16 +78,17 @@ def test_a_note_explains_the_workflow_without_inline_code(path: Path) -> None:
 
 
 @every_workflow
-def test_a_second_run_draws_something_else(path: Path) -> None:
-    changes = [
-        value
+def test_a_second_run_draws_something_else_and_a_comparison_what_has_changed(path: Path) -> None:
+    changes = {
+        (node["type"], value)
         for node in read(path)["nodes"]
         for value in node["widgets_values"]
         if value in ("fixed", "randomize", "increment", "decrement")
-    ]
-    assert "randomize" in changes
-    # A sampler whose seed is linked ignores what its own would do.
-    assert set(changes) == {"randomize"}
+    }
+    assert changes
+    for kind, change in changes:
+        compares = kind in ("FiTSweepSampler", "PrimitiveInt")
+        assert change == ("fixed" if compares else "randomize"), kind
 
 
 @every_workflow
