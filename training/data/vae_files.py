@@ -97,7 +97,8 @@ def refuse_other_file(path: Path, scale_factor: float | None) -> None:
             raise VAEError(path, f"{kind}.")
     try:
         with safe_open(path, framework="pt") as file:
-            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+            keys = file.keys()  # safe_open gives no mapping: it cannot be iterated
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in keys}
     except SafetensorError as error:
         if path.suffix.lower() == ".safetensors":
             raise VAEError(path, f"damaged or incomplete ({error}). Download it again.") from None

@@ -60,3 +60,11 @@ def test_there_are_no_other_pages() -> None:
 def test_every_workflow_is_named_in_a_page() -> None:
     text = " ".join(" ".join(path.read_text(encoding="utf-8").split()) for _, _, path in PAGES)
     assert [path.stem for path in WORKFLOWS if f"**{path.stem}**" not in text] == []
+
+
+@pytest.mark.parametrize(
+    "path", [p for _, language, p in PAGES if language == "en"], ids=lambda path: path.stem
+)
+def test_english_prose_ends_at_100_columns(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if len(line) > 100 and not line.startswith("|")]
