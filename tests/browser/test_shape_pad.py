@@ -312,6 +312,20 @@ def test_the_longest_message_pushes_no_control_out_of_the_pad(page: Page, pad: N
     assert above["y"] + above["height"] <= whole["y"] + whole["height"]
 
 
+def test_every_control_is_whole_in_the_narrowest_node(page: Page, pad: Node) -> None:
+    page.js(
+        """id => {
+          const node = app.graph.getNodeById(id);
+          node.setSize([node.computeSize()[0], node.size[1]]);
+          app.canvas.setDirty(true, true);
+        }""",
+        pad.id,
+    )
+    page.settle()
+    rows = pad.find(".fitv2-row")
+    assert rows.evaluate_all("rows => rows.map(row => row.scrollWidth - row.clientWidth)") == [0, 0]
+
+
 @pytest.mark.parametrize(
     "size", [(864, 576), (256, 1600), (2048, 2048)], ids=["wide", "tall", "square"]
 )
