@@ -52,7 +52,8 @@ def write_page(
 ) -> None:
     """Write the page and its pictures into ``folder``.
 
-    ``images`` gives those of a cell for a number of flags; ``made_with`` are lines on the model.
+    ``images`` gives those of a cell for a number of flags; ``made_with`` are lines on the command
+    and the model.
     """
     one = next(iter(next(iter(study.first.values())).values()))
     flag = telling(study, [image.name for image in images(one.cell, one.flags)])
@@ -90,7 +91,6 @@ def markdown(study: Study, flag: str, made_with: Sequence[str]) -> str:
     lines = [
         "# Beyond the trained size: which extrapolation wins where",
         "",
-        "Written by `python -m training.recipes.flags.extrapolation_study`, pictures included.",
         *made_with,
         "",
         f"{count} extrapolations of {flags} flags: methods, coupled and decoupled, with attention",

@@ -13,6 +13,8 @@ plots and its sheet are written into ``--page`` at the end.
 
 from __future__ import annotations
 
+import sys
+import textwrap
 import time
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +27,7 @@ from comfyui_fitv2.labels import split_list
 from comfyui_fitv2.metadata import Metadata
 from comfyui_fitv2.resolution import for_ratio
 
-from ...command_line import parse_options, run_command
+from ...command_line import parse_options, run_command, to_type
 from ...sample.generate import generate
 from ...train.page import in_words
 from ...whole_files import write_json
@@ -33,6 +35,7 @@ from .bench import EVALUATIONS, Bench, BenchOptions, Cell, Score
 from .extrapolation_page import Study, ranked, write_page
 from .flags import NATIVE
 
+_COMMAND = "python -m training.recipes.flags.extrapolation_study"
 _SECOND_SIDES = (1.5, 2.0)
 
 
@@ -96,8 +99,8 @@ class StudyOptions(BenchOptions):
         return [Cell(shape, scale, "none", self.evaluations) for shape, scale in sizes]
 
 
-def study(options: StudyOptions) -> Study:
-    """Draw what is missing, score all, and write the page.
+def study(options: StudyOptions, command: str = _COMMAND) -> Study:
+    """Draw what is missing, score all, and write the page, which names the ``command`` line.
 
     Raises ``ValueError`` or ``OSError`` on a user's error.
     """
@@ -129,7 +132,13 @@ def study(options: StudyOptions) -> Study:
         f"{options.evaluations} evaluations; attention scales: {scales}.",
         f"The checkpoint was trained with the extrapolation `{metadata.config.extrapolation}`.",
     )
-    write_page(options.page, result, bench.images, [*options.made_with, *how])
+    written = textwrap.wrap(
+        f"Written by `{command}`, pictures included.",
+        width=100,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    write_page(options.page, result, bench.images, [*written, *options.made_with, *how])
     return result
 
 
@@ -221,10 +230,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parse_options(
             StudyOptions,
             argv,
-            prog="python -m training.recipes.flags.extrapolation_study",
+            prog=_COMMAND,
             description="Which extrapolation wins where.",
         )
-        study(options)
+        words = sys.argv[1:] if argv is None else argv
+        study(options, f"{_COMMAND} {to_type(words)}".rstrip())
         print(f"{options.page / 'README.md'}: written")
 
     return run_command(command, "The same command resumes from here.")

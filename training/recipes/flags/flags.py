@@ -88,7 +88,7 @@ def fetch(folder: Path) -> None:
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as name:
-        scratch = Path(name)
+        scratch = Path(name).resolve()  # npm runs in it, and packs into it
         packed = subprocess.run(
             [*_npm(), "pack", PACKAGE, "--pack-destination", str(scratch)],
             cwd=scratch,

@@ -10,9 +10,11 @@ from training.recipes.flags.flags import Flag, fetch, read_flags
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Needs the network."""
-    folder = tmp_path_factory.mktemp("flags") / "package"
-    fetch(folder)
-    return folder
+    parent = tmp_path_factory.mktemp("flags")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(parent)
+        fetch(Path("package"))  # as the recipe does by default
+    return parent / "package"
 
 
 @pytest.fixture(scope="session")

@@ -64,6 +64,10 @@ def test_a_study_draws_scores_and_writes_its_page_and_the_same_command_draws_no_
     assert "second pass at 1.5x: up to 1 images more" in printed
     page = (tmp_path / "page" / "README.md").read_text()
     assert page.startswith("# Beyond the trained size")
+    assert (
+        f"Written by `python -m training.recipes.flags.extrapolation_study {arguments}`"
+        in " ".join(page.split())
+    )
     assert "| 1.5× |" in page
     assert "| linear coupled + pro2 |" in page
     pictures = {path.name for path in (tmp_path / "page").glob("*.png")}
