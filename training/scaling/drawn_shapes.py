@@ -1,7 +1,5 @@
 """Drawings of textured shapes, drawn from a seed, for experiments that need no data.
 
-python -m training.scaling.drawn_shapes --output shapes --count 3000
-
 A class is a shape with a texture, such as "checked disc". Place, size, angle and colours of the
 shape are random, and so are the ratio of the sides and the background. The same seed always draws
 the same drawings. They are in the public domain: nothing is copied from anywhere.
@@ -9,7 +7,7 @@ the same drawings. They are in the public domain: nothing is copied from anywher
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations, product
 from math import cos, exp, log, pi, sin
@@ -20,7 +18,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm.auto import tqdm
 
-from ..command_line import OptionError, parse_options, run_command
 from ..whole_files import write_whole
 
 _SUPERSAMPLING = 2
@@ -175,45 +172,3 @@ def _mask(
     mask = Image.new("L", size)
     ImageDraw.Draw(mask).polygon([(x + a * c - b * s, y + a * s + b * c) for a, b in outline], 255)
     return mask
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DrawnShapesOptions:
-    """Options of the command."""
-
-    output: Path
-    """Folder for the drawings, with a sub-folder per class."""
-    count: int = 3000
-    """Number of drawings, of all classes in turn."""
-    side: int = 192
-    """A drawing has about as many pixels as a square of this side."""
-    seed: int = 1
-    """Another seed draws other drawings of the same kind."""
-    widest: float = 2.0
-    """Greatest ratio of the longer side to the shorter one."""
-
-    def __post_init__(self) -> None:
-        if self.count < 1 or self.side < 16 or self.seed < 0 or not self.widest >= 1:
-            raise OptionError(
-                "--count and --widest must be 1 or more, --side 16 or more, and --seed 0 or more."
-            )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command ``python -m training.scaling.drawn_shapes``; returns the exit status."""
-
-    def command() -> None:
-        options = parse_options(
-            DrawnShapesOptions,
-            argv,
-            prog="python -m training.scaling.drawn_shapes",
-            description="Draw drawings of textured shapes, the class of each in its folder.",
-        )
-        ratios = Ratios(most=options.widest)
-        write_drawings(options.output, options.count, options.side, options.seed, ratios)
-
-    return run_command(command, "The same command resumes from here.")
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.scaling.drawn_shapes import CLASSES, Ratios, drawing, main, write_drawings
+from training.scaling.draw import main
+from training.scaling.drawn_shapes import CLASSES, Ratios, drawing, write_drawings
 
 
 def test_drawings_follow_from_the_seed_and_have_all_classes(tmp_path: Path) -> None:
