@@ -105,7 +105,11 @@ class Page:
         page = cls(context.new_page(), client, renderer)
         page.dom.goto(client.url, wait_until="domcontentloaded")
         page._wait_until_ready()
-        page.dom.wait_for_function("app.graph.nodes.length", timeout=START_MS)
+        # The frontend opens a workflow by itself, which may be an empty draft of another tab.
+        page.dom.wait_for_function(
+            "app.graph.nodes.length || app.extensionManager.workflow.activeWorkflow",
+            timeout=START_MS,
+        )
         page.clear()
         page.js(_FORGET)
         return page
