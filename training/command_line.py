@@ -17,7 +17,7 @@ import tyro
 
 from comfyui_fitv2.solvers import SolverError
 
-from .processes import announce_failure
+from .processes import announce_failure, disconnect
 
 Options = TypeVar("Options")
 _FRAME = re.compile(r"\x1b\[[\d;]*m|[╭╮╰╯│─]|-{5,}")
@@ -114,7 +114,9 @@ def run_command(command: Callable[[], int | None], stopped: str = "") -> int:
 def _run(command: Callable[[], int | None], stopped: str) -> int:
     try:
         _check_torch()
-        return command() or 0
+        status = command() or 0
+        disconnect()
+        return status
     except (ValueError, OSError, SolverError) as error:
         if announce_failure():
             print(f"error: {error}", file=sys.stderr)

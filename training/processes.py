@@ -48,6 +48,8 @@ _COUNTS = (
 """Variables with the number of processes that a launcher started; the first one set counts."""
 _GRACE_SECONDS = 3
 """Time in which a process that is asked to end does so by itself."""
+_STORE_SECONDS = 10
+"""Time in which the store of all processes answers."""
 _CLEANUP_SECONDS = 20
 """Time in which a process that failed has cleaned up."""
 
@@ -173,7 +175,8 @@ def watch_others(processes: int) -> None:
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     try:
         # A connection of its own: that of the process group may be blocked.
-        _Others.store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=10))
+        timeout = timedelta(seconds=_STORE_SECONDS)
+        _Others.store = TCPStore(address, port, is_master=False, timeout=timeout)
     except (RuntimeError, ValueError):
         return  # then the launcher alone ends the others
 
@@ -191,11 +194,20 @@ def watch_others(processes: int) -> None:
 
     def stop() -> None:  # C++ code must not return to an interpreter that is shutting down
         done.set()
-        thread.join(_GRACE_SECONDS)
+        thread.join(_STORE_SECONDS + _GRACE_SECONDS)  # it may be asking the store
 
     thread = Thread(target=watch, args=(_Others.store,), daemon=True)
     thread.start()
     atexit.register(stop)
+
+
+def disconnect() -> None:
+    """Leave the other processes, once the work of all is done.
+
+    Threads of their connections could otherwise abort a process while its interpreter shuts down.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def announce_failure() -> bool:
