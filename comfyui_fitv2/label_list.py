@@ -14,7 +14,7 @@ from .typed_text import COMMA, PLUS, SEMICOLON, TIMES, plain_signs, trim
 _WEIGHTED = re.compile(rf"(?P<weight>.*?)(?:{TIMES.pattern})(?P<name>.+)", re.DOTALL)
 _WEIGHT = re.compile(r"[-+]?(\d+[.,٫]?\d*|[.,٫]\d+)")
 _NESTED = 8
-"""So many pairs of quotation marks around an entry are taken off; more are no mistake of typing."""
+"""So many pairs of quotation marks around a list are taken off; more are no mistake of typing."""
 _BLEND = '"France + Italy" or "0.7*France + 0.3*Italy"'
 
 

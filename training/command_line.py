@@ -83,6 +83,11 @@ def to_type(words: Sequence[str]) -> str:
     return " ".join(map(_for_cmd, words)) if sys.platform == "win32" else shlex.join(words)
 
 
+def own_line(prog: str, argv: Sequence[str] | None) -> str:
+    """The line to type that runs ``prog`` with ``argv``, by default as this process was run."""
+    return f"{prog} {to_type(sys.argv[1:] if argv is None else argv)}".rstrip()
+
+
 def typed(line: str) -> list[str]:
     """The words of a command that was typed as one line, as the shell of this system cuts it."""
     return shlex.split(line.replace("\\", r"\\") if sys.platform == "win32" else line)

@@ -28,7 +28,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from ..command_line import parse_options, run_command, to_type
+from ..command_line import own_line, parse_options, run_command
 from ..failures import explained
 from ..folder_lock import folder_lock
 from ..processes import require_one_process
@@ -183,7 +183,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             prog="python -m training.scaling",
             description="Train small models in many ways, and publish what differs.",
         )
-        words = sys.argv[1:] if argv is None else argv
-        print(scaling(options, f"python -m training.scaling {to_type(words)}"))
+        print(scaling(options, own_line("python -m training.scaling", argv)))
 
     return run_command(command, "The same command resumes from here.")

@@ -13,7 +13,6 @@ plots and its sheet are written into ``--page`` at the end.
 
 from __future__ import annotations
 
-import sys
 import textwrap
 import time
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -27,7 +26,7 @@ from comfyui_fitv2.labels import split_list
 from comfyui_fitv2.metadata import Metadata
 from comfyui_fitv2.resolution import for_ratio
 
-from ...command_line import parse_options, run_command, to_type
+from ...command_line import own_line, parse_options, run_command
 from ...sample.generate import generate
 from ...train.page import in_words
 from ...whole_files import write_json
@@ -233,8 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             prog=_COMMAND,
             description="Which extrapolation wins where.",
         )
-        words = sys.argv[1:] if argv is None else argv
-        study(options, f"{_COMMAND} {to_type(words)}".rstrip())
+        study(options, own_line(_COMMAND, argv))
         print(f"{options.page / 'README.md'}: written")
 
     return run_command(command, "The same command resumes from here.")
